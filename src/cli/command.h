@@ -1,0 +1,18 @@
+// The commands of moiety: one function and one file each; main.cc has the table.
+#pragma once
+
+namespace moiety::cli {
+
+// Each takes the arguments that follow its name (argv[0] is the name) and returns the exit status; what goes wrong is
+// thrown as Error.
+int convert(int argc, char** argv);
+int corpus(int argc, char** argv);
+int detokenize(int argc, char** argv);
+int eval(int argc, char** argv);
+int generate(int argc, char** argv);
+int inspect(int argc, char** argv);
+int logits(int argc, char** argv);
+int tokenize(int argc, char** argv);
+int train(int argc, char** argv);
+
+}  // namespace moiety::cli
