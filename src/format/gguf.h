@@ -13,7 +13,7 @@
 namespace moiety::format {
 
 // A metadata value. Integers of every width are int64 (a u64 beyond that is refused), floats are double; lists hold one
-// kind. `GgufFloat32` and friends don't exist: the writer picks u32, f32, bool, string and lists of i32, f32, string.
+// kind. The writer picks u32, f32, bool, string, and lists of i32, f32, bool, string.
 using GgufValue = std::variant<int64_t, double, bool, std::string, std::vector<int64_t>, std::vector<double>,
                                std::vector<bool>, std::vector<std::string>>;
 
@@ -59,6 +59,6 @@ class GgufFile {
 };
 
 // Writes atomically.
-void write_gguf(const fs::path& path, const GgufMetadata& metadata, const std::vector<TensorView>& tensors);
+void write_gguf(const fs::path& path, const GgufMetadata& metadata, const std::vector<TensorSource>& tensors);
 
 }  // namespace moiety::format

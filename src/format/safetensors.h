@@ -27,6 +27,8 @@ class SafetensorsFile {
 };
 
 // Writes atomically, tensors in the order given. Throws Error(Input) if a type has no name in the format.
+void write_safetensors(const fs::path& path, const std::vector<TensorSource>& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
 void write_safetensors(const fs::path& path, const std::vector<TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

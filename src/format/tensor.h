@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <numeric>
 #include <span>
 #include <string>
@@ -20,6 +21,21 @@ struct TensorView {
 
   int64_t elements() const {
     return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>());
+  }
+};
+
+// A tensor to be written: its elements are those of the parts, one after the other, each converted to `type`. Parts let a
+// stack of experts, or a matrix with its rows in another order, be written without a copy of it in memory.
+struct TensorSource {
+  std::string name;
+  spec::ElementType type = spec::ElementType::F32;
+  std::vector<int64_t> shape;
+  std::vector<TensorView> parts;
+
+  TensorSource() = default;
+  TensorSource(const TensorView& view) : name(view.name), type(view.type), shape(view.shape), parts{view} {}
+  size_t elements() const {
+    return static_cast<size_t>(std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>()));
   }
 };
 

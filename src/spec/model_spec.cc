@@ -18,6 +18,7 @@ using Names = std::array<std::pair<E, const char*>, N>;
 constexpr Names<QkNorm, 3> kQkNorms{
     {{QkNorm::None, "none"}, {QkNorm::PerHead, "per_head"}, {QkNorm::Whole, "whole"}}};
 constexpr Names<Score, 2> kScores{{{Score::Softmax, "softmax"}, {Score::Sigmoid, "sigmoid"}}};
+constexpr Names<RopePairs, 2> kRopePairs{{{RopePairs::Halves, "halves"}, {RopePairs::Neighbours, "neighbours"}}};
 constexpr Names<FeedForward, 2> kFeedForwards{{{FeedForward::Dense, "dense"}, {FeedForward::Moe, "moe"}}};
 
 template <class E, size_t N>
@@ -127,6 +128,7 @@ Json to_json(const ModelSpec& s) {
             {"qk_norm", to_name(kQkNorms, a.qk_norm)},
             {"qkv_bias", a.qkv_bias},
             {"rope_theta", a.rope_theta},
+            {"rope_pairs", to_name(kRopePairs, a.rope_pairs)},
             {"sliding_window", a.sliding_window},
             {"clip_qkv", a.clip_qkv}}},
           {"moe",
@@ -162,6 +164,8 @@ ModelSpec model_spec_from_json(const Json& json, const std::string& where) {
   s.attention.qk_norm = from_name(kQkNorms, attention.text("qk_norm", "none"), where + ": attention: qk_norm");
   s.attention.qkv_bias = attention.boolean("qkv_bias", false);
   s.attention.rope_theta = static_cast<float>(attention.number("rope_theta"));
+  s.attention.rope_pairs =
+      from_name(kRopePairs, attention.text("rope_pairs", "halves"), where + ": attention: rope_pairs");
   s.attention.sliding_window = size_field(attention, "sliding_window", INT32_MAX);
   s.attention.clip_qkv = static_cast<float>(attention.number("clip_qkv", 0));
 

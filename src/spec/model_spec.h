@@ -18,13 +18,20 @@ enum class QkNorm {
   Whole,    // all heads together, one weight of [heads * head_dim] (OLMoE)
 };
 
+// Which two of a head's numbers the rotary embedding turns together.
+enum class RopePairs {
+  Halves,      // i and i + head_dim / 2: Hugging Face's layout, and ours
+  Neighbours,  // 2i and 2i + 1: GGUF files of the llama architecture
+};
+
 struct AttentionSpec {
   int num_heads = 0;
   int num_kv_heads = 0;
   int head_dim = 0;
   QkNorm qk_norm = QkNorm::None;
   bool qkv_bias = false;
-  float rope_theta = 10000.0f;  // rotary pairs are (i, i + head_dim / 2)
+  float rope_theta = 10000.0f;
+  RopePairs rope_pairs = RopePairs::Halves;
   int sliding_window = 0;       // tokens a query sees, itself included; 0: all
   float clip_qkv = 0;           // queries, keys and values are clamped to +-this; 0: never
 };

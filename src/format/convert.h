@@ -1,0 +1,22 @@
+// A model from one kind of file to another: our checkpoint, a Hugging Face folder, a GGUF file.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "format/model_file.h"
+
+namespace moiety::format {
+
+// The tensors of `model` as `family` names them in a Hugging Face folder or a GGUF file. Matrices become `type` (their own
+// type if none is given); norms, biases and the router stay f32 in GGUF, as llama.cpp wants them. Rows of queries and keys
+// are reordered where the two kinds of file turn different pairs.
+std::vector<TensorSource> hf_tensors(const ModelFile& model, const Family& family, std::optional<spec::ElementType> type);
+std::vector<TensorSource> gguf_tensors(const ModelFile& model, const Family& family,
+                                       std::optional<spec::ElementType> type);
+
+// The type of the model's matrices, as far as one can name one.
+spec::ElementType main_type(const ModelFile& model);
+
+}  // namespace moiety::format

@@ -1,0 +1,22 @@
+// A Hugging Face folder's config.json and generation_config.json.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "format/families.h"
+#include "spec/model_spec.h"
+
+namespace moiety::format {
+
+// Reads FOLDER/config.json (a family's, or our own with model_type "moiety") and, where present,
+// FOLDER/generation_config.json, whose eos_token_id adds to the config's.
+spec::ModelSpec read_hf_config(const fs::path& folder);
+
+// config.json of `spec` as `family` (which must express it) with weights of `type`.
+Json hf_config(const spec::ModelSpec& spec, const Family& family, spec::ElementType type);
+Json hf_generation_config(const spec::ModelSpec& spec);
+
+}  // namespace moiety::format

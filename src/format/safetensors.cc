@@ -1,0 +1,119 @@
+#include "format/safetensors.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "base/json.h"
+#include "format/elements.h"
+
+namespace moiety::format {
+namespace {
+
+// The reference implementation refuses larger headers too.
+constexpr uint64_t kLargestHeader = 100'000'000;
+
+std::vector<int64_t> read_shape(const JsonObject& entry) {
+  std::vector<int64_t> shape;
+  int64_t elements = 1;
+  for (const Json& size : entry.array("shape")) {
+    const bool fits = size.is_number_unsigned() && size.get<uint64_t>() <= uint64_t{1} << 48;
+    require(fits && !__builtin_mul_overflow(elements, size.get<int64_t>(), &elements) && elements < int64_t{1} << 56,
+            "{}: \"shape\" must be a list of sizes whose product fits a file", entry.where());
+    shape.push_back(size.get<int64_t>());
+  }
+  return shape;
+}
+
+TensorView read_entry(const std::string& name, const Json& json, std::span<const std::byte> data,
+                      const std::string& file) {
+  const JsonObject entry(json, fmt::format("{}: tensor {}", file, name));
+  const std::string dtype = entry.text("dtype");
+  const auto type = spec::from_safetensors_name(dtype);
+  require(type.has_value(), "{}: dtype \"{}\" is not one that moiety reads (F32, F16, BF16, U8, I32, I64)",
+          entry.where(), dtype);
+
+  TensorView tensor{.name = name, .type = *type, .shape = read_shape(entry)};
+  const Json& offsets = entry.array("data_offsets");
+  require(offsets.size() == 2 && offsets[0].is_number_unsigned() && offsets[1].is_number_unsigned(),
+          "{}: \"data_offsets\" must be two offsets", entry.where());
+  const uint64_t begin = offsets[0].get<uint64_t>(), end = offsets[1].get<uint64_t>();
+  require(begin <= end && end <= data.size(), "{}: bytes {} to {} lie outside the {} bytes of data", entry.where(),
+          begin, end, data.size());
+  const size_t wanted = spec::bytes_of(*type, static_cast<size_t>(tensor.elements()));
+  require(end - begin == wanted, "{}: {} bytes of data, but its dtype and shape need {}", entry.where(), end - begin,
+          wanted);
+  tensor.bytes = data.subspan(begin, end - begin);
+  return tensor;
+}
+
+void refuse_overlaps(const std::vector<TensorView>& tensors, const std::string& file) {
+  std::vector<const TensorView*> by_place;
+  for (const TensorView& tensor : tensors) {
+    if (!tensor.bytes.empty()) by_place.push_back(&tensor);
+  }
+  std::sort(by_place.begin(), by_place.end(),
+            [](const auto* a, const auto* b) { return a->bytes.data() < b->bytes.data(); });
+  for (size_t i = 1; i < by_place.size(); ++i) {
+    const TensorView &before = *by_place[i - 1], &after = *by_place[i];
+    require(before.bytes.data() + before.bytes.size() <= after.bytes.data(), "{}: tensors {} and {} overlap", file,
+            before.name, after.name);
+  }
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
+  const std::string name = path.string();
+  ByteReader reader(file_.bytes(), name);
+  require(reader.remaining() >= 8, "{}: not a safetensors file: only {} bytes long", name, reader.remaining());
+  const uint64_t header_bytes = reader.read<uint64_t>();
+  require(header_bytes <= kLargestHeader && header_bytes <= reader.remaining(),
+          "{}: not a safetensors file or truncated: it claims a header of {} bytes, {} follow", name, header_bytes,
+          reader.remaining());
+  const Json header = parse_json(reader.take_text(header_bytes), name);
+  require(header.is_object(), "{}: the header is not a JSON object", name);
+
+  const auto data = file_.bytes().subspan(reader.position());
+  for (const auto& [key, value] : header.items()) {
+    if (key == "__metadata__") {
+      require(value.is_object(), "{}: __metadata__ is not a JSON object", name);
+      for (const auto& [k, v] : value.items()) {
+        if (v.is_string()) metadata_[k] = v.get<std::string>();
+      }
+      continue;
+    }
+    tensors_.push_back(read_entry(key, value, data, name));
+  }
+  refuse_overlaps(tensors_, name);
+}
+
+void write_safetensors(const fs::path& path, const std::vector<TensorSource>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  Json header = Json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  size_t offset = 0;
+  for (const TensorSource& tensor : tensors) {
+    const std::string_view dtype = spec::info(tensor.type).safetensors_name;
+    require(!dtype.empty(), "{}: tensor {}: safetensors has no {}; choose f32, f16 or bf16", path.string(), tensor.name,
+            spec::name(tensor.type));
+    const size_t end = offset + spec::bytes_of(tensor.type, tensor.elements());
+    header[tensor.name] = {{"dtype", dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data starts aligned
+
+  AtomicFile file(path);
+  const uint64_t header_bytes = text.size();
+  file.write(std::as_bytes(std::span(&header_bytes, 1)));
+  file.write(text);
+  for (const TensorSource& tensor : tensors) write_elements(file, tensor);
+  file.commit();
+}
+
+void write_safetensors(const fs::path& path, const std::vector<TensorView>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  write_safetensors(path, std::vector<TensorSource>(tensors.begin(), tensors.end()), metadata);
+}
+
+}  // namespace moiety::format

@@ -1,0 +1,105 @@
+#include "spec/weight.h"
+
+namespace moiety::spec {
+namespace {
+
+void add_attention(const ModelSpec& spec, int layer, std::vector<Weight>& out) {
+  const auto add = [&](Role role) { out.push_back({role, layer}); };
+  add(Role::AttentionNorm);
+  add(Role::Query), add(Role::Key), add(Role::Value);
+  if (spec.attention.qkv_bias) add(Role::QueryBias), add(Role::KeyBias), add(Role::ValueBias);
+  if (spec.attention.qk_norm != QkNorm::None) add(Role::QueryNorm), add(Role::KeyNorm);
+  add(Role::AttentionOutput);
+}
+
+void add_experts(const ModelSpec& spec, int layer, bool each_expert, std::vector<Weight>& out) {
+  const int first = each_expert ? 0 : -1, last = each_expert ? spec.moe.router.num_experts - 1 : -1;
+  for (int expert = first; expert <= last; ++expert) {
+    for (const Role role : {Role::ExpertGate, Role::ExpertUp, Role::ExpertDown}) out.push_back({role, layer, expert});
+  }
+}
+
+void add_feed_forward(const ModelSpec& spec, int layer, bool each_expert, std::vector<Weight>& out) {
+  const auto add = [&](Role role) { out.push_back({role, layer}); };
+  add(Role::FeedForwardNorm);
+  if (spec.feed_forward[layer] == FeedForward::Dense) {
+    add(Role::DenseGate), add(Role::DenseUp), add(Role::DenseDown);
+    return;
+  }
+  add(Role::Router);
+  if (spec.moe.router.has_selection_bias) add(Role::SelectionBias);
+  add_experts(spec, layer, each_expert, out);
+  if (spec.moe.shared_hidden > 0) {
+    add(Role::SharedGate), add(Role::SharedUp), add(Role::SharedDown);
+    if (spec.moe.shared_gate) add(Role::SharedScale);
+  }
+}
+
+}  // namespace
+
+std::vector<Weight> weights_of(const ModelSpec& spec, bool each_expert) {
+  std::vector<Weight> out{{Role::Embedding}};
+  for (int layer = 0; layer < spec.num_layers; ++layer) {
+    add_attention(spec, layer, out);
+    add_feed_forward(spec, layer, each_expert, out);
+  }
+  out.push_back({Role::FinalNorm});
+  if (!spec.tied_embeddings) out.push_back({Role::Head});
+  return out;
+}
+
+std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
+  const AttentionSpec& a = spec.attention;
+  const int64_t d = spec.width, q = int64_t{a.num_heads} * a.head_dim, kv = int64_t{a.num_kv_heads} * a.head_dim;
+  const int64_t shared = spec.moe.shared_hidden, hidden = spec.moe.expert_hidden, experts = spec.moe.router.num_experts;
+  const bool per_head = a.qk_norm == QkNorm::PerHead;
+  switch (role) {
+    case Role::Embedding:
+    case Role::Head:
+      return {spec.vocab_size, d};
+    case Role::FinalNorm:
+    case Role::AttentionNorm:
+    case Role::FeedForwardNorm:
+      return {d};
+    case Role::Query:
+      return {q, d};
+    case Role::Key:
+    case Role::Value:
+      return {kv, d};
+    case Role::AttentionOutput:
+      return {d, q};
+    case Role::QueryBias:
+      return {q};
+    case Role::KeyBias:
+    case Role::ValueBias:
+      return {kv};
+    case Role::QueryNorm:
+      return {per_head ? int64_t{a.head_dim} : q};
+    case Role::KeyNorm:
+      return {per_head ? int64_t{a.head_dim} : kv};
+    case Role::DenseGate:
+    case Role::DenseUp:
+      return {spec.dense_hidden, d};
+    case Role::DenseDown:
+      return {d, spec.dense_hidden};
+    case Role::Router:
+      return {experts, d};
+    case Role::SelectionBias:
+      return {experts};
+    case Role::SharedGate:
+    case Role::SharedUp:
+      return {shared, d};
+    case Role::SharedDown:
+      return {d, shared};
+    case Role::SharedScale:
+      return {1, d};
+    case Role::ExpertGate:
+    case Role::ExpertUp:
+      return {hidden, d};
+    case Role::ExpertDown:
+      return {d, hidden};
+  }
+  return {};
+}
+
+}  // namespace moiety::spec

@@ -1,0 +1,61 @@
+// The weights a model is made of: what each one is for, which of them a ModelSpec calls for, and their shapes. Names in
+// files are format/'s business.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "spec/model_spec.h"
+
+namespace moiety::spec {
+
+enum class Role {
+  // once a model
+  Embedding,
+  FinalNorm,
+  Head,
+  // once a layer
+  AttentionNorm,
+  Query,
+  Key,
+  Value,
+  AttentionOutput,
+  QueryBias,
+  KeyBias,
+  ValueBias,
+  QueryNorm,
+  KeyNorm,
+  FeedForwardNorm,
+  DenseGate,
+  DenseUp,
+  DenseDown,
+  Router,
+  SelectionBias,
+  SharedGate,
+  SharedUp,
+  SharedDown,
+  SharedScale,
+  // once an expert
+  ExpertGate,
+  ExpertUp,
+  ExpertDown,
+};
+
+constexpr bool is_expert(Role role) { return role >= Role::ExpertGate; }
+
+// One weight: its role, its layer (-1 for the model's own), its expert (-1 for all but experts).
+struct Weight {
+  Role role = Role::Embedding;
+  int layer = -1;
+  int expert = -1;
+};
+
+// All weights of a model, in the order in which a token meets them. Experts come one by one if `each_expert`, else
+// every expert role once a layer with expert -1 (the stack of all).
+std::vector<Weight> weights_of(const ModelSpec& spec, bool each_expert);
+
+// Outermost first, [out, in] for matrices; for an expert role the shape of one expert's matrix.
+std::vector<int64_t> shape_of(const ModelSpec& spec, Role role);
+
+}  // namespace moiety::spec
