@@ -1,0 +1,79 @@
+// For processors with AVX2, FMA and F16C.
+#include <immintrin.h>
+
+#include "kernel/tile.h"
+
+namespace moiety::kernel {
+namespace {
+
+struct Avx2 {
+  using Vec = __m256;
+  static constexpr size_t kWidth = 8;
+  static constexpr int kTileTokens = 4, kTileRows = 2;  // 8 sums, 2 rows and 1 token in 16 registers
+
+  static Vec zero() { return _mm256_setzero_ps(); }
+  static Vec all(float x) { return _mm256_set1_ps(x); }
+  static Vec load(const float* p) { return _mm256_loadu_ps(p); }
+  static __m256i first(size_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static Vec load_first(const float* p, size_t n) { return _mm256_maskload_ps(p, first(n)); }
+  static void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
+  static Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+  static float sum(Vec v) {
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+  }
+
+  // The first n 16-bit numbers of a row that ends there, the rest zero.
+  static __m128i load_first_16(const std::byte* p, size_t n) {
+    unsigned short eight[8] = {};
+    __builtin_memcpy(eight, p, 2 * n);
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(eight));
+  }
+
+  struct F32 {
+    static Vec vec(const std::byte* row, size_t k) {
+      return _mm256_loadu_ps(reinterpret_cast<const float*>(row + 4 * k));
+    }
+    static Vec vec_first(const std::byte* row, size_t k, size_t n) {
+      return _mm256_maskload_ps(reinterpret_cast<const float*>(row + 4 * k), first(n));
+    }
+  };
+  struct F16 {
+    static Vec vec(const std::byte* row, size_t k) {
+      return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 2 * k)));
+    }
+    static Vec vec_first(const std::byte* row, size_t k, size_t n) {
+      return _mm256_cvtph_ps(load_first_16(row + 2 * k, n));
+    }
+  };
+  struct BF16 {
+    static Vec widen(__m128i bits) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)); }
+    static Vec vec(const std::byte* row, size_t k) {
+      return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 2 * k)));
+    }
+    static Vec vec_first(const std::byte* row, size_t k, size_t n) { return widen(load_first_16(row + 2 * k, n)); }
+  };
+  struct Q8_0 {
+    static Vec vec(const std::byte* row, size_t k) {
+      const std::byte* block = row + k / 32 * 34;
+      unsigned short scale;
+      __builtin_memcpy(&scale, block, 2);
+      const __m128i q = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + 2 + k % 32));
+      return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)), _mm256_set1_ps(_cvtsh_ss(scale)));
+    }
+    // Rows are whole blocks of 32: there is no rest.
+    static Vec vec_first(const std::byte*, size_t, size_t) { return zero(); }
+  };
+};
+
+}  // namespace
+
+const Kernels& avx2_kernels() {
+  static const Kernels kernels{"avx2", linear<Avx2>, dot<Avx2>, add_scaled<Avx2>};
+  return kernels;
+}
+
+}  // namespace moiety::kernel

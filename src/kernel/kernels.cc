@@ -1,0 +1,47 @@
+#include "kernel/kernels.h"
+
+#include <array>
+
+namespace moiety::kernel {
+
+const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
+
+namespace {
+
+struct Available {
+  std::array<const Kernels*, 3> tables{};
+  size_t count = 0;
+};
+
+Available detect() {
+  Available available;
+  const auto add = [&](const Kernels& table) { available.tables[available.count++] = &table; };
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl")) {
+    add(avx512_kernels());
+  }
+  if (avx2) add(avx2_kernels());
+#endif
+  add(scalar_kernels());
+  return available;
+}
+
+}  // namespace
+
+std::span<const Kernels* const> available_kernels() {
+  static const Available available = detect();
+  return std::span(available.tables).first(available.count);
+}
+
+const Kernels* find_kernels(std::string_view name) {
+  for (const Kernels* table : available_kernels()) {
+    if (table->name == name) return table;
+  }
+  return nullptr;
+}
+
+}  // namespace moiety::kernel

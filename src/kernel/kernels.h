@@ -1,0 +1,44 @@
+// The arithmetic of the forward pass: a table of functions per instruction set. scalar.cc defines correct; the others are
+// tested against it. Kernels allocate nothing, throw nothing and use one thread.
+//
+// Within one table every output element is computed by the same operations in the same order however many tokens or rows
+// are asked for at once, so a result never depends on how work was cut up.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+
+#include "spec/element_type.h"
+
+namespace moiety::kernel {
+
+// A matrix of weights as it lies in the file: rows of `cols` elements, whole blocks, one row after the other.
+struct WeightView {
+  spec::ElementType type = spec::ElementType::F32;
+  const std::byte* data = nullptr;
+  size_t rows = 0;
+  size_t cols = 0;
+
+  size_t row_bytes() const { return spec::bytes_of(type, cols); }
+  bool empty() const { return rows == 0; }
+};
+
+struct Kernels {
+  std::string_view name;
+
+  // y[t * y_stride + r] = dot(x[t * x_stride ...], row `first_row + r` of w) for t < tokens, r < rows.
+  void (*linear)(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, size_t rows,
+                 float* y, size_t y_stride) noexcept;
+  float (*dot)(const float* a, const float* b, size_t n) noexcept;
+  // y += factor * x
+  void (*add_scaled)(float factor, const float* x, float* y, size_t n) noexcept;
+};
+
+const Kernels& scalar_kernels();
+// Every table that this processor can run, the fastest first, the scalar one last.
+std::span<const Kernels* const> available_kernels();
+// nullptr: no such table, or this processor can't run it.
+const Kernels* find_kernels(std::string_view name);
+
+}  // namespace moiety::kernel

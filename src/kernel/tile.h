@@ -1,0 +1,111 @@
+// The matrix product as tiles of a few tokens by a few rows, written once over a vector type. Included by one file an
+// instruction set, each compiled with its own flags; everything is in an unnamed namespace so that no function compiled
+// for one processor is linked into another's path.
+//
+// `Isa` gives: kWidth floats a vector; Vec; zero(), load(p), load_first(p, n), fma(a, b, c), sum(v), store; and for each
+// weight type a loader struct with vec(row, k) and vec_first(row, k, n).
+#pragma once
+
+#include "kernel/kernels.h"
+
+namespace moiety::kernel {
+namespace {
+
+// Tokens x Rows dot products at once. Each accumulates along k in steps of kWidth, so that the tile's size never shows.
+template <class Isa, class Type, int Tokens, int Rows>
+inline void tile(const float* x, size_t x_stride, const std::byte* rows, size_t row_bytes, size_t cols, float* y,
+                 size_t y_stride) {
+  typename Isa::Vec sums[Tokens][Rows];
+  for (int t = 0; t < Tokens; ++t) {
+    for (int r = 0; r < Rows; ++r) sums[t][r] = Isa::zero();
+  }
+  size_t k = 0;
+  for (; k + Isa::kWidth <= cols; k += Isa::kWidth) {
+    typename Isa::Vec w[Rows];
+    for (int r = 0; r < Rows; ++r) w[r] = Type::vec(rows + r * row_bytes, k);
+    for (int t = 0; t < Tokens; ++t) {
+      const typename Isa::Vec a = Isa::load(x + t * x_stride + k);
+      for (int r = 0; r < Rows; ++r) sums[t][r] = Isa::fma(a, w[r], sums[t][r]);
+    }
+  }
+  if (k < cols) {
+    const size_t rest = cols - k;
+    for (int r = 0; r < Rows; ++r) {
+      const typename Isa::Vec w = Type::vec_first(rows + r * row_bytes, k, rest);
+      for (int t = 0; t < Tokens; ++t) {
+        sums[t][r] = Isa::fma(Isa::load_first(x + t * x_stride + k, rest), w, sums[t][r]);
+      }
+    }
+  }
+  for (int t = 0; t < Tokens; ++t) {
+    for (int r = 0; r < Rows; ++r) y[t * y_stride + r] = Isa::sum(sums[t][r]);
+  }
+}
+
+// All tokens against Rows rows.
+template <class Isa, class Type, int MostTokens, int Rows>
+inline void strip(const float* x, size_t x_stride, size_t tokens, const std::byte* rows, size_t row_bytes, size_t cols,
+                  float* y, size_t y_stride) {
+  size_t t = 0;
+  for (; t + MostTokens <= tokens; t += MostTokens) {
+    tile<Isa, Type, MostTokens, Rows>(x + t * x_stride, x_stride, rows, row_bytes, cols, y + t * y_stride, y_stride);
+  }
+  for (; t + 2 <= tokens; t += 2) {
+    tile<Isa, Type, 2, Rows>(x + t * x_stride, x_stride, rows, row_bytes, cols, y + t * y_stride, y_stride);
+  }
+  for (; t < tokens; ++t) {
+    tile<Isa, Type, 1, Rows>(x + t * x_stride, x_stride, rows, row_bytes, cols, y + t * y_stride, y_stride);
+  }
+}
+
+template <class Isa, class Type>
+void linear_of(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, size_t rows,
+               float* y, size_t y_stride) {
+  const size_t row_bytes = w.row_bytes();
+  const std::byte* data = w.data + first_row * row_bytes;
+  size_t r = 0;
+  for (; r + Isa::kTileRows <= rows; r += Isa::kTileRows) {
+    strip<Isa, Type, Isa::kTileTokens, Isa::kTileRows>(x, x_stride, tokens, data + r * row_bytes, row_bytes, w.cols,
+                                                       y + r, y_stride);
+  }
+  for (; r < rows; ++r) {
+    strip<Isa, Type, Isa::kTileTokens, 1>(x, x_stride, tokens, data + r * row_bytes, row_bytes, w.cols, y + r, y_stride);
+  }
+}
+
+template <class Isa>
+void linear(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, size_t rows, float* y,
+            size_t y_stride) noexcept {
+  switch (w.type) {
+    case spec::ElementType::F32:
+      return linear_of<Isa, typename Isa::F32>(x, x_stride, tokens, w, first_row, rows, y, y_stride);
+    case spec::ElementType::F16:
+      return linear_of<Isa, typename Isa::F16>(x, x_stride, tokens, w, first_row, rows, y, y_stride);
+    case spec::ElementType::BF16:
+      return linear_of<Isa, typename Isa::BF16>(x, x_stride, tokens, w, first_row, rows, y, y_stride);
+    case spec::ElementType::Q8_0:
+      return linear_of<Isa, typename Isa::Q8_0>(x, x_stride, tokens, w, first_row, rows, y, y_stride);
+    default:
+      return;  // ModelFile lets only weight types through
+  }
+}
+
+template <class Isa>
+float dot(const float* a, const float* b, size_t n) noexcept {
+  typename Isa::Vec sum = Isa::zero();
+  size_t k = 0;
+  for (; k + Isa::kWidth <= n; k += Isa::kWidth) sum = Isa::fma(Isa::load(a + k), Isa::load(b + k), sum);
+  if (k < n) sum = Isa::fma(Isa::load_first(a + k, n - k), Isa::load_first(b + k, n - k), sum);
+  return Isa::sum(sum);
+}
+
+template <class Isa>
+void add_scaled(float factor, const float* x, float* y, size_t n) noexcept {
+  const typename Isa::Vec f = Isa::all(factor);
+  size_t k = 0;
+  for (; k + Isa::kWidth <= n; k += Isa::kWidth) Isa::store(y + k, Isa::fma(f, Isa::load(x + k), Isa::load(y + k)));
+  for (; k < n; ++k) y[k] = __builtin_fmaf(factor, x[k], y[k]);
+}
+
+}  // namespace
+}  // namespace moiety::kernel
