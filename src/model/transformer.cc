@@ -1,0 +1,101 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+
+#include "format/elements.h"
+#include "model/elementwise.h"
+#include "model/moe_layer.h"
+
+namespace moiety::model {
+namespace {
+
+void add(MatrixView<const float> y_TD, MatrixView<float> x_TD) {
+  for (size_t t = 0; t < x_TD.rows(); ++t) {
+    const auto x = x_TD.row(t);
+    const auto y = y_TD.row(t);
+    for (size_t d = 0; d < x.size(); ++d) x[d] += y[d];
+  }
+}
+
+}  // namespace
+
+Transformer::Transformer(const format::ModelFile& file, const kernel::Compute& compute)
+    : file_(file), compute_(compute), weights_(load_weights(file)) {}
+
+Matrix<float> Transformer::embed(std::span<const Chunk> chunks) const {
+  size_t tokens = 0;
+  for (const Chunk& chunk : chunks) tokens += chunk.tokens.size();
+  const kernel::WeightView& table_VD = weights_.embedding_VD;
+  Matrix<float> x_TD(tokens, table_VD.cols);
+  size_t t = 0;
+  for (const Chunk& chunk : chunks) {
+    for (const int32_t token : chunk.tokens) {
+      assert(token >= 0 && static_cast<size_t>(token) < table_VD.rows);
+      const std::byte* row = table_VD.data + static_cast<size_t>(token) * table_VD.row_bytes();
+      format::to_floats(table_VD.type, {row, table_VD.row_bytes()}, x_TD.row(t++));
+    }
+  }
+  return x_TD;
+}
+
+Matrix<float> Transformer::norm(MatrixView<const float> x_TD, std::span<const float> weight_D) const {
+  Matrix<float> out_TD(x_TD.rows(), x_TD.cols());
+  for (size_t t = 0; t < x_TD.rows(); ++t) rms_norm(x_TD.row(t), weight_D, spec().norm_eps, out_TD.row(t));
+  return out_TD;
+}
+
+void Transformer::layer(int number, std::span<const Chunk> chunks, Matrix<float>& x_TD, const RoutingObserver& observe) {
+  const LayerWeights& w = weights_.layers[number];
+
+  const Matrix<float> attention_in = norm(x_TD.view(), w.attention.norm_D);
+  add(attention(compute_, spec().attention, spec().norm_eps, w.attention, number, attention_in.view(), chunks).view(),
+      x_TD.view());
+
+  const Matrix<float> feed_forward_in = norm(x_TD.view(), w.feed_forward_norm_D);
+  if (spec().feed_forward[number] == spec::FeedForward::Dense) {
+    add(feed_forward(compute_, w.dense, feed_forward_in.view()).view(), x_TD.view());
+    return;
+  }
+  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, feed_forward_in.view());
+  add(moe.out_TD.view(), x_TD.view());
+  if (observe) observe(number, moe.routing);
+}
+
+Matrix<float> Transformer::head(std::span<const Chunk> chunks, MatrixView<const float> x_TD, LogitsOf which) const {
+  Matrix<float> last;
+  if (which == LogitsOf::LastTokens) {
+    last = Matrix<float>(chunks.size(), x_TD.cols());
+    size_t end = 0;
+    for (size_t c = 0; c < chunks.size(); ++c) {
+      end += chunks[c].tokens.size();
+      std::copy(x_TD.row(end - 1).begin(), x_TD.row(end - 1).end(), last.row(c).begin());
+    }
+    x_TD = std::as_const(last).view();
+  }
+  const Matrix<float> normed_TD = norm(x_TD, weights_.final_norm_D);
+  Matrix<float> logits_TV(x_TD.rows(), weights_.head_VD.rows);
+  kernel::linear(compute_, normed_TD.view(), weights_.head_VD, logits_TV.view());
+  return logits_TV;
+}
+
+void Transformer::refuse_nans(MatrixView<const float> logits) const {
+  const auto values = logits.flat();
+  if (std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); })) return;
+  const std::string tensor = find_broken_tensor(file_);
+  require(tensor.empty(), "{}: tensor {} holds a NaN or an infinity; the model is broken", file_.path().string(), tensor);
+  fail(ErrorKind::Input, "{}: the model's weights are finite but so large that its output overflows",
+       file_.path().string());
+}
+
+Matrix<float> Transformer::forward(std::span<const Chunk> chunks, LogitsOf which, const RoutingObserver& observe) {
+  Matrix<float> x_TD = embed(chunks);
+  for (int number = 0; number < spec().num_layers; ++number) layer(number, chunks, x_TD, observe);
+  for (const Chunk& chunk : chunks) chunk.cache->advance(chunk.tokens.size());
+  Matrix<float> logits = head(chunks, x_TD.view(), which);
+  refuse_nans(logits.view());
+  return logits;
+}
+
+}  // namespace moiety::model

@@ -1,0 +1,51 @@
+// The weights of a model as the forward pass wants them: matrices as they lie in the file, norms and biases as floats.
+#pragma once
+
+#include <vector>
+
+#include "format/model_file.h"
+#include "kernel/kernels.h"
+
+namespace moiety::model {
+
+struct AttentionWeights {
+  std::vector<float> norm_D;
+  kernel::WeightView query, key, value, output;
+  std::vector<float> query_bias, key_bias, value_bias;  // empty: none
+  std::vector<float> query_norm, key_norm;              // empty: none
+};
+
+// down(silu(gate x) * up x)
+struct FeedForwardWeights {
+  kernel::WeightView gate, up, down;
+};
+
+struct MoeWeights {
+  kernel::WeightView router_ED;
+  std::vector<float> selection_bias_E;  // empty: none
+  std::vector<FeedForwardWeights> experts_E;
+  FeedForwardWeights shared;        // empty: none
+  kernel::WeightView shared_scale;  // empty: the shared experts' output is taken as it is
+};
+
+struct LayerWeights {
+  AttentionWeights attention;
+  std::vector<float> feed_forward_norm_D;
+  FeedForwardWeights dense;  // of a dense layer
+  MoeWeights moe;            // of a sparse layer
+};
+
+struct Weights {
+  kernel::WeightView embedding_VD, head_VD;
+  std::vector<float> final_norm_D;
+  std::vector<LayerWeights> layers;
+};
+
+// Views look into the file's map; `file` must outlive them. Throws Error(Input) if a norm, bias or router holds a NaN.
+Weights load_weights(const format::ModelFile& file);
+
+// The name of a tensor that holds a NaN or an infinity, or an empty string. Reads every weight: for when the output has
+// gone wrong and a person wants to know why.
+std::string find_broken_tensor(const format::ModelFile& file);
+
+}  // namespace moiety::model

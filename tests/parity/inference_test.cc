@@ -1,0 +1,201 @@
+// Our forward pass against Hugging Face's and llama.cpp's, on the fixtures.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "base/json.h"
+#include "base/random.h"
+#include "format/npy.h"
+#include "model/transformer.h"
+#include "support/fixtures.h"
+
+namespace moiety::model {
+namespace {
+
+using test::fixture;
+using test::fs::path;
+
+constexpr size_t kPrompt = 16, kNew = 32;
+
+struct Case {
+  std::string model, variant;  // folder of models/, "f32" or "bf16"
+};
+
+Json expected_of(const std::string& model) {
+  const path file = *fixture(path("models") / model / "expected.json");
+  return parse_json(read_file(file), file.string());
+}
+
+// A model ready to run on the kernels and threads asked for.
+struct Loaded {
+  explicit Loaded(const path& p, const kernel::Kernels& kernels = *kernel::available_kernels()[0], int num_threads = 2)
+      : file(p), threads(num_threads), compute{kernels, threads}, transformer(file, compute) {}
+  format::ModelFile file;
+  ThreadPool threads;
+  kernel::Compute compute;
+  Transformer transformer;
+
+  Matrix<float> logits(std::span<const int32_t> tokens, const RoutingObserver& observe = {}) {
+    KvCache cache(file.spec(), tokens.size());
+    const Chunk chunk{&cache, tokens};
+    return transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens, observe);
+  }
+  std::vector<int32_t> greedy(std::vector<int32_t> prompt, size_t count) {
+    KvCache cache(file.spec(), prompt.size() + count);
+    std::vector<int32_t> out, next = std::move(prompt);
+    while (out.size() < count) {
+      const Chunk chunk{&cache, next};
+      const Matrix<float> row = transformer.forward({&chunk, 1}, Transformer::LogitsOf::LastTokens);
+      const auto values = row.flat();
+      out.push_back(static_cast<int32_t>(std::max_element(values.begin(), values.end()) - values.begin()));
+      next = {out.back()};
+    }
+    return out;
+  }
+};
+
+float largest_difference(std::span<const float> a, std::span<const float> b) {
+  EXPECT_EQ(a.size(), b.size());
+  float largest = 0;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    const float difference = std::abs(a[i] - b[i]);
+    largest = std::isnan(difference) ? INFINITY : std::max(largest, difference);
+  }
+  return largest;
+}
+
+class AgainstHuggingFace : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    folder_ = path("models") / GetParam().model;
+    if (!fixture(folder_ / GetParam().variant / "model.safetensors")) {
+      GTEST_SKIP() << "the whole fixture set is not here: " << folder_ / GetParam().variant;
+    }
+    expected_ = expected_of(GetParam().model);
+    ids_ = expected_["input_ids"].get<std::vector<int32_t>>();
+  }
+  path checkpoint() const { return *fixture(folder_ / GetParam().variant); }
+  path reference(const std::string& what) const {
+    return *fixture(folder_ / fmt::format("{}_{}.npy", what, GetParam().variant));
+  }
+  path folder_;
+  Json expected_;
+  std::vector<int32_t> ids_;
+};
+
+TEST_P(AgainstHuggingFace, LogitsAgreeAtEveryPosition) {
+  for (const kernel::Kernels* kernels : kernel::available_kernels()) {
+    Loaded model(checkpoint(), *kernels);
+    EXPECT_LT(largest_difference(model.logits(ids_).flat(), format::read_npy_floats(reference("logits")).values), 2e-4)
+        << kernels->name;
+    const auto one = model.logits(std::span(ids_).first(1));
+    EXPECT_LT(largest_difference(one.flat(), format::read_npy_floats(reference("logits_len1")).values), 2e-4)
+        << kernels->name;
+  }
+}
+
+TEST_P(AgainstHuggingFace, TheSameExpertsWithTheSameWeights) {
+  Loaded model(checkpoint());
+  const auto experts = format::read_npy_integers(reference("router_idx"));
+  const auto weights = format::read_npy_floats(reference("router_weights"));
+  const size_t tokens = static_cast<size_t>(experts.shape[1]), per_token = static_cast<size_t>(experts.shape[2]);
+  const auto layers = expected_["moe_layers"].get<std::vector<int>>();
+  size_t seen = 0;
+  model.logits(ids_, [&](int layer, const moe::Routing& routing) {
+    ASSERT_EQ(layer, layers.at(seen));
+    ASSERT_EQ(routing.num_tokens(), static_cast<int>(tokens));
+    for (size_t t = 0; t < tokens; ++t) {
+      std::map<int64_t, float> ours, theirs;
+      for (size_t k = 0; k < per_token; ++k) {
+        const size_t at = (seen * tokens + t) * per_token + k;
+        theirs[experts.values[at]] = weights.values[at];
+        ours[routing.experts_N[routing.begin_T1[t] + k]] = routing.weights_N[routing.begin_T1[t] + k];
+      }
+      for (const auto& [expert, weight] : theirs) {
+        ASSERT_TRUE(ours.contains(expert)) << "layer " << layer << " token " << t;
+        EXPECT_NEAR(ours[expert], weight, 1e-5);
+      }
+    }
+    ++seen;
+  });
+  EXPECT_EQ(seen, layers.size());
+}
+
+TEST_P(AgainstHuggingFace, ThirtyTwoGreedyTokensAreTheSame) {
+  Loaded model(checkpoint());
+  const auto wanted = expected_["variants"][GetParam().variant]["greedy32_from_first16"].get<std::vector<int32_t>>();
+  EXPECT_EQ(model.greedy({ids_.begin(), ids_.begin() + kPrompt}, kNew), wanted);
+}
+
+TEST_P(AgainstHuggingFace, AnyChunkingGivesTheSameBits) {
+  Loaded model(checkpoint());
+  const Matrix<float> whole = model.logits(ids_);
+  Random random(7);
+  for (int trial = 0; trial < 12; ++trial) {
+    KvCache cache(model.file.spec(), ids_.size());
+    size_t at = 0;
+    while (at < ids_.size()) {
+      const size_t most = ids_.size() - at;
+      const size_t count = trial == 0 ? 1 : std::min<size_t>(most, 1 + random.below(trial));
+      const Chunk chunk{&cache, std::span(ids_).subspan(at, count)};
+      const Matrix<float> part = model.transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens);
+      for (size_t t = 0; t < count; ++t) {
+        ASSERT_TRUE(std::ranges::equal(part.row(t), whole.row(at + t))) << "position " << at + t;
+      }
+      at += count;
+    }
+  }
+}
+
+TEST_P(AgainstHuggingFace, CompanyAndThreadsDoNotChangeABit) {
+  Loaded alone(checkpoint(), *kernel::available_kernels()[0], 1);
+  const Matrix<float> whole = alone.logits(ids_);
+
+  Loaded crowd(checkpoint(), *kernel::available_kernels()[0], 3);
+  const std::vector<int32_t> other(ids_.rbegin(), ids_.rend());
+  KvCache cache_a(crowd.file.spec(), 64), cache_b(crowd.file.spec(), 64), cache_c(crowd.file.spec(), 64);
+  const Chunk chunks[] = {{&cache_a, other}, {&cache_b, ids_}, {&cache_c, std::span(other).first(5)}};
+  const Matrix<float> together = crowd.transformer.forward(chunks, Transformer::LogitsOf::AllTokens);
+  for (size_t t = 0; t < ids_.size(); ++t) {
+    ASSERT_TRUE(std::ranges::equal(together.row(other.size() + t), whole.row(t))) << "position " << t;
+  }
+}
+
+std::string case_name(const testing::TestParamInfo<Case>& info) { return info.param.model + "_" + info.param.variant; }
+INSTANTIATE_TEST_SUITE_P(Models, AgainstHuggingFace,
+                         testing::Values(Case{"mixtral", "f32"}, Case{"mixtral", "bf16"}, Case{"olmoe", "f32"},
+                                         Case{"olmoe", "bf16"}, Case{"qwen3_moe", "f32"}, Case{"qwen3_moe", "bf16"},
+                                         Case{"qwen2_moe", "f32"}, Case{"qwen2_moe", "bf16"}),
+                         case_name);
+
+// --- GGUF: the same weights, dequantised by gguf-py and run by Hugging Face's code ---
+
+class AgainstGguf : public testing::TestWithParam<Case> {};
+
+TEST_P(AgainstGguf, LogitsAndGreedyTokensAgree) {
+  const auto& [name, type] = GetParam();
+  const path folder = path("models") / name / "gguf";
+  const auto file = fixture(folder / fmt::format("{}-{}.gguf", name, type));
+  if (!file) GTEST_SKIP() << "the whole fixture set is not here: " << folder;
+  Loaded model(*file);
+  const auto ids = expected_of(name)["input_ids"].get<std::vector<int32_t>>();
+  const auto reference = fixture(folder / fmt::format("hf_dequant_logits_{}.npy", type));
+  ASSERT_TRUE(reference);
+  EXPECT_LT(largest_difference(model.logits(ids).flat(), format::read_npy_floats(*reference).values), 2e-4);
+
+  const path expected = *fixture(folder / "expected_gguf.json");
+  const Json runs = parse_json(read_file(expected), expected.string())["runs"];
+  const auto wanted = runs[type]["hf_dequant_greedy32_from_first16"].get<std::vector<int32_t>>();
+  EXPECT_EQ(model.greedy({ids.begin(), ids.begin() + kPrompt}, kNew), wanted);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, AgainstGguf,
+                         testing::Values(Case{"mixtral", "f32"}, Case{"mixtral", "f16"}, Case{"mixtral", "Q8_0"},
+                                         Case{"olmoe", "f32"}, Case{"olmoe", "f16"}, Case{"olmoe", "Q8_0"},
+                                         Case{"qwen3_moe", "f32"}, Case{"qwen3_moe", "f16"}, Case{"qwen3_moe", "Q8_0"}),
+                         case_name);
+
+}  // namespace
+}  // namespace moiety::model
