@@ -15,6 +15,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
+  // For what is known only later.
+  void set_total(double total) { total_ = total; }
   // `note` stands at the end of the line, for example "loss 3.21".
   void update(double done, std::string_view note = {});
   // Prints a line above the bar.

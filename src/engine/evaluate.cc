@@ -1,0 +1,89 @@
+#include "engine/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "engine/generate.h"
+
+namespace moiety::engine {
+namespace {
+
+using model::Chunk;
+using model::KvCache;
+using model::Transformer;
+
+// -log softmax(logits)[token]
+double nats_of(std::span<const float> logits_V, int32_t token) {
+  const double largest = *std::max_element(logits_V.begin(), logits_V.end());
+  double sum = 0;
+  for (const float logit : logits_V) sum += std::exp(logit - largest);
+  return largest + std::log(sum) - logits_V[static_cast<size_t>(token)];
+}
+
+int32_t start_token(const spec::ModelSpec& spec) {
+  if (spec.bos_token >= 0) return spec.bos_token;
+  return spec.eos_tokens.empty() ? 0 : spec.eos_tokens[0];
+}
+
+std::vector<int> sparse_layer_numbers(const spec::ModelSpec& spec) {
+  std::vector<int> numbers;
+  int next = 0;
+  for (const spec::FeedForward kind : spec.feed_forward) numbers.push_back(kind == spec::FeedForward::Moe ? next++ : -1);
+  return numbers;
+}
+
+// Predicts tokens[first_scored...] of one window from all before them in it.
+void evaluate_window(Transformer& transformer, std::span<const int32_t> window, size_t first_scored,
+                     const std::vector<int>& sparse, Evaluation& result) {
+  KvCache cache(transformer.spec(), window.size());
+  const auto inputs = window.first(window.size() - 1);
+  const Chunk chunk{&cache, inputs};
+  const auto observe = [&](int layer, const moe::Routing& routing) {
+    for (size_t t = first_scored - 1; t < inputs.size(); ++t) {
+      for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
+        result.load.add(sparse[layer], routing.experts_N[n], 1);
+      }
+    }
+  };
+  const Matrix<float> logits = transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens, observe);
+  for (size_t t = first_scored; t < window.size(); ++t) {
+    result.nats += nats_of(logits.row(t - 1), window[t]);
+    ++result.tokens;
+  }
+}
+
+}  // namespace
+
+double Evaluation::bits_per_byte() const { return bytes == 0 ? 0 : nats / std::log(2.0) / static_cast<double>(bytes); }
+double Evaluation::perplexity() const { return tokens == 0 ? 0 : std::exp(nats / static_cast<double>(tokens)); }
+
+Evaluation evaluate(Transformer& transformer, const text::Tokenizer& tokenizer,
+                    std::span<const std::string_view> documents, const EvaluateOptions& options,
+                    const std::function<void(size_t)>& progress) {
+  const spec::ModelSpec& spec = transformer.spec();
+  const size_t window = std::clamp<size_t>(options.window, 2, std::max(2, spec.max_positions));
+  const size_t step = std::max<size_t>(1, window / 2);
+  const std::vector<int> sparse = sparse_layer_numbers(spec);
+  Evaluation result;
+  result.load = moe::Load(spec.moe_layers(), spec.moe.router.num_experts);
+
+  for (const std::string_view document : documents) {
+    std::vector<int32_t> tokens = {start_token(spec)};
+    const auto encoded = tokenizer.encode(document, false);
+    tokens.insert(tokens.end(), encoded.begin(), encoded.end());
+    check_tokens(tokens, spec);
+    for (size_t scored = 1; scored < tokens.size();) {
+      const size_t begin = scored == 1 ? 0 : scored - std::min(scored, window - step);
+      const size_t end = std::min(tokens.size(), begin + window);
+      evaluate_window(transformer, std::span(tokens).subspan(begin, end - begin), scored - begin, sparse, result);
+      scored = end;
+    }
+    result.bytes += document.size();
+    if (progress) progress(result.bytes);
+    if (options.most_tokens > 0 && result.tokens >= options.most_tokens) break;
+  }
+  return result;
+}
+
+}  // namespace moiety::engine

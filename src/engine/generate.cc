@@ -1,0 +1,82 @@
+#include "engine/generate.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/error.h"
+
+namespace moiety::engine {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using model::Chunk;
+using model::KvCache;
+using model::Transformer;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+Matrix<float> feed(Transformer& transformer, KvCache& cache, std::span<const int32_t> tokens) {
+  const Chunk chunk{&cache, tokens};
+  return transformer.forward({&chunk, 1}, Transformer::LogitsOf::LastTokens);
+}
+
+// Logits [1, V] after the last token of the prompt.
+Matrix<float> prefill(Transformer& transformer, KvCache& cache, std::span<const int32_t> prompt, size_t chunk) {
+  Matrix<float> logits;
+  for (size_t at = 0; at < prompt.size(); at += chunk) {
+    logits = feed(transformer, cache, prompt.subspan(at, std::min(chunk, prompt.size() - at)));
+  }
+  return logits;
+}
+
+bool contains(const std::vector<int32_t>& tokens, int32_t token) {
+  return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+}
+
+}  // namespace
+
+void check_tokens(std::span<const int32_t> tokens, const spec::ModelSpec& spec) {
+  for (const int32_t token : tokens) {
+    require(token >= 0 && token < spec.vocab_size, "token {} is not in the model's vocabulary of {}", token,
+            spec.vocab_size);
+  }
+}
+
+Generated generate(Transformer& transformer, std::span<const int32_t> prompt, const GenerateOptions& options,
+                   const TokenCallback& on_token) {
+  const spec::ModelSpec& spec = transformer.spec();
+  const size_t context = static_cast<size_t>(spec.max_positions);
+  check(options.sampling);
+  check_tokens(prompt, spec);
+  require(!prompt.empty(), "the prompt has no tokens; give at least one");
+  require(prompt.size() <= context, "the prompt has {} tokens, the model's context holds {}", prompt.size(), context);
+
+  KvCache cache(spec, std::min(context, prompt.size() + std::min(options.max_new_tokens, context)));
+  const auto start = Clock::now();
+  Matrix<float> logits = prefill(transformer, cache, prompt, options.prefill_chunk);
+  Generated out{.prefill_seconds = seconds_since(start)};
+
+  const auto decode_start = Clock::now();
+  while (out.tokens.size() < options.max_new_tokens) {
+    const int32_t token = sample(options.sampling, logits.flat(), prompt, out.tokens);
+    if (contains(options.stop_tokens, token)) {
+      out.stop = Generated::Stop::StopToken;
+      break;
+    }
+    out.tokens.push_back(token);
+    if (on_token && !on_token(token)) {
+      out.stop = Generated::Stop::Caller;
+      break;
+    }
+    if (out.tokens.size() == options.max_new_tokens) break;
+    if (cache.length() == context) {
+      out.stop = Generated::Stop::ContextFull;
+      break;
+    }
+    logits = feed(transformer, cache, std::span(&out.tokens.back(), 1));
+  }
+  out.decode_seconds = seconds_since(decode_start);
+  return out;
+}
+
+}  // namespace moiety::engine

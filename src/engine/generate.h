@@ -1,0 +1,40 @@
+// One sequence from prompt to end.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "engine/sampler.h"
+#include "model/transformer.h"
+
+namespace moiety::engine {
+
+struct GenerateOptions {
+  size_t max_new_tokens = 256;
+  SamplingOptions sampling;
+  std::vector<int32_t> stop_tokens;  // any of these ends the text; it is not part of the result
+  size_t prefill_chunk = 512;        // tokens of the prompt a step
+};
+
+struct Generated {
+  enum class Stop { Length, StopToken, ContextFull, Caller };
+
+  std::vector<int32_t> tokens;
+  Stop stop = Stop::Length;
+  double prefill_seconds = 0;  // the prompt, up to the first new token's logits
+  double decode_seconds = 0;   // everything after
+};
+
+// Called with each new token as it comes; returns false to end.
+using TokenCallback = std::function<bool(int32_t)>;
+
+// Throws Error(Input) for an empty prompt, ids outside the vocabulary, or a prompt longer than the model's context.
+Generated generate(model::Transformer& transformer, std::span<const int32_t> prompt, const GenerateOptions& options,
+                   const TokenCallback& on_token = {});
+
+// Throws Error(Input) unless every id is in the vocabulary.
+void check_tokens(std::span<const int32_t> tokens, const spec::ModelSpec& spec);
+
+}  // namespace moiety::engine

@@ -1,0 +1,87 @@
+#include "engine/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <set>
+
+#include "base/error.h"
+#include "base/random.h"
+
+namespace moiety::engine {
+namespace {
+
+const std::vector<float> kLogits = {1.0f, 3.0f, 2.0f, -1.0f, 3.0f, 0.0f};
+
+// How often each token comes out of many draws.
+std::map<int32_t, double> shares(const SamplingOptions& options) {
+  std::map<int32_t, double> shares;
+  constexpr int kDraws = 20000;
+  for (int i = 0; i < kDraws; ++i) {
+    SamplingOptions o = options;
+    o.seed = static_cast<uint64_t>(i);
+    shares[sample(o, kLogits, {}, {})] += 1.0 / kDraws;
+  }
+  return shares;
+}
+
+TEST(Sampler, GreedyTakesTheLikeliestAndTheLowerIdOfEquals) {
+  EXPECT_EQ(sample({.temperature = 0}, kLogits, {}, {}), 1);
+}
+
+TEST(Sampler, SharesFollowTheSoftmaxAtTheTemperature) {
+  for (const float temperature : {0.5f, 1.0f, 2.0f}) {
+    double sum = 0;
+    for (const float x : kLogits) sum += std::exp(x / temperature);
+    const auto found = shares({.temperature = temperature});
+    for (size_t v = 0; v < kLogits.size(); ++v) {
+      const double wanted = std::exp(kLogits[v] / temperature) / sum;
+      EXPECT_NEAR(found.contains(int(v)) ? found.at(int(v)) : 0.0, wanted, 0.015) << temperature << " token " << v;
+    }
+  }
+}
+
+TEST(Sampler, EachFilterLeavesTheTokensItNames) {
+  const auto tokens = [](const SamplingOptions& o) {
+    std::vector<int32_t> ids;
+    for (const auto& [id, share] : shares(o)) ids.push_back(id);
+    return ids;
+  };
+  EXPECT_EQ(tokens({.temperature = 5, .top_k = 3}), (std::vector<int32_t>{1, 2, 4}));
+  EXPECT_EQ(tokens({.temperature = 1, .top_p = 0.7f}), (std::vector<int32_t>{1, 4}));
+  EXPECT_EQ(tokens({.temperature = 1, .top_p = 0.01f}), (std::vector<int32_t>{1}));
+  EXPECT_EQ(tokens({.temperature = 1, .min_p = 0.3f}), (std::vector<int32_t>{1, 2, 4}));
+}
+
+TEST(Sampler, PenaltiesPushDownWhatWasSeen) {
+  const std::vector<int32_t> prompt = {1}, generated = {4, 4};
+  EXPECT_EQ(sample({.temperature = 0, .repetition_penalty = 2}, kLogits, prompt, {}), 4);
+  EXPECT_EQ(sample({.temperature = 0, .repetition_penalty = 2}, kLogits, prompt, generated), 2);
+  EXPECT_EQ(sample({.temperature = 0, .presence_penalty = 0.5f}, kLogits, prompt, generated), 1);
+  // A negative logit becomes more negative.
+  EXPECT_EQ(sample({.temperature = 0, .repetition_penalty = 3}, std::vector<float>{-1, -2}, std::vector<int32_t>{0}, {}), 1);
+}
+
+TEST(Sampler, TheSameSeedGivesTheSameTextAndEachPositionItsOwnDraw) {
+  const std::vector<float> even(1000, 0.0f);
+  const SamplingOptions options{.seed = 42};
+  std::vector<int32_t> a, b;
+  for (int i = 0; i < 20; ++i) a.push_back(sample(options, even, {}, a));
+  for (int i = 0; i < 20; ++i) b.push_back(sample(options, even, {}, b));
+  EXPECT_EQ(a, b);
+  EXPECT_GT(std::set<int32_t>(a.begin(), a.end()).size(), 10u);
+}
+
+TEST(Sampler, OptionsThatMakeNoSenseAreNamed) {
+  EXPECT_THROW(check({.temperature = -1}), Error);
+  EXPECT_THROW(check({.temperature = NAN}), Error);
+  EXPECT_THROW(check({.top_p = 0}), Error);
+  EXPECT_THROW(check({.top_k = -1}), Error);
+  EXPECT_THROW(check({.min_p = 2}), Error);
+  EXPECT_THROW(check({.repetition_penalty = 0}), Error);
+}
+
+}  // namespace
+}  // namespace moiety::engine

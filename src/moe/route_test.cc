@@ -1,0 +1,127 @@
+#include "moe/route.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "base/random.h"
+#include "moe/dispatch_plan.h"
+#include "moe/load.h"
+
+namespace moiety::moe {
+namespace {
+
+using spec::RouterRule;
+using spec::Score;
+
+const RouterRule kEightTwo{.num_experts = 8, .experts_per_token = 2};
+
+TEST(Route, EqualScoresGoToTheLowerExpertId) {
+  const std::vector<float> logits_TE(8, 0.5f);
+  const RouterRule rule{.num_experts = 8, .experts_per_token = 4};
+  EXPECT_EQ(route(rule, logits_TE, {}).experts_N, (std::vector<int32_t>{0, 1, 2, 3}));
+}
+
+TEST(Route, ANaNIsNeverChosenWhileThereIsAnythingElse) {
+  const std::vector<float> scores_TE = {NAN, 0.1f, NAN, 0.2f};
+  const RouterRule rule{.num_experts = 4, .experts_per_token = 2};
+  EXPECT_EQ(choose_experts(rule, scores_TE, {}).experts_N, (std::vector<int32_t>{3, 1}));
+}
+
+TEST(Route, TheBiasSteersTheChoiceAndNeverTheWeight) {
+  const RouterRule rule{.num_experts = 3, .experts_per_token = 1, .score = Score::Sigmoid, .renormalise = false};
+  const std::vector<float> logits_TE = {2, 1, 0}, bias_E = {-1, 0, 0};
+  const Routing routing = route(rule, logits_TE, bias_E);
+  EXPECT_EQ(routing.experts_N, (std::vector<int32_t>{1}));
+  EXPECT_FLOAT_EQ(routing.weights_N[0], 1 / (1 + std::exp(-1.0f)));
+}
+
+// An independent answer, in double and by another road: sort all, exponentiate, normalise over the chosen.
+TEST(Route, WeightsAreThoseOfTheDefinition) {
+  for (const Score score : {Score::Softmax, Score::Sigmoid}) {
+    for (const bool renormalise : {false, true}) {
+      const RouterRule rule{.num_experts = 8, .experts_per_token = 3, .score = score, .renormalise = renormalise, .scale = 1.7f};
+      Random random(3);
+      std::vector<float> logits(8);
+      for (float& x : logits) x = static_cast<float>(3 * random.normal());
+
+      std::vector<double> scores(8);
+      double total = 0;
+      for (const float x : logits) total += std::exp(double{x});
+      for (int e = 0; e < 8; ++e) {
+        scores[e] = score == Score::Softmax ? std::exp(double{logits[e]}) / total : 1 / (1 + std::exp(-double{logits[e]}));
+      }
+      std::vector<int> order(8);
+      std::iota(order.begin(), order.end(), 0);
+      std::sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
+      const double chosen = scores[order[0]] + scores[order[1]] + scores[order[2]];
+
+      const Routing routing = route(rule, logits, {});
+      ASSERT_EQ(routing.num_visits(), 3);
+      for (int k = 0; k < 3; ++k) {
+        EXPECT_EQ(routing.experts_N[k], order[k]);
+        EXPECT_NEAR(routing.weights_N[k], 1.7 * scores[order[k]] / (renormalise ? chosen : 1), 1e-6);
+      }
+    }
+  }
+}
+
+Routing random_routing(uint64_t seed) {
+  Random random(seed);
+  Routing routing{.num_experts = 1 + static_cast<int>(random.below(9))};
+  const int tokens = static_cast<int>(random.below(20));
+  for (int t = 0; t < tokens; ++t) {
+    const int visits = static_cast<int>(random.below(4));  // ragged: none to three
+    for (int k = 0; k < visits; ++k) {
+      routing.experts_N.push_back(static_cast<int32_t>(random.below(static_cast<uint64_t>(routing.num_experts))));
+    }
+    routing.begin_T1.push_back(static_cast<int32_t>(routing.experts_N.size()));
+  }
+  return routing;
+}
+
+TEST(DispatchPlan, EveryVisitIsOneRowOfItsExpertAndTheWayBackLeadsHome) {
+  rc::check([](uint64_t seed) {
+    const Routing routing = random_routing(seed);
+    const DispatchPlan plan = plan_dispatch(routing);
+    RC_ASSERT(plan.num_rows() == routing.num_visits());
+    RC_ASSERT(plan.begin_E1.back() == plan.num_rows());
+    for (int t = 0; t < routing.num_tokens(); ++t) {
+      for (int visit = routing.begin_T1[t]; visit < routing.begin_T1[t + 1]; ++visit) {
+        const int row = plan.row_of_visit_N[visit], expert = routing.experts_N[visit];
+        RC_ASSERT(plan.visit_of_row_N[row] == visit);
+        RC_ASSERT(plan.token_of_row_N[row] == t);
+        RC_ASSERT(plan.begin_E1[expert] <= row && row < plan.begin_E1[expert + 1]);
+      }
+    }
+    for (int e = 0; e < plan.num_experts(); ++e) {
+      for (int row = plan.begin_E1[e] + 1; row < plan.begin_E1[e + 1]; ++row) {
+        RC_ASSERT(plan.token_of_row_N[row - 1] <= plan.token_of_row_N[row]);
+      }
+    }
+  });
+}
+
+TEST(Load, CountsVisitsAndSaysHowUnevenTheyAre) {
+  Load load(2, 4);
+  Routing routing{.num_experts = 4, .begin_T1 = {0, 2, 4}, .experts_N = {0, 1, 0, 2}};
+  load.add(1, routing);
+  EXPECT_EQ(std::vector<int64_t>(load.of_layer(0).begin(), load.of_layer(0).end()), (std::vector<int64_t>{0, 0, 0, 0}));
+  EXPECT_EQ(std::vector<int64_t>(load.of_layer(1).begin(), load.of_layer(1).end()), (std::vector<int64_t>{2, 1, 1, 0}));
+  const Balance balance = balance_of(load.of_layer(1));
+  EXPECT_DOUBLE_EQ(balance.max_over_mean, 2);
+  EXPECT_EQ(balance.idle, 1);
+  EXPECT_NEAR(balance.entropy, 1.5 / 2, 1e-12);  // 1.5 bits of 2
+  EXPECT_DOUBLE_EQ(balance_of(std::vector<int64_t>{5, 5}).entropy, 1);
+}
+
+TEST(Load, TheSelectionBiasFallsWhereLoadIsHigh) {
+  std::vector<float> bias_E = {0, 0, 0};
+  update_selection_bias(bias_E, std::vector<int64_t>{6, 2, 4}, 0.5f);
+  EXPECT_EQ(bias_E, (std::vector<float>{-0.5f, 0.5f, 0}));
+}
+
+}  // namespace
+}  // namespace moiety::moe
