@@ -1,6 +1,7 @@
 #include "format/convert.h"
 
 #include <numeric>
+#include <set>
 
 #include "base/error.h"
 
@@ -80,29 +81,31 @@ TensorSource convert_one(const ModelFile& model, const Target& target, const Wei
   return out;
 }
 
-// Biases that a family always has and the model does without: zeros.
-void add_missing_biases(const spec::ModelSpec& spec, const Target& target, std::vector<TensorSource>& out) {
+// A bias that the family's files always have and the model does without.
+TensorSource zero_bias(const spec::ModelSpec& spec, const Target& target, const Weight& weight) {
   static constexpr std::byte kZeros[1 << 16] = {};
-  for (int layer = 0; layer < spec.num_layers; ++layer) {
-    for (const Role role : {Role::QueryBias, Role::KeyBias, Role::ValueBias}) {
-      TensorSource bias;
-      bias.name = target.names.name({role, layer});
-      bias.shape = spec::shape_of(spec, role);
-      const size_t bytes = spec::bytes_of(ElementType::F32, bias.elements());
-      require(bytes <= sizeof kZeros, "{}: a bias of {} bytes", bias.name, bytes);
-      bias.parts.push_back({bias.name, ElementType::F32, bias.shape, std::span(kZeros).first(bytes)});
-      out.push_back(std::move(bias));
-    }
-  }
+  TensorSource bias;
+  bias.name = target.names.name(weight);
+  bias.shape = spec::shape_of(spec, weight.role);
+  const size_t bytes = spec::bytes_of(ElementType::F32, bias.elements());
+  require(bytes <= sizeof kZeros, "{}: a bias of {} bytes", bias.name, bytes);
+  bias.parts.push_back({bias.name, ElementType::F32, bias.shape, std::span(kZeros).first(bytes)});
+  return bias;
 }
 
 std::vector<TensorSource> convert_all(const ModelFile& model, const Family& family, const Target& target) {
+  const spec::ModelSpec& spec = model.spec();
   std::vector<TensorSource> out;
-  for (const Weight& weight : spec::weights_of(model.spec(), !target.names.stacks_experts())) {
+  std::set<std::pair<Role, int>> had;
+  for (const Weight& weight : spec::weights_of(spec, !target.names.stacks_experts())) {
     out.push_back(convert_one(model, target, weight));
+    had.insert({weight.role, weight.layer});
   }
-  if (family.always_has_qkv_bias && !model.spec().attention.qkv_bias) {
-    add_missing_biases(model.spec(), target, out);
+  for (int layer = 0; layer < spec.num_layers; ++layer) {
+    for (const Role role : family.always_has) {
+      const bool has_place = role != Role::SelectionBias || spec.feed_forward[layer] == spec::FeedForward::Moe;
+      if (has_place && !had.contains({role, layer})) out.push_back(zero_bias(spec, target, {role, layer}));
+    }
   }
   return out;
 }

@@ -261,7 +261,6 @@ void write_gguf_glm4(const ModelSpec& s, const std::string& prefix, GgufMetadata
 }
 std::string glm4_cannot(const ModelSpec& s) {
   const int dense = leading_dense_layers(s);
-  if (!s.moe.router.has_selection_bias) return "a router without selection bias";
   if (s.moe.shared_gate) return "a gated shared expert";
   if (s.moe.shared_hidden == 0) return "layers without a shared expert";
   if (s.moe.shared_hidden % s.moe.expert_hidden != 0) return "a shared width that is no multiple of the experts'";
@@ -271,19 +270,21 @@ std::string glm4_cannot(const ModelSpec& s) {
                    misses_window(s)});
 }
 
+constexpr spec::Role kQkvBiases[] = {spec::Role::QueryBias, spec::Role::KeyBias, spec::Role::ValueBias};
+constexpr spec::Role kSelectionBias[] = {spec::Role::SelectionBias};
 constexpr RopePairs kHalves = RopePairs::Halves, kNeighbours = RopePairs::Neighbours;
 
 const Family kFamilies[] = {
     {"mixtral", "mixtral", "MixtralForCausalLM", kMixtralNames, read_hf_mixtral, write_hf_mixtral,  //
-     "llama", kGgufNames, kNeighbours, read_gguf_mixtral, write_gguf_mixtral, false, mixtral_cannot},
+     "llama", kGgufNames, kNeighbours, read_gguf_mixtral, write_gguf_mixtral, {}, mixtral_cannot},
     {"olmoe", "olmoe", "OlmoeForCausalLM", kMlpExpertsNames, read_hf_olmoe, write_hf_olmoe,  //
-     "olmoe", kGgufNames, kHalves, read_gguf_olmoe, write_gguf_mixtral, false, olmoe_cannot},
+     "olmoe", kGgufNames, kHalves, read_gguf_olmoe, write_gguf_mixtral, {}, olmoe_cannot},
     {"qwen3_moe", "qwen3_moe", "Qwen3MoeForCausalLM", kMlpExpertsNames, read_hf_qwen3, write_hf_qwen,  //
-     "qwen3moe", kGgufNames, kHalves, read_gguf_qwen3, write_gguf_qwen, false, qwen3_cannot},
+     "qwen3moe", kGgufNames, kHalves, read_gguf_qwen3, write_gguf_qwen, {}, qwen3_cannot},
     {"qwen2_moe", "qwen2_moe", "Qwen2MoeForCausalLM", kMlpExpertsNames, read_hf_qwen2, write_hf_qwen2,  //
-     "qwen2moe", kGgufNames, kHalves, read_gguf_qwen2, write_gguf_qwen2, true, qwen2_cannot},
+     "qwen2moe", kGgufNames, kHalves, read_gguf_qwen2, write_gguf_qwen2, kQkvBiases, qwen2_cannot},
     {"glm4_moe", "glm4_moe", "Glm4MoeForCausalLM", kGlm4Names, read_hf_glm4, write_hf_glm4,  //
-     "glm4moe", kGgufGlm4Names, kHalves, read_gguf_glm4, write_gguf_glm4, false, glm4_cannot},
+     "glm4moe", kGgufGlm4Names, kHalves, read_gguf_glm4, write_gguf_glm4, kSelectionBias, glm4_cannot},
 };
 
 }  // namespace
@@ -311,7 +312,7 @@ const Family& closest_family(const spec::ModelSpec& spec) {
   for (const Family& family : kFamilies) {
     const std::string reason = family.cannot_express(spec);
     if (reason.empty()) return family;
-    reasons += fmt::format("; {} has no {}", family.name, reason);
+    reasons += fmt::format("; {} cannot express {}", family.name, reason);
   }
   fail(ErrorKind::Input, "no standard architecture computes what this model does{}", reasons);
 }

@@ -27,7 +27,8 @@ struct Family {
   spec::RopePairs gguf_rope_pairs;
   void (*read_gguf)(const GgufMetadata& metadata, const std::string& prefix, spec::ModelSpec& spec);
   void (*write_gguf)(const spec::ModelSpec& spec, const std::string& prefix, GgufMetadata& metadata);
-  bool always_has_qkv_bias;  // its files have the biases even where they are all zero
+  // Biases that its files always have; zeros for a model that does without.
+  std::span<const spec::Role> always_has;
   // What the family can't say of this model, or an empty string if it says all of it.
   std::string (*cannot_express)(const spec::ModelSpec& spec);
 };

@@ -1,0 +1,222 @@
+// Whole model folders that lie, and conversion that must not change a number.
+#include "format/model_file.h"
+
+#include <gtest/gtest.h>
+
+#include "base/json.h"
+#include "base/random.h"
+#include "format/convert.h"
+#include "format/elements.h"
+#include "format/gguf_config.h"
+#include "format/hf_config.h"
+
+namespace moiety::format {
+namespace {
+
+using spec::ElementType;
+using spec::FeedForward;
+using spec::ModelSpec;
+using spec::QkNorm;
+using spec::Weight;
+
+// A spec that the family expresses.
+ModelSpec spec_for(const std::string& family) {
+  ModelSpec s{.family = family, .num_layers = 2, .width = 32, .vocab_size = 50, .max_positions = 64};
+  s.attention = {.num_heads = 4, .num_kv_heads = 2, .head_dim = 8};
+  s.moe = {.router = {.num_experts = 4, .experts_per_token = 2}, .expert_hidden = 32};
+  s.feed_forward = {FeedForward::Moe, FeedForward::Moe};
+  s.bos_token = 1;
+  s.eos_tokens = {2};
+  if (family == "olmoe") s.attention.qk_norm = QkNorm::Whole, s.moe.router.renormalise = false;
+  if (family == "qwen3_moe") s.attention.qk_norm = QkNorm::PerHead;
+  if (family == "qwen2_moe") s.moe.router.renormalise = false, s.moe.shared_hidden = 64, s.moe.shared_gate = true, s.attention.qkv_bias = true;
+  if (family == "glm4_moe") {
+    s.moe.router = {.num_experts = 4, .experts_per_token = 2, .score = spec::Score::Sigmoid, .has_selection_bias = true, .scale = 2};
+    s.moe.shared_hidden = 64;
+    s.attention.qk_norm = QkNorm::PerHead;
+    s.dense_hidden = 64;
+    s.feed_forward[0] = FeedForward::Dense;
+  }
+  return s;
+}
+
+class ModelFolder : public testing::Test {
+ protected:
+  ModelFolder() {
+    std::string name = (fs::temp_directory_path() / "moiety-model-XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+  }
+  ~ModelFolder() override { fs::remove_all(folder_); }
+
+  // One of our checkpoints with random weights.
+  fs::path make(const ModelSpec& spec) {
+    const fs::path path = folder_ / "ours";
+    fs::create_directories(path);
+    write_file(path / "config.json", to_json(spec).dump());
+    Random random(1);
+    std::vector<std::vector<float>> values;
+    std::vector<TensorView> tensors;
+    for (const Weight& w : spec::weights_of(spec, false)) {
+      auto shape = spec::shape_of(spec, w.role);
+      if (spec::is_expert(w.role)) shape.insert(shape.begin(), spec.moe.router.num_experts);
+      TensorView t{kOurNames.name(w), ElementType::F32, shape, {}};
+      std::vector<float> x(static_cast<size_t>(t.elements()));
+      for (float& v : x) v = static_cast<float>(random.normal());
+      values.push_back(std::move(x));
+      t.bytes = std::as_bytes(std::span(values.back()));
+      tensors.push_back(t);
+    }
+    write_safetensors(path / "model.safetensors", tensors);
+    return path;
+  }
+  void write_hf(const ModelFile& model, const Family& family, const fs::path& out) {
+    fs::create_directories(out);
+    write_safetensors(out / "model.safetensors", hf_tensors(model, family, {}));
+    write_file(out / "config.json", hf_config(model.spec(), family, ElementType::F32).dump());
+  }
+  void write_gguf_model(const ModelFile& model, const Family& family, const fs::path& out) {
+    GgufMetadata metadata;
+    add_gguf_config(model.spec(), family, ElementType::F32, "test", metadata);
+    metadata.set("tokenizer.ggml.bos_token_id", int64_t{1});
+    metadata.set("tokenizer.ggml.eos_token_id", int64_t{2});
+    write_gguf(out, metadata, gguf_tensors(model, family, {}));
+  }
+  static std::string message_of(const fs::path& path) {
+    try {
+      ModelFile model(path);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "opened";
+  }
+  // The config.json of a good folder with one thing changed.
+  std::string with_config(const std::function<void(Json&)>& change) {
+    const fs::path ours = make(spec_for("mixtral"));
+    const fs::path path = folder_ / "hf";
+    write_hf(ModelFile(ours), *family_named("mixtral"), path);
+    Json config = parse_json(read_file(path / "config.json"), "x");
+    change(config);
+    write_file(path / "config.json", config.dump());
+    std::string text = message_of(path);
+    const std::string prefix = path.string() + "/config.json: ";
+    return text.starts_with(prefix) ? text.substr(prefix.size()) : text;
+  }
+  fs::path folder_;
+};
+
+void expect_same_weights(const ModelFile& a, const ModelFile& b) {
+  for (const Weight& w : spec::weights_of(a.spec(), true)) {
+    ASSERT_EQ(to_floats(a.weight(w)), to_floats(b.weight(w))) << "role " << static_cast<int>(w.role) << " layer " << w.layer;
+  }
+}
+
+TEST_F(ModelFolder, EveryFamilyGoesToHuggingFaceToGgufAndBackWithoutANumberChanged) {
+  for (const Family& family : families()) {
+    SCOPED_TRACE(family.name);
+    const ModelFile ours(make(spec_for(family.name)));
+    ModelSpec wanted = ours.spec();
+    EXPECT_STREQ(closest_family(wanted).name, family.name);
+    write_hf(ours, family, folder_ / "hf");
+    const ModelFile hf(folder_ / "hf");
+    write_gguf_model(hf, family, folder_ / "x.gguf");
+    const ModelFile gguf(folder_ / "x.gguf");
+    write_hf(gguf, family, folder_ / "back");
+    const ModelFile back(folder_ / "back");
+
+    expect_same_weights(ours, hf);
+    expect_same_weights(hf, back);
+    for (const ModelFile* file : {&hf, &gguf, &back}) {
+      ModelSpec found = file->spec();
+      found.family = wanted.family;
+      found.attention.rope_pairs = wanted.attention.rope_pairs;
+      if (wanted.moe_layers() == wanted.num_layers) found.dense_hidden = wanted.dense_hidden;  // said, but no layer has it
+      EXPECT_EQ(to_json(found), to_json(wanted));
+    }
+  }
+}
+
+TEST_F(ModelFolder, AModelThatNoFamilyExpressesIsRefusedWithTheReasons) {
+  ModelSpec s = spec_for("mixtral");
+  s.moe.router.score = spec::Score::Sigmoid;
+  try {
+    closest_family(s);
+    FAIL();
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("mixtral cannot express sigmoid scores"), text.npos) << text;
+    EXPECT_NE(text.find("glm4_moe cannot express layers without a shared expert"), text.npos) << text;
+  }
+}
+
+TEST_F(ModelFolder, EachLieInTheConfigGetsItsSentence) {
+  EXPECT_EQ(with_config([](Json&) {}), "opened");
+  EXPECT_EQ(with_config([](Json& c) { c.erase("hidden_size"); }), "\"hidden_size\" is missing");
+  EXPECT_EQ(with_config([](Json& c) { c["model_type"] = "gpt5"; }),
+            "model_type \"gpt5\" is not one that moiety reads (mixtral, olmoe, qwen3_moe, qwen2_moe, glm4_moe)");
+  EXPECT_EQ(with_config([](Json& c) { c["num_hidden_layers"] = 1000000000; }),
+            "\"num_hidden_layers\" must be an integer from 1 to 4096, found 1000000000");
+  EXPECT_EQ(with_config([](Json& c) { c["num_experts_per_tok"] = 5; }), "experts per token is 5, expected 1 to 4");
+  EXPECT_EQ(with_config([](Json& c) { c["hidden_size"] = -4; }), "\"hidden_size\" must be an integer from 1 to 16777216, found -4");
+  EXPECT_EQ(with_config([](Json& c) { c["rope_theta"] = "big"; }), "\"rope_theta\" must be a finite number, found \"big\"");
+  EXPECT_EQ(with_config([](Json& c) { c["rope_scaling"] = {{"type", "yarn"}}; }), "rope_scaling is not supported");
+  EXPECT_EQ(with_config([](Json& c) { c["eos_token_id"] = {1, "x"}; }), "\"eos_token_id\" must be a token id or a list of them");
+  EXPECT_EQ(with_config([](Json& c) { c = Json::array(); }), "expected a JSON object, found array");
+  // A config that is right by itself and wrong about the weights
+  const std::string text = with_config([](Json& c) { c["intermediate_size"] = 64; });
+  EXPECT_NE(text.find("has the shape [32 x 32], the config calls for [64 x 32]"), text.npos) << text;
+  const std::string more_experts = with_config([](Json& c) { c["num_local_experts"] = 5; });
+  EXPECT_NE(more_experts.find("has the shape [4 x 32], the config calls for [5 x 32]"), more_experts.npos) << more_experts;
+}
+
+TEST_F(ModelFolder, MissingFilesAndTensorsAreNamed) {
+  EXPECT_NE(message_of(folder_ / "none").find("no such file or folder"), std::string::npos);
+  EXPECT_NE(message_of(folder_).find("neither a Hugging Face folder"), std::string::npos);
+  const fs::path ours = make(spec_for("mixtral"));
+  const ModelFile model(ours);
+  std::vector<TensorView> tensors = model.tensors();
+  tensors.erase(tensors.begin() + 3);
+  write_safetensors(folder_ / "fewer", tensors);
+  fs::rename(folder_ / "fewer", ours / "model.safetensors");
+  EXPECT_NE(message_of(ours).find("tensor layers.0.attention.key.weight is missing"), std::string::npos) << message_of(ours);
+  fs::remove(ours / "model.safetensors");
+  EXPECT_NE(message_of(ours).find("no model.safetensors"), std::string::npos);
+}
+
+TEST_F(ModelFolder, ATensorOfAnotherTypeThanWeightsIsRefused) {
+  const fs::path ours = make(spec_for("mixtral"));
+  const ModelFile model(ours);
+  std::vector<TensorView> tensors = model.tensors();
+  const std::vector<int32_t> integers(50 * 32);
+  tensors[0] = {tensors[0].name, ElementType::I32, tensors[0].shape, std::as_bytes(std::span(integers))};
+  write_safetensors(folder_ / "other", tensors);
+  fs::rename(folder_ / "other", ours / "model.safetensors");
+  EXPECT_NE(message_of(ours).find("is I32, which is no type for weights"), std::string::npos) << message_of(ours);
+}
+
+TEST_F(ModelFolder, ShardsAreJoinedAndTheirIndexMayNotLeadOutOfTheFolder) {
+  const fs::path ours = make(spec_for("mixtral"));
+  write_hf(ModelFile(ours), *family_named("mixtral"), folder_ / "hf");
+  const fs::path sharded = folder_ / "sharded";
+  fs::create_directories(sharded);
+  fs::copy(folder_ / "hf/config.json", sharded / "config.json");
+  const ModelFile whole(folder_ / "hf");
+  const size_t half = whole.tensors().size() / 2;
+  write_safetensors(sharded / "model-1.safetensors", std::vector(whole.tensors().begin(), whole.tensors().begin() + half));
+  write_safetensors(sharded / "model-2.safetensors", std::vector(whole.tensors().begin() + half, whole.tensors().end()));
+  write_file(sharded / "model.safetensors.index.json", R"({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})");
+  expect_same_weights(whole, ModelFile(sharded));
+  write_file(sharded / "model.safetensors.index.json", R"({"weight_map": {"a": "../hf/model.safetensors"}})");
+  EXPECT_NE(message_of(sharded).find("is not the name of a file in this folder"), std::string::npos);
+}
+
+TEST_F(ModelFolder, ARunFolderMeansItsNewestCompleteCheckpoint) {
+  const fs::path ours = make(spec_for("mixtral"));
+  const fs::path run = folder_ / "run/checkpoints";
+  fs::create_directories(run / "step-00000030");  // torn: no weights
+  fs::copy(ours, run / "step-00000010");
+  fs::copy(ours, run / "step-00000020");
+  EXPECT_EQ(ModelFile(folder_ / "run").path(), run / "step-00000020");
+}
+
+}  // namespace
+}  // namespace moiety::format
