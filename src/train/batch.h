@@ -1,0 +1,24 @@
+// What one training step reads: rows of packed documents, and where each piece of a document begins and ends.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace moiety::train {
+
+// A run of tokens that see each other: (a piece of) one document. Positions count from its start.
+struct Segment {
+  int begin = 0;
+  int length = 0;
+};
+
+// Tokens of several sequences one after the other; segments never cross from one sequence to the next.
+struct Batch {
+  std::vector<int32_t> tokens_T;
+  std::vector<int32_t> targets_T;  // the token that follows each; -1: don't count this position
+  std::vector<Segment> segments;
+
+  int num_tokens() const { return static_cast<int>(tokens_T.size()); }
+};
+
+}  // namespace moiety::train

@@ -1,0 +1,134 @@
+#include "train/checkpoint.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "format/safetensors.h"
+
+namespace moiety::train {
+namespace {
+
+constexpr const char* kPrefix = "step-";
+constexpr const char* kState = "state.json";
+
+std::string hash_of(const fs::path& path) {
+  const MappedFile file(path);
+  return fmt::format("{:016x}", XXH64(file.bytes().data(), file.bytes().size(), 0));
+}
+
+// Newest first. Folders that a killed run left half written begin with a dot and are never looked at.
+std::vector<fs::path> checkpoints_in(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().filename().string().starts_with(kPrefix)) found.push_back(entry.path());
+  }
+  std::ranges::sort(found, std::greater<>());
+  return found;
+}
+
+bool is_whole(const fs::path& checkpoint) {
+  try {
+    const fs::path path = checkpoint / kState;
+    const Json json = parse_json(read_file(path), path.string());
+    const JsonObject files = JsonObject(json, path.string()).object("files");
+    for (const auto& [name, hash] : files.json().items()) {
+      if (!hash.is_string() || hash_of(checkpoint / fs::path(name).filename()) != hash.get<std::string>()) return false;
+    }
+    return !files.json().empty();
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+std::vector<format::TensorView> moments(Weights& weights, Optimizer& optimizer) {
+  std::vector<format::TensorView> tensors;
+  const auto append = [&](const char* prefix, std::span<const float> flat) {
+    for (format::TensorView& tensor : weights.views(flat)) {
+      tensor.name = prefix + tensor.name;
+      tensors.push_back(std::move(tensor));
+    }
+  };
+  append("first_moment.", optimizer.first_moment());
+  append("second_moment.", optimizer.second_moment());
+  return tensors;
+}
+
+void read_moments(const fs::path& path, Weights& weights, Optimizer& optimizer) {
+  const format::SafetensorsFile file(path);
+  const auto fill = [&](const std::string& prefix, std::span<float> flat) {
+    std::vector<format::TensorView> tensors;
+    for (format::TensorView tensor : file.tensors()) {
+      if (!tensor.name.starts_with(prefix)) continue;
+      tensor.name = tensor.name.substr(prefix.size());
+      tensors.push_back(std::move(tensor));
+    }
+    weights.read(tensors, path.string(), flat);
+  };
+  fill("first_moment.", optimizer.first_moment());
+  fill("second_moment.", optimizer.second_moment());
+}
+
+}  // namespace
+
+void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights,
+                      Optimizer& optimizer, const RunState& state) {
+  fs::create_directories(files.folder);
+  AtomicFolder folder(files.folder / fmt::format("{}{:08}", kPrefix, state.step));
+  const fs::path& path = folder.path();
+  write_file(path / "config.json", spec::to_json(spec).dump(2) + "\n");
+  write_file(path / "generation_config.json", Json{{"eos_token_id", spec.eos_tokens}}.dump(2) + "\n");
+  if (fs::exists(files.tokenizer)) write_file(path / "tokenizer.json", read_file(files.tokenizer));
+  format::write_safetensors(path / "model.safetensors", weights.views(weights.values()), {{"format", "pt"}});
+  format::write_safetensors(path / "optimizer.safetensors", moments(weights, optimizer));
+
+  Json hashes = Json::object();
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(path)) names.push_back(entry.path().filename().string());
+  std::ranges::sort(names);
+  for (const std::string& name : names) hashes[name] = hash_of(path / name);
+  const Json json = {{"step", state.step},
+                     {"steps", state.steps},
+                     {"tokens", state.tokens},
+                     {"domains", state.domains},
+                     {"files", hashes}};
+  write_file(path / kState, json.dump(2) + "\n");
+  folder.commit();
+}
+
+std::optional<fs::path> newest_checkpoint(const fs::path& folder) {
+  for (const fs::path& checkpoint : checkpoints_in(folder)) {
+    if (is_whole(checkpoint)) return checkpoint;
+  }
+  return std::nullopt;
+}
+
+RunState read_checkpoint(const fs::path& checkpoint, const spec::ModelSpec& spec, Weights& weights,
+                         Optimizer& optimizer) {
+  const fs::path config = checkpoint / "config.json", state = checkpoint / kState,
+                 tensors = checkpoint / "model.safetensors";
+  const Json found = parse_json(read_file(config), config.string());
+  require(found == spec::to_json(spec),
+          "{}: the checkpoint's model is not the one of the configuration; choose another run.dir", config.string());
+  weights.read(format::SafetensorsFile(tensors).tensors(), tensors.string(), weights.values());
+  read_moments(checkpoint / "optimizer.safetensors", weights, optimizer);
+
+  const Json json = parse_json(read_file(state), state.string());
+  const JsonObject object(json, state.string());
+  return {object.integer("step", 0, INT64_MAX), object.integer("steps", 1, INT64_MAX),
+          object.integer("tokens", 0, INT64_MAX), object.array("domains")};
+}
+
+void remove_old_checkpoints(const fs::path& folder, int64_t keep) {
+  std::error_code ignored;
+  const std::vector<fs::path> found = checkpoints_in(folder);
+  for (size_t i = static_cast<size_t>(keep); i < found.size(); ++i) fs::remove_all(found[i], ignored);
+  // What killed runs left half written.
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.path().filename().string().starts_with('.')) fs::remove_all(entry.path(), ignored);
+  }
+}
+
+}  // namespace moiety::train

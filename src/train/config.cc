@@ -1,0 +1,364 @@
+#include "train/config.h"
+
+#include <toml++/toml.h>
+
+#include <cmath>
+#include <set>
+
+#include "base/error.h"
+
+namespace moiety::train {
+namespace {
+
+// Calls visitor.section(name) and then, for each key of the section, visitor.key(name, field, limits…): the one list
+// of keys that reading and printing share.
+template <class Config, class Visitor>
+void visit(Config& c, Visitor& v) {
+  constexpr int64_t kMany = 1'000'000'000;
+  v.section("run");
+  v.text("dir", c.run.dir);
+  v.integer("seed", c.run.seed, 0, INT64_MAX);
+  v.integer("threads", c.run.threads, 0, 1024);
+
+  v.section("tokenizer");
+  v.integer("vocab_size", c.tokenizer.vocab_size, 257, 1 << 20);
+  v.text("file", c.tokenizer.file);
+  v.integer("sample_mb", c.tokenizer.sample_mb, 1, 1 << 20);
+  v.text("end_of_text", c.tokenizer.end_of_text);
+
+  v.section("model");
+  v.integer("layers", c.model.layers, 1, 1024);
+  v.integer("width", c.model.width, 1, 1 << 16);
+  v.integer("heads", c.model.heads, 1, 4096);
+  v.integer("kv_heads", c.model.kv_heads, 1, 4096);
+  v.integer("head_dim", c.model.head_dim, 2, 4096);
+  v.integer("experts", c.model.experts, 1, 1 << 14);
+  v.integer("experts_per_token", c.model.experts_per_token, 1, 1 << 14);
+  v.integer("expert_hidden", c.model.expert_hidden, 1, 1 << 18);
+  v.integer("shared_hidden", c.model.shared_hidden, 0, 1 << 18);
+  v.boolean("shared_gate", c.model.shared_gate);
+  v.choice("score", c.model.score, {"softmax", "sigmoid"});
+  v.boolean("renormalise", c.model.renormalise);
+  v.number("scale", c.model.scale, 1e-6, 1e6);
+  v.choice("qk_norm", c.model.qk_norm, {"none", "per_head", "whole"});
+  v.number("rope_theta", c.model.rope_theta, 1, 1e12);
+  v.number("norm_eps", c.model.norm_eps, 1e-12, 1e-1);
+  v.boolean("tied_embeddings", c.model.tied_embeddings);
+  v.integer("dense_layers", c.model.dense_layers, 0, 1024);
+  v.integer("dense_hidden", c.model.dense_hidden, 1, 1 << 18);
+  v.integer("max_positions", c.model.max_positions, 0, 1 << 24);
+
+  v.section("balance");
+  v.number("aux_loss", c.balance.aux_loss, 0, 100);
+  v.number("z_loss", c.balance.z_loss, 0, 100);
+  v.number("bias_rate", c.balance.bias_rate, 0, 1);
+
+  v.section("optimizer");
+  v.number("lr", c.optimizer.lr, 0, 100);
+  v.number("beta1", c.optimizer.beta1, 0, 0.999999);
+  v.number("beta2", c.optimizer.beta2, 0, 0.999999);
+  v.number("eps", c.optimizer.eps, 0, 1);
+  v.number("weight_decay", c.optimizer.weight_decay, 0, 100);
+  v.number("clip", c.optimizer.clip, 0, 1e9);
+
+  v.section("schedule");
+  v.choice("kind", c.schedule.kind, {"cosine", "wsd"});
+  v.integer("warmup", c.schedule.warmup, 0, kMany);
+  v.number("min_lr", c.schedule.min_lr, 0, 1);
+  v.number("decay", c.schedule.decay, 0, 1);
+
+  v.section("train");
+  v.integer("steps", c.train.steps, 1, kMany);
+  v.number("minutes", c.train.minutes, 0, 1e6);
+  v.integer("sequence", c.train.sequence, 2, 1 << 20);
+  v.integer("batch", c.train.batch, 1, 1 << 16);
+  v.integer("accumulate", c.train.accumulate, 1, 1 << 16);
+
+  v.section("validate");
+  v.integer("every", c.validate.every, 0, kMany);
+  v.integer("batches", c.validate.batches, 0, kMany);
+  v.number("held_out", c.validate.held_out, 0.0001, 0.5);
+
+  v.section("checkpoint");
+  v.integer("every", c.checkpoint.every, 0, kMany);
+  v.number("minutes", c.checkpoint.minutes, 0, 1e6);
+  v.integer("keep", c.checkpoint.keep, 1, 1 << 20);
+}
+
+template <class Visitor>
+void visit_domain(auto& domain, Visitor& v) {
+  v.text("name", domain.name);
+  v.text("train", domain.train);
+  v.text("valid", domain.valid);
+  v.number("weight", domain.weight, 0, 1e9);
+}
+
+std::string kind_of(const toml::node& node) {
+  if (node.is_string()) return "a string";
+  if (node.is_integer()) return "an integer";
+  if (node.is_floating_point()) return "a number";
+  if (node.is_boolean()) return "true or false";
+  if (node.is_array()) return "a list";
+  if (node.is_table()) return "a table";
+  return "a date";
+}
+
+// Fills fields from one table at a time and remembers which keys it was asked for; finish() refuses the others.
+class Reader {
+ public:
+  Reader(const toml::table& root, std::string where) : root_(root), where_(std::move(where)) {}
+
+  void section(const char* name) {
+    finish();
+    sections_.insert(name);
+    name_ = name;
+    table_ = nullptr;
+    if (const toml::node* node = root_.get(name)) {
+      require(node->is_table(), "{}: {} must be a table ([{}])", place(*node), name, name);
+      table_ = node->as_table();
+    }
+  }
+  void table(std::string name, const toml::table& table) {
+    finish();
+    name_ = std::move(name);
+    table_ = &table;
+  }
+
+  void text(const char* key, std::string& field) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return;
+    expect(node->is_string(), *node, key, "a string");
+    field = node->as_string()->get();
+  }
+  void boolean(const char* key, bool& field) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return;
+    expect(node->is_boolean(), *node, key, "true or false");
+    field = node->as_boolean()->get();
+  }
+  void integer(const char* key, int64_t& field, int64_t low, int64_t high) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return;
+    expect(node->is_integer(), *node, key, "an integer");
+    const int64_t value = node->as_integer()->get();
+    require(value >= low && value <= high, "{}: {}.{} is {}, expected {} to {}", place(*node), name_, key, value, low,
+            high);
+    field = value;
+  }
+  void number(const char* key, double& field, double low, double high) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return;
+    expect(node->is_number(), *node, key, "a number");
+    const double value = *node->value<double>();
+    // A NaN is in no range.
+    require(value >= low && value <= high, "{}: {}.{} is {}, expected {} to {}", place(*node), name_, key, value, low,
+            high);
+    field = value;
+  }
+  void choice(const char* key, std::string& field, std::initializer_list<const char*> allowed) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return;
+    text(key, field);
+    std::string list;
+    for (const char* name : allowed) {
+      if (field == name) return;
+      list += (list.empty() ? "\"" : ", \"") + std::string(name) + "\"";
+    }
+    fail(ErrorKind::Input, "{}: {}.{} is \"{}\", expected one of {}", place(*node), name_, key, field, list);
+  }
+
+  // Refuses what the current table holds beyond the keys that were asked for.
+  void finish() {
+    if (table_ != nullptr) {
+      for (const auto& [key, node] : *table_) {
+        require(keys_.contains(std::string(key.str())), "{}: {} has no key \"{}\"; it knows {}", place(node), name_,
+                key.str(), listed(keys_));
+      }
+    }
+    table_ = nullptr;
+    keys_.clear();
+  }
+  void finish_root() {
+    finish();
+    for (const auto& [key, node] : root_) {
+      require(sections_.contains(std::string(key.str())), "{}: there is no section \"{}\"; there are {}", place(node),
+              key.str(), listed(sections_));
+    }
+  }
+
+  std::string place(const toml::node& node) const { return fmt::format("{}:{}", where_, node.source().begin.line); }
+  void known_section(const char* name) { sections_.insert(name); }
+
+ private:
+  static std::string listed(const std::set<std::string>& names) {
+    std::string list;
+    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+    return list;
+  }
+  const toml::node* find(const char* key) {
+    keys_.insert(key);
+    return table_ == nullptr ? nullptr : table_->get(key);
+  }
+  void expect(bool ok, const toml::node& node, const char* key, const char* expected) const {
+    require(ok, "{}: {}.{} is {}, expected {}", place(node), name_, key, kind_of(node), expected);
+  }
+
+  const toml::table& root_;
+  std::string where_, name_;
+  const toml::table* table_ = nullptr;
+  std::set<std::string> sections_, keys_;
+};
+
+void read_domains(const toml::table& root, Reader& reader, std::vector<DomainConfig>& domains) {
+  reader.known_section("domain");
+  const toml::node* node = root.get("domain");
+  if (node == nullptr) return;
+  require(node->is_array_of_tables(), "{}: domain must be a list of tables ([[domain]])", reader.place(*node));
+  std::set<std::string> names;
+  for (const toml::node& entry : *node->as_array()) {
+    DomainConfig domain;
+    reader.table("domain", *entry.as_table());
+    visit_domain(domain, reader);
+    reader.finish();
+    require(!domain.name.empty() && !domain.train.empty(), "{}: a domain needs \"name\" and \"train\"",
+            reader.place(entry));
+    // Names become file names of token shards.
+    require(domain.name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") ==
+                    std::string::npos && domain.name.size() <= 64,
+            "{}: domain.name is \"{}\", expected at most 64 letters, digits, - and _", reader.place(entry),
+            domain.name);
+    require(names.insert(domain.name).second, "{}: domain.name \"{}\" stands twice", reader.place(entry),
+            domain.name);
+    domains.push_back(std::move(domain));
+  }
+}
+
+toml::table parse_toml(std::string_view text, const std::string& where) {
+  // The parser recurses; a config has no use for depth.
+  int depth = 0;
+  for (const char c : text) {
+    depth += c == '[' || c == '{' ? 1 : c == ']' || c == '}' ? -1 : c == '\n' && depth < 0 ? -depth : 0;
+    require(depth <= 64, "{}: nested deeper than 64 levels", where);
+  }
+  try {
+    return toml::parse(text, where);
+  } catch (const toml::parse_error& error) {
+    fail(ErrorKind::Input, "{}:{}: not valid TOML: {}", where, error.source().begin.line, error.description());
+  }
+}
+
+void apply_override(toml::table& root, const std::string& text) {
+  const size_t equals = text.find('='), dot = text.find('.');
+  if (equals == std::string::npos || dot == std::string::npos || dot > equals) {
+    fail(ErrorKind::Usage, "--set {}: expected section.key=value", text);
+  }
+  const std::string section = text.substr(0, dot), key = text.substr(dot + 1, equals - dot - 1);
+  std::string value = text.substr(equals + 1);
+  const std::string where = "--set " + text;
+  // A word without quotes is meant as a string: --set run.dir=/tmp/x
+  toml::table parsed;
+  try {
+    parsed = toml::parse("v = " + value);
+  } catch (const toml::parse_error&) {
+    parsed.insert_or_assign("v", value);
+  }
+  if (!root.contains(section)) root.insert(section, toml::table{});
+  require(root.get(section)->is_table(), "{}: {} is not a section", where, section);
+  root.get(section)->as_table()->insert_or_assign(key, std::move(*parsed.get("v")));
+}
+
+void check(const TrainConfig& c, const std::string& where) {
+  double weight = 0;
+  for (const DomainConfig& domain : c.domains) weight += domain.weight;
+  require(c.domains.empty() || weight > 0, "{}: all domains have weight 0", where);
+  require(c.model.heads % c.model.kv_heads == 0, "{}: model.heads ({}) must be a multiple of model.kv_heads ({})",
+          where, c.model.heads, c.model.kv_heads);
+  require(c.model.head_dim % 2 == 0, "{}: model.head_dim is {}, expected an even number", where, c.model.head_dim);
+  require(c.model.experts_per_token <= c.model.experts,
+          "{}: model.experts_per_token ({}) is more than model.experts ({})", where, c.model.experts_per_token,
+          c.model.experts);
+  require(c.model.dense_layers <= c.model.layers, "{}: model.dense_layers ({}) is more than model.layers ({})", where,
+          c.model.dense_layers, c.model.layers);
+  require(c.train.batch * c.train.sequence <= (1 << 24), "{}: train.batch * train.sequence is {}, expected at most {}",
+          where, c.train.batch * c.train.sequence, 1 << 24);
+}
+
+// Writes what Reader reads.
+class Printer {
+ public:
+  void section(const char* name) { text_ += fmt::format("{}[{}]\n", text_.empty() ? "" : "\n", name); }
+  void text(const char* key, const std::string& value) {
+    std::string quoted;
+    for (const char c : value) {
+      if (c == '"' || c == '\\') quoted += '\\';
+      quoted += c;
+    }
+    text_ += fmt::format("{} = \"{}\"\n", key, quoted);
+  }
+  void boolean(const char* key, bool value) { text_ += fmt::format("{} = {}\n", key, value); }
+  void integer(const char* key, int64_t value, int64_t, int64_t) { text_ += fmt::format("{} = {}\n", key, value); }
+  void number(const char* key, double value, double, double) { text_ += fmt::format("{} = {}\n", key, value); }
+  void choice(const char* key, const std::string& value, std::initializer_list<const char*>) { text(key, value); }
+
+  std::string text_;
+};
+
+}  // namespace
+
+TrainConfig parse_config(std::string_view toml, const std::string& where, const std::vector<std::string>& overrides) {
+  toml::table root = parse_toml(toml, where);
+  for (const std::string& text : overrides) apply_override(root, text);
+  TrainConfig config;
+  Reader reader(root, where);
+  visit(config, reader);
+  read_domains(root, reader, config.domains);
+  reader.finish_root();
+  check(config, where);
+  return config;
+}
+
+std::string print_config(const TrainConfig& config) {
+  Printer printer;
+  visit(config, printer);
+  for (const DomainConfig& domain : config.domains) {
+    printer.text_ += "\n[[domain]]\n";
+    visit_domain(domain, printer);
+  }
+  return printer.text_;
+}
+
+spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of_text) {
+  const TrainConfig::Model& m = config.model;
+  const auto as_int = [](int64_t value) { return static_cast<int>(value); };
+  spec::ModelSpec s{.family = "moiety"};
+  s.num_layers = as_int(m.layers);
+  s.width = as_int(m.width);
+  s.vocab_size = vocab_size;
+  s.max_positions = as_int(m.max_positions > 0 ? m.max_positions : config.train.sequence);
+  s.norm_eps = static_cast<float>(m.norm_eps);
+  s.tied_embeddings = m.tied_embeddings;
+  s.attention = {.num_heads = as_int(m.heads),
+                 .num_kv_heads = as_int(m.kv_heads),
+                 .head_dim = as_int(m.head_dim),
+                 .qk_norm = m.qk_norm == "none"       ? spec::QkNorm::None
+                            : m.qk_norm == "per_head" ? spec::QkNorm::PerHead
+                                                      : spec::QkNorm::Whole,
+                 .rope_theta = static_cast<float>(m.rope_theta)};
+  s.moe.router = {.num_experts = as_int(m.experts),
+                  .experts_per_token = as_int(m.experts_per_token),
+                  .score = m.score == "softmax" ? spec::Score::Softmax : spec::Score::Sigmoid,
+                  .has_selection_bias = config.balance.bias_rate > 0,
+                  .renormalise = m.renormalise,
+                  .scale = static_cast<float>(m.scale)};
+  s.moe.expert_hidden = as_int(m.expert_hidden);
+  s.moe.shared_hidden = as_int(m.shared_hidden);
+  s.moe.shared_gate = m.shared_gate;
+  s.dense_hidden = as_int(m.dense_hidden);
+  s.feed_forward.assign(s.num_layers, spec::FeedForward::Moe);
+  std::fill_n(s.feed_forward.begin(), m.dense_layers, spec::FeedForward::Dense);
+  s.eos_tokens = {end_of_text};
+  spec::check(s, "the configuration");
+  return s;
+}
+
+}  // namespace moiety::train

@@ -1,0 +1,91 @@
+// A training run as its TOML file says it: every key has a default that works, every mistake is one sentence with the
+// key and the line.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spec/model_spec.h"
+
+namespace moiety::train {
+
+struct DomainConfig {
+  std::string name;
+  std::string train;  // a text file or a folder of them
+  std::string valid;  // empty: held out of `train`, by document
+  double weight = 1;
+};
+
+struct TrainConfig {
+  struct Run {
+    std::string dir = "run";
+    int64_t seed = 1;
+    int64_t threads = 0;  // 0: all
+  } run;
+
+  std::vector<DomainConfig> domains;
+
+  struct Tokenizer {
+    int64_t vocab_size = 4096;
+    std::string file;        // an existing tokenizer.json instead of a new one
+    int64_t sample_mb = 32;  // text that a new one is trained on
+    std::string end_of_text = "<|endoftext|>";
+  } tokenizer;
+
+  struct Model {
+    int64_t layers = 4, width = 128, heads = 4, kv_heads = 4, head_dim = 32;
+    int64_t experts = 8, experts_per_token = 2, expert_hidden = 256, shared_hidden = 0;
+    bool shared_gate = false;
+    std::string score = "softmax";
+    bool renormalise = true;
+    double scale = 1;
+    std::string qk_norm = "per_head";
+    double rope_theta = 10000, norm_eps = 1e-5;
+    bool tied_embeddings = false;
+    int64_t dense_layers = 0, dense_hidden = 512, max_positions = 0;  // 0: the training sequence's length
+  } model;
+
+  struct Balance {
+    double aux_loss = 0.01, z_loss = 0.0001, bias_rate = 0;
+  } balance;
+
+  struct Optimizer {
+    double lr = 0.003, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1;
+  } optimizer;
+
+  struct Schedule {
+    std::string kind = "cosine";
+    int64_t warmup = 100;
+    double min_lr = 0.1, decay = 0.2;  // shares: of lr, of the steps
+  } schedule;
+
+  struct Train {
+    int64_t steps = 1000;
+    double minutes = 0;  // 0: as many steps as `steps` says
+    int64_t sequence = 256, batch = 8, accumulate = 1;
+  } train;
+
+  struct Validate {
+    int64_t every = 0, batches = 8;  // 0: only at the end; 0: all
+    double held_out = 0.02;
+  } validate;
+
+  struct Checkpoint {
+    int64_t every = 0;  // steps; 0: by the clock alone
+    double minutes = 10;
+    int64_t keep = 2;
+  } checkpoint;
+};
+
+// `overrides` are "section.key=value" in TOML's words, as --set has them.
+TrainConfig parse_config(std::string_view toml, const std::string& where, const std::vector<std::string>& overrides);
+
+// The whole configuration as TOML.
+std::string print_config(const TrainConfig& config);
+
+// The model that the configuration describes, with this many tokens.
+spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of_text);
+
+}  // namespace moiety::train

@@ -1,0 +1,41 @@
+// All routed experts of a layer at once, forward and backward: rows gathered by expert, three matrix products each,
+// results weighted and summed back to their tokens. Plain arithmetic on matrices: no torch, no graph.
+#pragma once
+
+#include <span>
+
+#include "base/matrix.h"
+#include "moe/dispatch_plan.h"
+
+namespace moiety::train {
+
+// The stacked weights of a layer's experts, or their gradients.
+template <class T>
+struct ExpertStack {
+  size_t num_experts = 0, width = 0, hidden = 0;
+  T* gate = nullptr;  // [E, F, D]
+  T* up = nullptr;    // [E, F, D]
+  T* down = nullptr;  // [E, D, F]
+
+  MatrixView<T> gate_FD(size_t e) const { return {gate + e * hidden * width, hidden, width}; }
+  MatrixView<T> up_FD(size_t e) const { return {up + e * hidden * width, hidden, width}; }
+  MatrixView<T> down_DF(size_t e) const { return {down + e * width * hidden, width, hidden}; }
+};
+
+// What forward leaves for backward: the two products before the activation. The gathered inputs and the results of
+// the experts are cheaper made again than kept (Guo et al. 2025, "SonicMoE").
+struct ExpertsSaved {
+  Matrix<float> gate_NF, up_NF;
+};
+
+// out_TD[t] += sum over the visits of token t of weight * expert(x_TD[t]).
+ExpertsSaved experts_forward(const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
+                             std::span<const float> mix_N, MatrixView<const float> x_TD, MatrixView<float> out_TD);
+
+// Adds to dx_TD and to the weights' gradients, writes the gradient of every mixing weight.
+void experts_backward(const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
+                      std::span<const float> mix_N, MatrixView<const float> x_TD, const ExpertsSaved& saved,
+                      MatrixView<const float> dout_TD, MatrixView<float> dx_TD, std::span<float> dmix_N,
+                      const ExpertStack<float>& gradients);
+
+}  // namespace moiety::train

@@ -1,0 +1,63 @@
+// The steps of the model as operations of torch's graph: each runs our own forward arithmetic and hangs the matching
+// backward into the graph. Gradients of weights are added to the Weights' own memory on the way back; the graph
+// carries only those of activations.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "moe/dispatch_plan.h"
+#include "train/attention.h"
+#include "train/experts.h"
+#include "train/router.h"
+#include "train/torch.h"
+#include "train/weights.h"
+
+namespace moiety::train {
+
+using torch::Tensor;
+using torch::autograd::tensor_list;
+
+MatrixView<float> view(const Tensor& x);  // of a contiguous f32 tensor; the last axis is the columns
+std::span<float> flat(const Tensor& x);
+Tensor to_tensor(MatrixView<const float> x);  // a copy
+
+// `outputs`, made outside the graph from `inputs`, become nodes of it. `backward` gets the outputs' gradients (dense,
+// zeros where nothing flowed back) and returns the inputs'.
+using Backward = std::function<tensor_list(const tensor_list&)>;
+tensor_list record(const tensor_list& inputs, const tensor_list& outputs, Backward backward);
+
+// The graph starts here, at a tensor that requires a gradient and never gets one.
+Tensor embed(const Tensor& anchor, const WeightMatrix& table_VD, const std::vector<int32_t>& tokens_T);
+
+Tensor rms_norm(const Tensor& x_TD, const WeightVector& weight, float eps);
+Tensor linear(const Tensor& x, const WeightMatrix& weight);
+// residual + linear(x, weight)
+Tensor add_linear(const Tensor& residual, const Tensor& x, const WeightMatrix& weight);
+// A row holds gate and up: silu(gate) * up.
+Tensor silu_mul(const Tensor& gate_up_T2F);
+
+struct HeadNorms {
+  WeightVector query, key;  // empty without qk_norm
+};
+Tensor attend(const Attention& attention, const Tensor& qkv_TQ, const HeadNorms& norms,
+              const std::vector<Segment>& segments);
+
+struct Routed {
+  Tensor mix_N, balance_loss, z_loss;
+  std::shared_ptr<const RouterSaved> saved;
+};
+Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E);
+
+struct ExpertWeights {
+  ExpertStack<const float> value;
+  ExpertStack<float> gradient;
+};
+// residual + the experts' results, mixed
+Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const moe::Routing& routing,
+                   const ExpertWeights& weights);
+
+// Mean over the positions that have a target.
+Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const std::vector<int32_t>& targets_T);
+
+}  // namespace moiety::train

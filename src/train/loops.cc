@@ -1,0 +1,161 @@
+#include "train/loops.h"
+
+#include <bit>
+#include <cassert>
+#include <cmath>
+#include <cstdint>
+
+// The compiler makes a copy of the function for each instruction set, vectorised for it.
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#define MOIETY_EACH_ISA __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define MOIETY_EACH_ISA
+#endif
+#define MOIETY_INLINE static inline __attribute__((always_inline))
+
+namespace moiety::train {
+namespace {
+
+// exp to within 2 units in the last place; branch-free, so that loops over it become vector code. Cephes' split of
+// ln 2 and a polynomial of degree 7.
+MOIETY_INLINE float quick_exp(float x) {
+  x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+  const float n = __builtin_rintf(x * 1.44269504f);
+  const float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  float p = 1.9875691e-4f;
+  p = p * r + 1.3981999e-3f;
+  p = p * r + 8.3334519e-3f;
+  p = p * r + 4.1665796e-2f;
+  p = p * r + 1.6666665e-1f;
+  p = p * r + 5.0000001e-1f;
+  p = p * r * r + r + 1.0f;
+  return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+}
+
+MOIETY_INLINE float quick_sigmoid(float x) { return 1.0f / (1.0f + quick_exp(-x)); }
+
+}  // namespace
+
+MOIETY_EACH_ISA float dot(ConstFloats a, ConstFloats b) {
+  float sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+MOIETY_EACH_ISA double sum_of_squares(ConstFloats x) {
+  double total = 0;
+  for (size_t begin = 0; begin < x.size(); begin += 1024) {
+    const size_t end = begin + 1024 < x.size() ? begin + 1024 : x.size();
+    float sum = 0;
+    for (size_t i = begin; i < end; ++i) sum += x[i] * x[i];
+    total += sum;
+  }
+  return total;
+}
+
+MOIETY_EACH_ISA void add(ConstFloats x, Floats y) {
+  for (size_t i = 0; i < x.size(); ++i) y[i] += x[i];
+}
+
+MOIETY_EACH_ISA void add_scaled(float factor, ConstFloats x, Floats y) {
+  for (size_t i = 0; i < x.size(); ++i) y[i] += factor * x[i];
+}
+
+MOIETY_EACH_ISA void scale(float factor, Floats x) {
+  for (float& value : x) value *= factor;
+}
+
+MOIETY_EACH_ISA float rms_norm(ConstFloats x, ConstFloats weight, float eps, Floats y) {
+  float sum = 0;
+  for (size_t i = 0; i < x.size(); ++i) sum += x[i] * x[i];
+  const float inverse_rms = 1.0f / std::sqrt(sum / static_cast<float>(x.size()) + eps);
+  for (size_t i = 0; i < x.size(); ++i) y[i] = x[i] * inverse_rms * weight[i];
+  return inverse_rms;
+}
+
+MOIETY_EACH_ISA void rms_norm_backward(ConstFloats dy, ConstFloats x, ConstFloats weight, float inverse_rms, Floats dx,
+                                       Floats dweight) {
+  float sum = 0;
+  for (size_t i = 0; i < x.size(); ++i) sum += dy[i] * weight[i] * x[i];
+  const float along = sum * inverse_rms * inverse_rms * inverse_rms / static_cast<float>(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float gradient = dy[i];
+    dweight[i] += gradient * x[i] * inverse_rms;
+    dx[i] = gradient * weight[i] * inverse_rms - x[i] * along;
+  }
+}
+
+MOIETY_EACH_ISA void silu_mul(ConstFloats gate, ConstFloats up, Floats out) {
+  for (size_t i = 0; i < gate.size(); ++i) out[i] = gate[i] * quick_sigmoid(gate[i]) * up[i];
+}
+
+MOIETY_EACH_ISA float silu_mul_backward(ConstFloats dout, ConstFloats gate, ConstFloats up, float factor, Floats dgate,
+                                        Floats dup, Floats scaled_out) {
+  float dfactor = 0;
+  for (size_t i = 0; i < gate.size(); ++i) {
+    const float sigmoid = quick_sigmoid(gate[i]);
+    const float silu = gate[i] * sigmoid;
+    const float d = dout[i], u = up[i];
+    dfactor += d * silu * u;
+    scaled_out[i] = factor * silu * u;
+    dup[i] = factor * d * silu;
+    dgate[i] = factor * d * u * (sigmoid + silu * (1.0f - sigmoid));
+  }
+  return dfactor;
+}
+
+MOIETY_EACH_ISA float softmax(float scale, Floats x) {
+  float largest = -INFINITY;
+  for (const float value : x) largest = value > largest ? value : largest;
+  largest *= scale;
+  float sum = 0;
+  for (float& value : x) {
+    value = quick_exp(scale * value - largest);
+    sum += value;
+  }
+  const float inverse = 1.0f / sum;
+  for (float& value : x) value *= inverse;
+  return largest + std::log(sum);
+}
+
+MOIETY_EACH_ISA void softmax_again(float scale, float log_sum, Floats x) {
+  for (float& value : x) value = quick_exp(scale * value - log_sum);
+}
+
+MOIETY_EACH_ISA void softmax_backward(ConstFloats p, float scale, Floats dp) {
+  float mean = 0;
+  for (size_t i = 0; i < p.size(); ++i) mean += p[i] * dp[i];
+  for (size_t i = 0; i < p.size(); ++i) dp[i] = p[i] * (dp[i] - mean) * scale;
+}
+
+MOIETY_EACH_ISA void rotate_pairs(Floats x, ConstFloats cosine, ConstFloats sine, float sign) {
+  const size_t half = x.size() / 2;
+  float* first = x.data();
+  float* second = x.data() + half;
+  for (size_t i = 0; i < half; ++i) {
+    const float a = first[i], b = second[i], c = cosine[i], s = sign * sine[i];
+    first[i] = a * c - b * s;
+    second[i] = b * c + a * s;
+  }
+}
+
+MOIETY_EACH_ISA void adamw(const AdamStep& step, ConstFloats gradient, Floats weight, Floats first_moment,
+                           Floats second_moment) {
+  const float decay = 1.0f - step.learning_rate * step.weight_decay;
+  const float rate = step.learning_rate / step.bias_correction1;
+  const float inverse_correction2 = 1.0f / step.bias_correction2;
+  const AdamStep s = step;
+  const size_t size = weight.size();
+  const float* __restrict g_in = gradient.data();
+  float* __restrict w = weight.data();
+  float* __restrict m = first_moment.data();
+  float* __restrict v = second_moment.data();
+  for (size_t i = 0; i < size; ++i) {
+    const float g = g_in[i] * s.gradient_scale;
+    m[i] = s.beta1 * m[i] + (1.0f - s.beta1) * g;
+    v[i] = s.beta2 * v[i] + (1.0f - s.beta2) * g * g;
+    w[i] = w[i] * decay - rate * m[i] / (std::sqrt(v[i] * inverse_correction2) + s.eps);
+  }
+}
+
+}  // namespace moiety::train

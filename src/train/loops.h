@@ -1,0 +1,50 @@
+// The inner loops of training over spans of floats: no torch, no threads. Compiled once for each of several
+// instruction sets; the machine picks one when the program starts. Sums may be taken in any order, but always the same
+// one for the same length on the same machine.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+namespace moiety::train {
+
+using Floats = std::span<float>;
+using ConstFloats = std::span<const float>;
+
+float dot(ConstFloats a, ConstFloats b);
+double sum_of_squares(ConstFloats x);
+void add(ConstFloats x, Floats y);                       // y += x
+void add_scaled(float factor, ConstFloats x, Floats y);  // y += factor * x
+void scale(float factor, Floats x);
+
+// y = x / rms(x) * weight; returns 1 / rms(x).
+float rms_norm(ConstFloats x, ConstFloats weight, float eps, Floats y);
+// Writes dx (which may be dy) and adds to dweight.
+void rms_norm_backward(ConstFloats dy, ConstFloats x, ConstFloats weight, float inverse_rms, Floats dx, Floats dweight);
+
+// out = silu(gate) * up
+void silu_mul(ConstFloats gate, ConstFloats up, Floats out);
+// From d(out)/`factor` makes d(gate) and d(up); puts factor * out into `scaled_out` and returns the sum of dout * out:
+// the gradient of `factor` itself.
+float silu_mul_backward(ConstFloats dout, ConstFloats gate, ConstFloats up, float factor, Floats dgate, Floats dup,
+                        Floats scaled_out);
+
+// x = exp(scale * x - m) / sum, m the largest; returns log(sum of exp(scale * x)).
+float softmax(float scale, Floats x);
+// x = exp(scale * x - log_sum): what softmax made, from the number it returned.
+void softmax_again(float scale, float log_sum, Floats x);
+// dp = p * (dp - <p, dp>) * scale
+void softmax_backward(ConstFloats p, float scale, Floats dp);
+
+// Rotates pairs (i, i + n / 2); `sign` -1 turns back.
+void rotate_pairs(Floats x, ConstFloats cosine, ConstFloats sine, float sign);
+
+struct AdamStep {
+  float learning_rate, beta1, beta2, eps, weight_decay;
+  float gradient_scale;                  // clipping
+  float bias_correction1, bias_correction2;  // 1 - beta^step
+};
+// One pass over weights, gradients and both moments (Loshchilov and Hutter 2019).
+void adamw(const AdamStep& step, ConstFloats gradient, Floats weight, Floats first_moment, Floats second_moment);
+
+}  // namespace moiety::train

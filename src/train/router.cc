@@ -1,0 +1,156 @@
+#include "train/router.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "train/parallel.h"
+
+namespace moiety::train {
+namespace {
+
+constexpr size_t kTokensATask = 256;
+
+float log_sum_exp(std::span<const float> x) {
+  const float largest = *std::ranges::max_element(x);
+  float sum = 0;
+  for (const float value : x) sum += std::exp(value - largest);
+  return largest + std::log(sum);
+}
+
+// Scores and the choice, a slice of the tokens a task; then the slices joined in order.
+moe::Routing choose(const spec::RouterRule& rule, MatrixView<const float> logits_TE, std::span<const float> bias_E,
+                    RouterSaved& saved) {
+  const size_t tokens = logits_TE.rows();
+  std::vector<moe::Routing> parts((tokens + kTokensATask - 1) / kTokensATask);
+  parallel_tasks(parts.size(), [&](size_t part) {
+    const size_t begin = part * kTokensATask, count = std::min(kTokensATask, tokens - begin);
+    for (size_t t = begin; t < begin + count; ++t) {
+      saved.log_sum_T[t] = log_sum_exp(logits_TE.row(t));
+      std::ranges::copy(logits_TE.row(t), saved.scores_TE.row(t).begin());
+      moe::score(rule, saved.scores_TE.row(t));
+    }
+    parts[part] = moe::choose_experts(rule, saved.scores_TE.view().middle_rows(begin, count).flat(), bias_E);
+  });
+
+  moe::Routing routing{.num_experts = rule.num_experts};
+  for (const moe::Routing& part : parts) {
+    const int32_t before = routing.num_visits();
+    for (int t = 1; t <= part.num_tokens(); ++t) routing.begin_T1.push_back(before + part.begin_T1[t]);
+    routing.experts_N.insert(routing.experts_N.end(), part.experts_N.begin(), part.experts_N.end());
+  }
+  return routing;
+}
+
+// What one token's chosen scores are multiplied with to become mixing weights.
+float mixing_factor(const spec::RouterRule& rule, float sum) {
+  return rule.renormalise && sum > 0 ? rule.scale / sum : rule.scale;
+}
+
+float chosen_sum(const RouterSaved& saved, size_t t) {
+  float sum = 0;
+  for (int n = saved.routing.begin_T1[t]; n < saved.routing.begin_T1[t + 1]; ++n) {
+    sum += saved.scores_TE.row(t)[saved.routing.experts_N[n]];
+  }
+  return sum;
+}
+
+// Scores of a token made to sum to one: what the balance loss calls a probability.
+float probability_factor(const spec::RouterRule& rule, std::span<const float> scores_E) {
+  if (rule.score == spec::Score::Softmax) return 1.0f;
+  const float sum = std::accumulate(scores_E.begin(), scores_E.end(), 0.0f);
+  return sum > 0 ? 1.0f / sum : 0.0f;
+}
+
+}  // namespace
+
+RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float> logits_TE,
+                           std::span<const float> bias_E) {
+  const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
+  RouterSaved saved{.scores_TE = Matrix<float>(tokens, experts), .log_sum_T = std::vector<float>(tokens)};
+  saved.routing = choose(rule, logits_TE, bias_E, saved);
+
+  // Weigh
+  moe::Routing& routing = saved.routing;
+  routing.weights_N.resize(routing.experts_N.size());
+  saved.visits_E.assign(experts, 0);
+  for (size_t t = 0; t < tokens; ++t) {
+    const float factor = mixing_factor(rule, chosen_sum(saved, t));
+    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
+      routing.weights_N[n] = saved.scores_TE.row(t)[routing.experts_N[n]] * factor;
+      ++saved.visits_E[routing.experts_N[n]];
+    }
+  }
+
+  // Losses
+  std::vector<double> wanted_E(experts, 0);
+  double z = 0;
+  for (size_t t = 0; t < tokens; ++t) {
+    const float factor = probability_factor(rule, saved.scores_TE.row(t));
+    for (size_t e = 0; e < experts; ++e) wanted_E[e] += factor * saved.scores_TE.row(t)[e];
+    z += static_cast<double>(saved.log_sum_T[t]) * saved.log_sum_T[t];
+  }
+  double balance = 0;
+  for (size_t e = 0; e < experts; ++e) balance += static_cast<double>(saved.visits_E[e]) * wanted_E[e];
+  const double visits = std::max(1, routing.num_visits());
+  const double count = static_cast<double>(std::max<size_t>(1, tokens));
+  saved.balance_loss = static_cast<float>(static_cast<double>(experts) * balance / (visits * count));
+  saved.z_loss = static_cast<float>(z / count);
+  return saved;
+}
+
+void router_backward(const spec::RouterRule& rule, const RouterSaved& saved, MatrixView<const float> logits_TE,
+                     std::span<const float> dmix_N, float dbalance, float dz, MatrixView<float> dlogits_TE) {
+  const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
+  const moe::Routing& routing = saved.routing;
+  // d(balance) / d(probability) is the same for every token: experts already busy should be wanted less.
+  std::vector<float> dwanted_E(experts);
+  for (size_t e = 0; e < experts; ++e) {
+    dwanted_E[e] = dbalance * static_cast<float>(experts) * static_cast<float>(saved.visits_E[e]) /
+                   (static_cast<float>(routing.num_visits()) * static_cast<float>(tokens));
+  }
+
+  parallel_ranges(tokens, [&](size_t first, size_t last, size_t) {
+    std::vector<float> dscores_E(experts);
+    for (size_t t = first; t < last; ++t) {
+      const auto scores = saved.scores_TE.row(t);
+      const auto dlogits = dlogits_TE.row(t);
+      const int begin = routing.begin_T1[t], end = routing.begin_T1[t + 1];
+
+      // Balance
+      const float probability = probability_factor(rule, scores);
+      float along = 0;
+      if (rule.score == spec::Score::Sigmoid) {
+        for (size_t e = 0; e < experts; ++e) along += dwanted_E[e] * scores[e] * probability;
+      }
+      for (size_t e = 0; e < experts; ++e) dscores_E[e] = (dwanted_E[e] - along) * probability;
+
+      // Weigh
+      const float sum = chosen_sum(saved, t);
+      const float factor = mixing_factor(rule, sum);
+      float mean = 0;
+      if (rule.renormalise && sum > 0) {
+        for (int n = begin; n < end; ++n) mean += dmix_N[n] * scores[routing.experts_N[n]] / sum;
+      }
+      for (int n = begin; n < end; ++n) dscores_E[routing.experts_N[n]] += factor * (dmix_N[n] - mean);
+
+      // Score
+      if (rule.score == spec::Score::Sigmoid) {
+        for (size_t e = 0; e < experts; ++e) dlogits[e] = dscores_E[e] * scores[e] * (1.0f - scores[e]);
+      } else {
+        float inner = 0;
+        for (size_t e = 0; e < experts; ++e) inner += dscores_E[e] * scores[e];
+        for (size_t e = 0; e < experts; ++e) dlogits[e] = scores[e] * (dscores_E[e] - inner);
+      }
+
+      // z
+      if (dz == 0) continue;
+      const float slope = dz * 2.0f * saved.log_sum_T[t] / static_cast<float>(tokens);
+      for (size_t e = 0; e < experts; ++e) {
+        dlogits[e] += slope * std::exp(logits_TE.row(t)[e] - saved.log_sum_T[t]);
+      }
+    }
+  });
+}
+
+}  // namespace moiety::train

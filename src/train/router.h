@@ -1,0 +1,27 @@
+// The router with its gradient: logits to visits and mixing weights, and the two losses that keep experts equally busy
+// and logits small. The choice itself is moe::choose_experts', the one that inference uses.
+#pragma once
+
+#include <vector>
+
+#include "base/matrix.h"
+#include "moe/route.h"
+
+namespace moiety::train {
+
+struct RouterSaved {
+  moe::Routing routing;             // with mixing weights
+  Matrix<float> scores_TE;          // before the choice
+  std::vector<float> log_sum_T;     // log of the sum of exp(logits)
+  std::vector<int64_t> visits_E;
+  float balance_loss = 0;           // 1 when all experts are equally wanted (Fedus et al. 2021, "Switch")
+  float z_loss = 0;                 // mean of log_sum² (Zoph et al. 2022, "ST-MoE")
+};
+
+RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float> logits_TE,
+                           std::span<const float> bias_E);
+
+void router_backward(const spec::RouterRule& rule, const RouterSaved& saved, MatrixView<const float> logits_TE,
+                     std::span<const float> dmix_N, float dbalance, float dz, MatrixView<float> dlogits_TE);
+
+}  // namespace moiety::train

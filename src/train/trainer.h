@@ -1,0 +1,30 @@
+// The training loop: data, model, optimizer, checkpoints and metrics of one run, from wherever it was to its end.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "train/config.h"
+
+namespace moiety::train {
+
+struct FinalScore {
+  std::string domain;
+  double nats_per_token = 0, bits_per_byte = 0;
+};
+
+struct Outcome {
+  bool finished = false;       // false: asked to stop; a checkpoint was written
+  bool was_finished = false;   // there was nothing to do
+  int64_t step = 0, steps = 0, tokens = 0;
+  double seconds = 0;          // of this call's training steps
+  double tokens_per_s = 0;
+  std::string checkpoint;      // the newest
+  std::vector<FinalScore> scores;
+};
+
+// `stop` is asked after every step. Progress goes to stderr, results to the run's folder.
+Outcome train(const TrainConfig& config, const std::function<bool()>& stop);
+
+}  // namespace moiety::train

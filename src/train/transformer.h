@@ -1,0 +1,61 @@
+// The model with gradients: the twin of model/'s forward pass, from the same ModelSpec and the same weight names.
+// Decoder-only, pre-norm, rotary positions, grouped-query attention, SwiGLU experts chosen by a RouterRule.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "moe/load.h"
+#include "train/functions.h"
+
+namespace moiety::train {
+
+struct Losses {
+  Tensor total;  // what is minimised
+  float cross_entropy = 0, balance = 0, z = 0;  // mean nats a token; means over layers
+};
+
+struct LossWeights {
+  float balance = 0, z = 0;
+};
+
+// Routing of one forward pass, by MoE layer.
+using Routes = std::vector<std::shared_ptr<const RouterSaved>>;
+
+class Transformer {
+ public:
+  // `weights` must outlive this and fit `spec`.
+  Transformer(const spec::ModelSpec& spec, Weights& weights);
+
+  Losses forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes = nullptr);
+  // [T, V], without a graph.
+  Tensor logits(const Batch& batch, Routes* routes = nullptr);
+
+  const spec::ModelSpec& spec() const { return spec_; }
+
+ private:
+  Tensor hidden_states(const Batch& batch, Routes& routes, tensor_list& balance_losses, tensor_list& z_losses);
+  Tensor attention_block(int layer, const Tensor& x_TD, const Batch& batch);
+  Tensor dense_block(int layer, const Tensor& x_TD);
+  Tensor moe_block(int layer, const Tensor& x_TD, Routes& routes, tensor_list& balance_losses,
+                   tensor_list& z_losses);
+  Tensor add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD);
+  WeightMatrix head();
+
+  spec::ModelSpec spec_;
+  Weights& weights_;
+  RotaryTable rotary_;  // for the longest segment so far
+  Attention attention_;
+  Tensor anchor_;
+};
+
+// A model from config.json and model.safetensors (a checkpoint, or any folder with our names).
+struct LoadedModel {
+  spec::ModelSpec spec;
+  std::unique_ptr<Weights> weights;
+  std::unique_ptr<Transformer> transformer;
+};
+LoadedModel load_model(const std::filesystem::path& folder);
+
+}  // namespace moiety::train

@@ -1,0 +1,131 @@
+#include "train/weights.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "format/weight_names.h"
+#include "train/parallel.h"
+
+namespace moiety::train {
+namespace {
+
+using spec::Role;
+
+bool is_norm(Role role) {
+  switch (role) {
+    case Role::AttentionNorm:
+    case Role::FeedForwardNorm:
+    case Role::FinalNorm:
+    case Role::QueryNorm:
+    case Role::KeyNorm:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// What adds to the residual stream starts smaller the deeper the model, so that the stream's size doesn't grow with
+// its depth (Radford et al. 2019, "GPT-2").
+bool adds_to_stream(Role role) {
+  return role == Role::AttentionOutput || role == Role::DenseDown || role == Role::SharedDown ||
+         role == Role::ExpertDown;
+}
+
+float deviation(const spec::ModelSpec& spec, Role role) {
+  if (role == Role::Embedding) return spec.tied_embeddings ? 1.0f / std::sqrt(static_cast<float>(spec.width)) : 0.5f;
+  const float inputs = static_cast<float>(spec::shape_of(spec, role).back());
+  const float depth = adds_to_stream(role) ? std::sqrt(2.0f * static_cast<float>(spec.num_layers)) : 1.0f;
+  return role == Role::Head ? 0.5f / std::sqrt(inputs) : 1.0f / (std::sqrt(inputs) * depth);
+}
+
+}  // namespace
+
+Weights::Weights(const spec::ModelSpec& spec) {
+  size_t total = 0;
+  for (const spec::Weight& weight : spec::weights_of(spec, false)) {
+    Entry entry{weight, format::kOurNames.name(weight), spec::shape_of(spec, weight.role), total, 1};
+    if (spec::is_expert(weight.role)) entry.shape.insert(entry.shape.begin(), spec.moe.router.num_experts);
+    for (const int64_t extent : entry.shape) entry.size *= static_cast<size_t>(extent);
+    total += entry.size;
+    entries_.push_back(std::move(entry));
+  }
+  values_ = Matrix<float>(1, total);
+  gradients_ = Matrix<float>(1, total);
+}
+
+bool Weights::has(Role role, int layer) const {
+  return std::ranges::any_of(entries_,
+                             [&](const Entry& e) { return e.weight.role == role && e.weight.layer == layer; });
+}
+
+const Weights::Entry& Weights::find(Role role, int layer) const {
+  const auto it = std::ranges::find_if(
+      entries_, [&](const Entry& e) { return e.weight.role == role && e.weight.layer == layer; });
+  assert(it != entries_.end());
+  return *it;
+}
+
+WeightVector Weights::vector(Role role, int layer) {
+  const Entry& entry = find(role, layer);
+  return {values().subspan(entry.begin, entry.size), gradients().subspan(entry.begin, entry.size)};
+}
+
+WeightMatrix Weights::joined(Role first, Role last, int layer) {
+  const Entry& begin = find(first, layer);
+  const Entry& end = find(last, layer);
+  const size_t cols = static_cast<size_t>(begin.shape.back());
+  assert(begin.begin <= end.begin && cols == static_cast<size_t>(end.shape.back()));
+  const size_t rows = (end.begin + end.size - begin.begin) / cols;
+  return {MatrixView<float>(values().data() + begin.begin, rows, cols),
+          MatrixView<float>(gradients().data() + begin.begin, rows, cols)};
+}
+
+std::vector<format::TensorView> Weights::views(std::span<const float> flat) const {
+  std::vector<format::TensorView> views;
+  for (const Entry& entry : entries_) {
+    views.push_back({entry.name, spec::ElementType::F32, entry.shape,
+                     std::as_bytes(flat.subspan(entry.begin, entry.size))});
+  }
+  return views;
+}
+
+void Weights::initialise(const spec::ModelSpec& spec, uint64_t seed) {
+  constexpr size_t kChunk = 1 << 14;
+  for (size_t stream = 0; stream < entries_.size(); ++stream) {
+    const Entry& entry = entries_[stream];
+    const auto values = this->values().subspan(entry.begin, entry.size);
+    const Role role = entry.weight.role;
+    if (is_norm(role)) {
+      std::ranges::fill(values, 1.0f);
+    } else if (!entry.is_matrix()) {
+      std::ranges::fill(values, 0.0f);
+    } else {
+      const float sigma = deviation(spec, role);
+      parallel_tasks((values.size() + kChunk - 1) / kChunk, [&](size_t chunk) {
+        Random random(seed, stream, 2 * chunk * kChunk);  // a normal number takes two draws
+        for (float& x : values.subspan(chunk * kChunk, std::min(kChunk, values.size() - chunk * kChunk))) {
+          x = sigma * static_cast<float>(random.normal());
+        }
+      });
+    }
+  }
+}
+
+void Weights::read(const std::vector<format::TensorView>& tensors, const std::string& where,
+                   std::span<float> flat) const {
+  std::map<std::string, const format::TensorView*> by_name;
+  for (const format::TensorView& tensor : tensors) by_name[tensor.name] = &tensor;
+  for (const Entry& entry : entries_) {
+    const auto it = by_name.find(entry.name);
+    require(it != by_name.end(), "{}: tensor {} is missing", where, entry.name);
+    const format::TensorView& tensor = *it->second;
+    require(tensor.type == spec::ElementType::F32 && tensor.shape == entry.shape,
+            "{}: tensor {} has another type or shape than config.json calls for", where, entry.name);
+    std::memcpy(flat.data() + entry.begin, tensor.bytes.data(), tensor.bytes.size());
+  }
+}
+
+}  // namespace moiety::train

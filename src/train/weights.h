@@ -1,0 +1,60 @@
+// All weights of a model in one piece of memory, their gradients in another of the same layout. Whoever computes a
+// gradient adds it there; the optimizer and the checkpoint walk the whole.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/matrix.h"
+#include "format/tensor.h"
+#include "spec/weight.h"
+
+namespace moiety::train {
+
+struct WeightMatrix {
+  MatrixView<float> value, gradient;
+};
+struct WeightVector {
+  std::span<float> value, gradient;
+};
+
+class Weights {
+ public:
+  // Sets everything to zero.
+  explicit Weights(const spec::ModelSpec& spec);
+
+  struct Entry {
+    spec::Weight weight;
+    std::string name;            // in model.safetensors
+    std::vector<int64_t> shape;  // of the stack, for experts
+    size_t begin = 0, size = 0;  // in the flat memory
+    bool is_matrix() const { return shape.size() > 1; }
+  };
+  const std::vector<Entry>& entries() const { return entries_; }
+
+  std::span<float> values() { return values_.flat(); }
+  std::span<float> gradients() { return gradients_.flat(); }
+  std::span<const float> values() const { return values_.flat(); }
+
+  bool has(spec::Role role, int layer = -1) const;
+  WeightVector vector(spec::Role role, int layer = -1);
+  WeightMatrix matrix(spec::Role role, int layer = -1) { return joined(role, role, layer); }
+  // The matrices from `first` to `last` lie one after the other: as one matrix with all their rows.
+  WeightMatrix joined(spec::Role first, spec::Role last, int layer);
+
+  // Views of the values (or of anything laid out like them) under their names in files, for writing.
+  std::vector<format::TensorView> views(std::span<const float> flat) const;
+
+  // The same numbers whatever the number of threads: each weight has its own random stream.
+  void initialise(const spec::ModelSpec& spec, uint64_t seed);
+  // Fills `flat` from a file's tensors; throws unless every weight is there, f32 and of its shape.
+  void read(const std::vector<format::TensorView>& tensors, const std::string& where, std::span<float> flat) const;
+
+ private:
+  const Entry& find(spec::Role role, int layer) const;
+
+  std::vector<Entry> entries_;
+  Matrix<float> values_, gradients_;
+};
+
+}  // namespace moiety::train
