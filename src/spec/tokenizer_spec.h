@@ -1,5 +1,6 @@
-// What a byte-level BPE tokenizer is: vocabulary, merges, the steps before and after. Plain data, read from
-// tokenizer.json or GGUF metadata (format/), written by the trainer, run by text/Tokenizer.
+// What a byte-level BPE tokenizer is: vocabulary, merges, the steps before and after. Plain data,
+// read from tokenizer.json or GGUF metadata (format/), written by the trainer, run by
+// text/Tokenizer.
 #pragma once
 
 #include <cstdint>
@@ -32,21 +33,25 @@ struct PreTokenizer {
   Kind kind = Kind::ByteLevel;
   std::string pattern;
   Behavior behavior = Behavior::Isolated;
-  bool invert = false;            // Split: the pattern matches what stays together, not what separates
+  bool invert = false;  // Split: the pattern matches what stays together, not what separates
   bool individual_digits = true;  // Digits
   bool add_prefix_space = false;  // ByteLevel
   bool use_regex = true;          // ByteLevel
 };
 
 struct TokenizerSpec {
-  // By id, in the printable alphabet of GPT-2 ("Ġthe"), as files have them. Ids without a token are empty strings.
+  // By id, in the printable alphabet of GPT-2 ("Ġthe"), as files have them; added tokens as they
+  // are written. Ids without a token are empty strings.
   std::vector<std::string> tokens;
   // By rank: ids of the pair. The result is the token whose text is both texts joined.
   struct Merge {
     int32_t left = 0, right = 0, result = 0;
   };
   std::vector<Merge> merges;
-  bool ignore_merges = false;  // a piece that is a token as a whole is taken as it is (tiktoken's way)
+  bool ignore_merges =
+      false;             // a piece that is a token as a whole is taken as it is (tiktoken's way)
+  int32_t unknown = -1;  // the id for a byte that is no token; -1: such bytes are left out
+  bool fuse_unknown = false;  // one `unknown` for a run of such bytes
 
   std::vector<AddedToken> added;
   std::vector<Normalizer> normalizers;
@@ -55,5 +60,11 @@ struct TokenizerSpec {
   // Ids put before and after the text when special tokens are asked for.
   std::vector<int32_t> prefix, suffix;
 };
+
+// More than any tokenizer has by far; keeps an absurd id from asking for absurd memory.
+inline constexpr int32_t kMostTokens = 1 << 21;
+
+// Throws Error(Input) unless every id is one of a token. `where` names the file that said so.
+void check(const TokenizerSpec& spec, const std::string& where);
 
 }  // namespace moiety::spec
