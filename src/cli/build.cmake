@@ -1,0 +1,11 @@
+# The program itself. It links no libtorch and starts in milliseconds; moiety-train is its own program beside it.
+add_executable(moiety ${sources})
+target_include_directories(moiety PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+foreach(dep ${ARGN})
+  target_link_libraries(moiety PRIVATE moiety_${dep})
+endforeach()
+target_link_libraries(moiety PRIVATE CLI11::CLI11 PkgConfig::lzma)
+target_compile_definitions(moiety PRIVATE MOIETY_VERSION="${PROJECT_VERSION}")
+target_precompile_headers(moiety PRIVATE <CLI/CLI.hpp> <fmt/core.h> <nlohmann/json.hpp>)
+set_target_properties(moiety PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+install(TARGETS moiety RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

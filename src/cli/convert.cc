@@ -1,0 +1,124 @@
+// moiety convert: a checkpoint, Hugging Face folder or GGUF file into a Hugging Face folder or GGUF file.
+#include "format/convert.h"
+
+#include <algorithm>
+
+#include "base/json.h"
+#include "cli/arguments.h"
+#include "cli/command.h"
+#include "cli/open_tokenizer.h"
+#include "format/gguf_config.h"
+#include "format/gguf_tokenizer.h"
+#include "format/hf_config.h"
+#include "format/tokenizer_json.h"
+
+namespace moiety::cli {
+namespace {
+
+using format::Family;
+using format::ModelFile;
+using spec::ElementType;
+
+constexpr const char* kHelp =
+    "Convert a model. OUT ending in .gguf becomes a GGUF file that llama.cpp loads, anything else a Hugging Face folder.\n"
+    "A model trained here is written as the closest standard architecture that computes exactly the same.\n\n"
+    "examples:\n"
+    "  moiety convert quick/run quick/model\n"
+    "  moiety convert quick/run quick/model.gguf --type q8_0";
+
+std::optional<ElementType> parse_type(std::string name) {
+  if (name.empty()) return std::nullopt;
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
+  const auto type = spec::from_name(name);
+  if (!type || !spec::info(*type).is_weight) {
+    fail(ErrorKind::Usage, "--type {}: expected f32, f16, bf16 or q8_0", name);
+  }
+  return type;
+}
+
+// A chat template, as the tokenizer's configuration or the GGUF metadata has it; empty if there is none.
+std::string chat_template_of(const ModelFile& model) {
+  if (model.gguf() != nullptr) {
+    const auto& metadata = model.gguf()->metadata();
+    return metadata.has("tokenizer.chat_template") ? metadata.text("tokenizer.chat_template") : "";
+  }
+  const fs::path path = model.path() / "tokenizer_config.json";
+  if (!fs::exists(path)) return {};
+  const Json json = parse_json(read_file(path), path.string());
+  const auto found = json.find("chat_template");
+  return json.is_object() && found != json.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+std::string token_text(const text::Tokenizer& tokenizer, int id) {
+  return id >= 0 && id < tokenizer.vocab_size() ? std::string(tokenizer.token_bytes(id)) : "";
+}
+
+void write_hf_tokenizer(const ModelFile& model, const text::Tokenizer& tokenizer, const fs::path& folder) {
+  write_file(folder / "tokenizer.json", format::write_tokenizer_json(tokenizer.spec()));
+  const spec::ModelSpec& spec = model.spec();
+  Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"clean_up_tokenization_spaces", false}};
+  if (const auto bos = token_text(tokenizer, spec.bos_token); !bos.empty()) config["bos_token"] = bos;
+  if (!spec.eos_tokens.empty()) config["eos_token"] = token_text(tokenizer, spec.eos_tokens[0]);
+  if (const auto chat = chat_template_of(model); !chat.empty()) config["chat_template"] = chat;
+  write_file(folder / "tokenizer_config.json", config.dump(2) + "\n");
+}
+
+void write_hf(const ModelFile& model, const Family& family, std::optional<ElementType> type, const fs::path& out) {
+  AtomicFolder folder(out);
+  const auto tensors = format::hf_tensors(model, family, type);
+  format::write_safetensors(folder.path() / "model.safetensors", tensors, {{"format", "pt"}});
+  ElementType main = type.value_or(format::main_type(model));
+  if (spec::info(main).safetensors_name.empty()) main = ElementType::F32;
+  write_file(folder.path() / "config.json", format::hf_config(model.spec(), family, main).dump(2) + "\n");
+  write_file(folder.path() / "generation_config.json", format::hf_generation_config(model.spec()).dump(2) + "\n");
+  if (const auto tokenizer = find_tokenizer(model.path())) write_hf_tokenizer(model, *tokenizer, folder.path());
+  folder.commit();
+}
+
+void write_gguf(const ModelFile& model, const Family& family, std::optional<ElementType> type, const fs::path& out) {
+  format::GgufMetadata metadata;
+  metadata.where = out.string();
+  format::add_gguf_config(model.spec(), family, type.value_or(format::main_type(model)), out.stem().string(), metadata);
+  if (const auto tokenizer = find_tokenizer(model.path())) {
+    const spec::ModelSpec& spec = model.spec();
+    format::add_gguf_tokenizer(tokenizer->spec(), spec.vocab_size, spec.bos_token, spec.eos_tokens, metadata);
+    if (const auto chat = chat_template_of(model); !chat.empty()) metadata.set("tokenizer.chat_template", chat);
+  }
+  format::write_gguf(out, metadata, format::gguf_tensors(model, family, type));
+}
+
+}  // namespace
+
+int convert(int argc, char** argv) {
+  std::string in, out, type_name;
+  bool json = false;
+  CLI::App app(kHelp, "moiety convert");
+  app.add_option("IN", in, "a checkpoint or training run, a Hugging Face folder, a GGUF file")->required();
+  app.add_option("OUT", out, "a .gguf file or a folder to write")->required();
+  app.add_option("--type", type_name, "matrices as f32, f16, bf16 or q8_0 (GGUF only); default: as they are");
+  app.add_flag("--json", json, "say what was written as JSON");
+  if (const auto status = parse(app, argc, argv)) return *status;
+  const auto type = parse_type(type_name);
+  const bool to_gguf = fs::path(out).extension() == ".gguf";
+  if (!to_gguf && type == ElementType::Q8_0) {
+    fail(ErrorKind::Usage, "--type q8_0: Hugging Face folders hold f32, f16 or bf16; name OUT something.gguf");
+  }
+
+  const ModelFile model(in);
+  require(!fs::exists(out) || !fs::equivalent(out, model.path()), "{}: IN and OUT are the same", out);
+  const Family& family = format::closest_family(model.spec());
+  if (to_gguf) {
+    write_gguf(model, family, type, out);
+  } else {
+    write_hf(model, family, type, out);
+  }
+  const char* architecture = to_gguf ? family.gguf_architecture : family.hf_architecture;
+  if (json) {
+    fmt::print("{}\n", Json{{"out", out}, {"architecture", architecture}}.dump());
+  } else {
+    fmt::print("{}: {}, {} parameters\n", out, architecture, model.spec().parameters());
+  }
+  return 0;
+}
+
+}  // namespace moiety::cli

@@ -1,0 +1,154 @@
+// moiety eval: how well a model predicts texts, and which experts each of them uses.
+#include <lzma.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/json.h"
+#include "base/progress.h"
+#include "cli/arguments.h"
+#include "cli/command.h"
+#include "cli/expert_chart.h"
+#include "cli/open_model.h"
+#include "corpus/documents.h"
+#include "engine/evaluate.h"
+
+namespace moiety::cli {
+namespace {
+
+constexpr const char* kHelp =
+    "Bits per byte and perplexity of a model on texts, and the experts that each text used.\n\n"
+    "examples:\n"
+    "  moiety eval model.gguf --text book.txt\n"
+    "  moiety eval quick/run --text quick/text/*.valid.txt --xz --chart experts.svg";
+
+struct Result {
+  std::string name;
+  engine::Evaluation evaluation;
+  double xz_bits_per_byte = 0;  // 0: not asked for
+};
+
+// "quick/text/german.valid.txt" -> "german"
+std::string domain_of(const fs::path& path) {
+  const std::string name = path.filename().string();
+  return name.substr(0, std::max<size_t>(1, name.find('.')));
+}
+
+// What `xz -9` makes of the same bytes: a baseline that everybody can check.
+double xz_bits_per_byte(std::string_view text) {
+  if (text.empty()) return 0;
+  std::string out(lzma_stream_buffer_bound(text.size()), '\0');
+  size_t written = 0;
+  const lzma_ret status = lzma_easy_buffer_encode(9, LZMA_CHECK_CRC64, nullptr, reinterpret_cast<const uint8_t*>(text.data()),
+                                                  text.size(), reinterpret_cast<uint8_t*>(out.data()), &written, out.size());
+  require(status == LZMA_OK, "xz could not compress the text (status {})", static_cast<int>(status));
+  return 8.0 * static_cast<double>(written) / static_cast<double>(text.size());
+}
+
+Result evaluate_text(OpenModel& model, const fs::path& path, const engine::EvaluateOptions& options, bool with_xz) {
+  std::vector<std::string> kept;
+  const size_t bytes = corpus::for_each_document(path, [&](std::string_view document) { kept.emplace_back(document); }).bytes;
+  require(bytes > 0, "{}: no text in it", path.string());
+  const std::vector<std::string_view> documents(kept.begin(), kept.end());
+
+  Result result{domain_of(path)};
+  Progress progress("eval " + result.name, static_cast<double>(bytes), "B");
+  result.evaluation = engine::evaluate(model.transformer, model.need_tokenizer(), documents, options,
+                                       [&](size_t done) { progress.update(static_cast<double>(done)); });
+  progress.finish();
+  if (with_xz) {
+    std::string text;
+    for (const std::string_view document : documents) text.append(document);
+    result.xz_bits_per_byte = xz_bits_per_byte(text);
+  }
+  return result;
+}
+
+// The busiest expert of each layer, as "3:28%".
+std::string busiest(const moe::Load& load, int layer) {
+  const auto visits_E = load.of_layer(layer);
+  const auto most = std::max_element(visits_E.begin(), visits_E.end());
+  const auto all = std::max<int64_t>(1, std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0}));
+  return fmt::format("{}:{}%", most - visits_E.begin(), std::lround(100.0 * static_cast<double>(*most) / static_cast<double>(all)));
+}
+
+void print_tables(const std::vector<Result>& results, bool with_xz) {
+  fmt::print("{:<16}{:>12}{:>12}{:>14}{:>12}{}\n", "text", "bytes", "tokens", "bits/byte", "perplexity",
+             with_xz ? "    xz -9 bits/byte" : "");
+  for (const Result& r : results) {
+    const engine::Evaluation& e = r.evaluation;
+    fmt::print("{:<16}{:>12}{:>12}{:>14.3f}{:>12.2f}{}\n", r.name, e.bytes, e.tokens, e.bits_per_byte(), e.perplexity(),
+               with_xz ? fmt::format("{:>19.3f}", r.xz_bits_per_byte) : "");
+  }
+  const int layers = results[0].evaluation.load.layers();
+  if (layers == 0) return;
+  fmt::print("\nbusiest expert by layer (expert:share of the text's visits; even would be {:.0f}%)\n{:<16}",
+             100.0 / results[0].evaluation.load.experts(), "");
+  const int shown = std::min(layers, 12);
+  for (int layer = 0; layer < shown; ++layer) fmt::print("{:>9}", fmt::format("layer {}", layer));
+  fmt::print("\n");
+  for (const Result& r : results) {
+    fmt::print("{:<16}", r.name);
+    for (int layer = 0; layer < shown; ++layer) fmt::print("{:>9}", busiest(r.evaluation.load, layer));
+    fmt::print("\n");
+  }
+}
+
+void print_json(const std::vector<Result>& results, bool with_xz) {
+  Json texts = Json::array();
+  for (const Result& r : results) {
+    Json visits = Json::array();
+    for (int layer = 0; layer < r.evaluation.load.layers(); ++layer) {
+      const auto of_layer = r.evaluation.load.of_layer(layer);
+      visits.push_back(std::vector(of_layer.begin(), of_layer.end()));
+    }
+    texts.push_back({{"text", r.name},
+                     {"bytes", r.evaluation.bytes},
+                     {"tokens", r.evaluation.tokens},
+                     {"bits_per_byte", r.evaluation.bits_per_byte()},
+                     {"perplexity", r.evaluation.perplexity()},
+                     {"expert_visits", visits}});
+    if (with_xz) texts.back()["xz_bits_per_byte"] = r.xz_bits_per_byte;
+  }
+  fmt::print("{}\n", Json{{"texts", texts}}.dump());
+}
+
+}  // namespace
+
+int eval(int argc, char** argv) {
+  ModelArguments arguments;
+  std::vector<std::string> texts;
+  std::string chart;
+  engine::EvaluateOptions options;
+  bool xz = false, json = false;
+  CLI::App app(kHelp, "moiety eval");
+  arguments.add_to(app);
+  app.add_option("--text", texts, "text files or folders; documents in a file are separated by a line with U+001E alone")
+      ->required();
+  app.add_option("--window", options.window, "tokens that the model sees at once")->capture_default_str();
+  app.add_option("--tokens", options.most_tokens, "stop a text after so many tokens (0: all of it)")->capture_default_str();
+  app.add_flag("--xz", xz, "also what xz -9 makes of the same text");
+  app.add_option("--chart", chart, "draw which experts each text used, as SVG");
+  app.add_flag("--json", json, "one JSON object, with visits by layer and expert");
+  if (const auto status = parse(app, argc, argv)) return *status;
+
+  OpenModel model(arguments);
+  std::vector<Result> results;
+  for (const std::string& text : texts) results.push_back(evaluate_text(model, text, options, xz));
+
+  if (!chart.empty()) {
+    std::vector<DomainLoad> loads;
+    for (const Result& r : results) loads.push_back({r.name, r.evaluation.load});
+    write_file(chart, draw_expert_chart("Which experts each text used: " + arguments.model, loads));
+  }
+  if (json) {
+    print_json(results, xz);
+  } else {
+    print_tables(results, xz);
+    if (!chart.empty()) fmt::print("\nchart: {}\n", chart);
+  }
+  return 0;
+}
+
+}  // namespace moiety::cli

@@ -1,0 +1,71 @@
+#include "cli/open_model.h"
+
+#include <charconv>
+#include <cstdlib>
+
+#include "base/error.h"
+#include "cli/open_tokenizer.h"
+
+namespace moiety::cli {
+namespace {
+
+int thread_count(int asked) {
+  if (asked > 0) return asked;
+  const char* named = std::getenv("MOIETY_THREADS");
+  if (named == nullptr) return 0;
+  const int threads = std::atoi(named);
+  if (threads < 1 || threads > 1024) fail(ErrorKind::Usage, "MOIETY_THREADS={}: expected 1 to 1024", named);
+  return threads;
+}
+
+const kernel::Kernels& choose_kernels(std::string name) {
+  const char* named = std::getenv("MOIETY_KERNELS");
+  if (name.empty() && named != nullptr) name = named;
+  if (name.empty()) return *kernel::available_kernels()[0];
+  const kernel::Kernels* found = kernel::find_kernels(name);
+  if (found == nullptr) {
+    std::string names;
+    for (const kernel::Kernels* k : kernel::available_kernels()) names += fmt::format(" {}", k->name);
+    fail(ErrorKind::Usage, "kernels \"{}\" are not available on this processor; these are:{}", name, names);
+  }
+  return *found;
+}
+
+}  // namespace
+
+void ModelArguments::add_to(CLI::App& app) {
+  app.add_option("MODEL", model, "a Hugging Face folder, a training run or checkpoint, or a GGUF file")->required();
+  app.add_option("--threads", threads, "threads to compute with (default: all cores)")->check(CLI::Range(1, 1024));
+  app.add_option("--kernels", kernels, "force an instruction set: avx512, avx2, scalar");
+}
+
+OpenModel::OpenModel(const ModelArguments& arguments)
+    : file(arguments.model),
+      threads(thread_count(arguments.threads)),
+      compute{choose_kernels(arguments.kernels), threads},
+      transformer(file, compute),
+      tokenizer(find_tokenizer(file.path())) {}
+
+const text::Tokenizer& OpenModel::need_tokenizer() const {
+  require(tokenizer.has_value(), "{}: the model comes without a tokenizer", file.path().string());
+  return *tokenizer;
+}
+
+std::vector<int32_t> parse_token_list(const std::string& text) {
+  std::vector<int32_t> tokens;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (at < end) {
+    int32_t token = 0;
+    const auto [next, error] = std::from_chars(at, end, token);
+    const bool separated = next == end || (*next == ',' && next + 1 < end);
+    if (error != std::errc() || !separated) {
+      fail(ErrorKind::Usage, "--tokens {}: expected token ids separated by commas, as in --tokens 1,2,3", text);
+    }
+    tokens.push_back(token);
+    at = next + (next < end);
+  }
+  return tokens;
+}
+
+}  // namespace moiety::cli

@@ -1,0 +1,40 @@
+// A model opened for inference by a command: file, threads, kernels, forward pass, tokenizer.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+
+#include "format/model_file.h"
+#include "kernel/linear.h"
+#include "model/transformer.h"
+#include "text/tokenizer.h"
+
+namespace moiety::cli {
+
+struct ModelArguments {
+  std::string model;
+  int threads = 0;      // 0: MOIETY_THREADS, else one a core
+  std::string kernels;  // empty: MOIETY_KERNELS, else the fastest
+
+  // Adds MODEL, --threads and --kernels.
+  void add_to(CLI::App& app);
+};
+
+struct OpenModel {
+  explicit OpenModel(const ModelArguments& arguments);
+
+  format::ModelFile file;
+  ThreadPool threads;
+  kernel::Compute compute;
+  model::Transformer transformer;
+  std::optional<text::Tokenizer> tokenizer;  // nothing if the model comes without one
+
+  // Throws Error(Input) if there is none.
+  const text::Tokenizer& need_tokenizer() const;
+};
+
+// "1,2,3" -> ids. Throws Error(Usage).
+std::vector<int32_t> parse_token_list(const std::string& text);
+
+}  // namespace moiety::cli
