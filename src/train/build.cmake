@@ -31,8 +31,14 @@ install(TARGETS moiety-train RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 if(MOIETY_TESTS AND tests)
   add_executable(train_test ${tests})
   target_link_libraries(train_test PRIVATE moiety_train GTest::gtest GTest::gtest_main rapidcheck)
-  target_compile_definitions(train_test PRIVATE MOIETY_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  # resume_test.cc starts the program itself.
+  add_dependencies(train_test moiety-train)
+  target_compile_definitions(train_test PRIVATE MOIETY_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+                             MOIETY_TRAIN_PROGRAM="$<TARGET_FILE:moiety-train>")
   target_precompile_headers(train_test REUSE_FROM moiety_train)
+  # A precompiled header serves only code compiled with the same flags, and programs get -fPIE by themselves.
+  set_target_properties(train_test PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(train_test PRIVATE -fPIC)
   # One entry: a process that loads libtorch starts in half a second.
   add_test(NAME train_test COMMAND train_test)
 endif()

@@ -9,7 +9,8 @@
 namespace moiety::train {
 namespace {
 
-// Lines of steps up to `step`, in their order; a line that was cut short by a kill is left out.
+// Lines of steps up to `step`, in their order. What a kill cut short is left out, and so is what a run says when it ends:
+// it will say it again.
 std::string kept_lines(const std::string& text, int64_t step) {
   std::string kept;
   size_t begin = 0;
@@ -17,7 +18,7 @@ std::string kept_lines(const std::string& text, int64_t step) {
     const Json line = Json::parse(text.begin() + static_cast<ptrdiff_t>(begin),
                                   text.begin() + static_cast<ptrdiff_t>(end), nullptr, false);
     if (line.is_object() && line.contains("step") && line["step"].is_number_integer() &&
-        line["step"].get<int64_t>() <= step) {
+        line["step"].get<int64_t>() <= step && !line.contains("final")) {
       kept.append(text, begin, end - begin + 1);
     }
   }

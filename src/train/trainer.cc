@@ -208,7 +208,9 @@ void Trainer::report_validation(Metrics& metrics, Progress& progress, bool last)
                        {"tokens", score.tokens}});
     line += fmt::format("  {} {:.3f}", score.name, score.bits_per_byte);
   }
-  metrics.add({{"step", state_.step}, {"validation", domains}});
+  Json report = {{"step", state_.step}, {"validation", domains}};
+  if (last) report["final"] = true;
+  metrics.add(report);
   progress.print(line);
 }
 

@@ -1,0 +1,261 @@
+// Every step of the graph against plain autograd in double precision, and against finite differences.
+#include "train/functions.h"
+
+#include <gtest/gtest.h>
+
+#include "base/random.h"
+#include "train/reference_model.h"
+
+namespace moiety::train {
+namespace {
+
+Tensor random_tensor(std::vector<int64_t> shape, uint64_t seed, double size = 1) {
+  const Tensor x = torch::empty(shape);
+  Random random(seed);
+  for (float& value : flat(x)) value = static_cast<float>(size * random.normal());
+  return x;
+}
+
+// A weight with room for its gradient.
+struct TestWeight {
+  explicit TestWeight(const Tensor& x) : value(x), gradient(torch::zeros_like(x)) {}
+  Tensor value, gradient;
+  WeightMatrix matrix() const { return {view(value), view(gradient)}; }
+  WeightVector vector() const { return {flat(value), flat(gradient)}; }
+};
+
+using Inputs = std::vector<Tensor>;
+// The operation, on inputs; and the same in plain torch, on inputs and weights.
+using Operation = std::function<Inputs(const Inputs&)>;
+using Plain = std::function<Inputs(const Inputs&, const Inputs&)>;
+
+// A number that depends on all outputs.
+Tensor probe(const Inputs& outputs) {
+  Tensor sum;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const Tensor weights = random_tensor(outputs[i].sizes().vec(), 100 + i).to(outputs[i].scalar_type());
+    const Tensor part = (outputs[i] * weights).sum();
+    sum = sum.defined() ? sum + part : part;
+  }
+  return sum;
+}
+
+void expect_close(const Tensor& mine, const Tensor& expected, const char* what, size_t index) {
+  ASSERT_TRUE(expected.defined()) << what << " " << index;
+  const double size = expected.abs().max().item<double>();
+  EXPECT_LT((mine.to(torch::kFloat64) - expected).abs().max().item<double>(), 2e-5 * size + 1e-6) << what << " " << index;
+}
+
+void check(const Inputs& inputs, const std::vector<TestWeight>& weights, const Operation& operation,
+           const Plain& plain) {
+  const auto leaves = [](const Inputs& from, torch::ScalarType type) {
+    Inputs to;
+    for (const Tensor& x : from) to.push_back(x.detach().clone().to(type).set_requires_grad(true));
+    return to;
+  };
+  Inputs values;
+  for (const TestWeight& weight : weights) values.push_back(weight.value);
+
+  // Plain autograd
+  const Inputs mine = leaves(inputs, torch::kFloat32), theirs = leaves(inputs, torch::kFloat64),
+               their_weights = leaves(values, torch::kFloat64);
+  const Inputs outputs = operation(mine), expected = plain(theirs, their_weights);
+  for (size_t i = 0; i < outputs.size(); ++i) expect_close(outputs[i].detach(), expected[i].detach(), "output", i);
+  probe(outputs).backward();
+  probe(expected).backward();
+  for (size_t i = 0; i < inputs.size(); ++i) expect_close(mine[i].grad(), theirs[i].grad(), "input", i);
+  for (size_t i = 0; i < weights.size(); ++i) expect_close(weights[i].gradient, their_weights[i].grad(), "weight", i);
+
+  // Finite differences along a random direction, all inputs and weights at once
+  const double epsilon = 1e-3;
+  double slope = 0;
+  Inputs directions, moved;
+  for (size_t i = 0; i < inputs.size() + weights.size(); ++i) {
+    const bool is_input = i < inputs.size();
+    const Tensor& value = is_input ? inputs[i] : values[i - inputs.size()];
+    directions.push_back(random_tensor(value.sizes().vec(), 200 + i));
+    const Tensor gradient = is_input ? mine[i].grad() : weights[i - inputs.size()].gradient;
+    slope += (gradient * directions.back()).sum().item<double>();
+  }
+  const auto value_at = [&](double step) {
+    const torch::NoGradGuard no_graph;
+    Inputs shifted;
+    for (size_t i = 0; i < inputs.size(); ++i) shifted.push_back(inputs[i] + step * directions[i]);
+    for (size_t i = 0; i < weights.size(); ++i) weights[i].value.add_(directions[inputs.size() + i], step);
+    const double value = probe(operation(shifted)).item<double>();
+    for (size_t i = 0; i < weights.size(); ++i) weights[i].value.sub_(directions[inputs.size() + i], step);
+    return value;
+  };
+  const double difference = (value_at(epsilon) - value_at(-epsilon)) / (2 * epsilon);
+  EXPECT_NEAR(difference, slope, 0.02 * std::abs(slope) + 0.05);
+}
+
+TEST(Functions, RmsNorm) {
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({33}, 1))};
+  check({random_tensor({7, 33}, 2)}, weights,
+        [&](const Inputs& x) { return Inputs{rms_norm(x[0], weights[0].vector(), 1e-5f)}; },
+        [](const Inputs& x, const Inputs& w) { return Inputs{reference::rms_norm(x[0], w[0], 1e-5)}; });
+}
+
+TEST(Functions, Linear) {
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({9, 17}, 1))};
+  check({random_tensor({11, 17}, 2)}, weights,
+        [&](const Inputs& x) { return Inputs{linear(x[0], weights[0].matrix())}; },
+        [](const Inputs& x, const Inputs& w) { return Inputs{torch::linear(x[0], w[0])}; });
+}
+
+TEST(Functions, AddLinear) {
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({9, 17}, 1))};
+  check({random_tensor({11, 9}, 3), random_tensor({11, 17}, 2)}, weights,
+        [&](const Inputs& x) { return Inputs{add_linear(x[0], x[1], weights[0].matrix())}; },
+        [](const Inputs& x, const Inputs& w) { return Inputs{x[0] + torch::linear(x[1], w[0])}; });
+}
+
+TEST(Functions, SiluMul) {
+  check({random_tensor({5, 26}, 1, 3)}, {}, [](const Inputs& x) { return Inputs{silu_mul(x[0])}; },
+        [](const Inputs& x, const Inputs&) {
+          return Inputs{torch::silu(x[0].slice(1, 0, 13)) * x[0].slice(1, 13)};
+        });
+}
+
+TEST(Functions, Embed) {
+  TestWeight table(random_tensor({6, 5}, 1));
+  const std::vector<int32_t> ids{3, 1, 3, 5};
+  const Tensor anchor = torch::zeros({1}, torch::requires_grad());
+  const Tensor plain_table = table.value.to(torch::kFloat64).clone().set_requires_grad(true);
+  const Tensor out = embed(anchor, table.matrix(), ids);
+  const Tensor plain = torch::embedding(plain_table, torch::tensor({3, 1, 3, 5}));
+  probe({out}).backward();
+  probe({plain}).backward();
+  expect_close(out.detach(), plain.detach(), "output", 0);
+  expect_close(table.gradient, plain_table.grad(), "weight", 0);
+}
+
+void check_attention(spec::QkNorm qk_norm) {
+  const spec::AttentionSpec spec{.num_heads = 4, .num_kv_heads = 2, .head_dim = 6, .qk_norm = qk_norm};
+  const std::vector<Segment> segments{{0, 3}, {3, 75}, {78, 1}, {79, 12}};
+  const RotaryTable rotary = rotary_table(spec, 75);
+  const Attention attention(spec, 1e-5f, rotary);
+  const bool whole = qk_norm == spec::QkNorm::Whole;
+  std::vector<TestWeight> weights;
+  if (qk_norm != spec::QkNorm::None) {
+    weights.emplace_back(random_tensor({whole ? 24 : 6}, 1));
+    weights.emplace_back(random_tensor({whole ? 12 : 6}, 2));
+  }
+  HeadNorms norms;
+  if (!weights.empty()) norms = {weights[0].vector(), weights[1].vector()};
+  check({random_tensor({91, 48}, 3)}, weights,
+        [&](const Inputs& x) { return Inputs{attend(attention, x[0], norms, segments)}; },
+        [&](const Inputs& x, const Inputs& w) {
+          return Inputs{reference::attend(spec, 1e-5, x[0].slice(1, 0, 24), x[0].slice(1, 24, 36), x[0].slice(1, 36),
+                                          w.empty() ? Tensor() : w[0], w.empty() ? Tensor() : w[1], segments)};
+        });
+}
+TEST(Functions, Attention) { check_attention(spec::QkNorm::None); }
+TEST(Functions, AttentionWithANormOfEachHead) { check_attention(spec::QkNorm::PerHead); }
+TEST(Functions, AttentionWithANormOfAllHeads) { check_attention(spec::QkNorm::Whole); }
+
+// Mixing weights by visit from a [T, E] mix, in the order of the routing.
+Tensor by_visit(const Tensor& mix_TE, const moe::Routing& routing) {
+  std::vector<Tensor> visits;
+  for (int t = 0; t < routing.num_tokens(); ++t) {
+    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
+      visits.push_back(mix_TE[t][routing.experts_N[n]]);
+    }
+  }
+  return torch::stack(visits);
+}
+
+// Logits of 5 experts so far apart that a small step doesn't change the choice: it has no derivative.
+Tensor distinct_logits(int64_t tokens) {
+  const Tensor logits = random_tensor({tokens, 5}, 5, 0.02);
+  Random random(6);
+  for (int64_t t = 0; t < tokens; ++t) {
+    float levels[] = {-1.6f, -0.8f, 0.0f, 0.8f, 1.6f};
+    for (size_t i = 5; i > 1; --i) std::swap(levels[i - 1], levels[random.below(i)]);
+    for (int64_t e = 0; e < 5; ++e) view(logits).row(t)[e] += levels[e];
+  }
+  return logits;
+}
+
+void check_router(const spec::RouterRule& rule) {
+  std::vector<float> bias(5, 0.0f);
+  bias[1] = 0.25f;
+  check({distinct_logits(300)}, {},
+        [&](const Inputs& x) {
+          const Routed routed = route(rule, x[0], bias);
+          return Inputs{routed.mix_N, routed.balance_loss, routed.z_loss};
+        },
+        [&](const Inputs& x, const Inputs&) {
+          const reference::RouterTerms terms = reference::route(rule, x[0], bias);
+          const Tensor scores = rule.score == spec::Score::Softmax ? torch::softmax(x[0], -1) : torch::sigmoid(x[0]);
+          const Tensor single = scores.detach().to(torch::kFloat32).contiguous();
+          const moe::Routing routing = moe::choose_experts(rule, flat(single), bias);
+          return Inputs{by_visit(terms.mix_TE, routing), terms.balance, terms.z};
+        });
+}
+TEST(Functions, RouterWithSoftmax) { check_router({.num_experts = 5, .experts_per_token = 2}); }
+TEST(Functions, RouterWithSoftmaxAndWeightsAsTheyAre) {
+  check_router({.num_experts = 5, .experts_per_token = 3, .renormalise = false, .scale = 2.0f});
+}
+TEST(Functions, RouterWithSigmoid) {
+  check_router({.num_experts = 5, .experts_per_token = 2, .score = spec::Score::Sigmoid, .scale = 1.5f});
+}
+TEST(Functions, RouterWithSigmoidAndWeightsAsTheyAre) {
+  check_router({.num_experts = 5, .experts_per_token = 2, .score = spec::Score::Sigmoid, .renormalise = false});
+}
+
+TEST(Functions, Experts) {
+  // More rows at one expert than a tile holds; one expert that nobody visits.
+  const int64_t tokens = 400, num_experts = 4, width = 10, hidden = 7, per_token = 2;
+  moe::Routing routing{.num_experts = 4};
+  for (int t = 0; t < tokens; ++t) {
+    routing.experts_N.push_back(0);
+    routing.experts_N.push_back(t % 3 == 0 ? 1 : 3);
+    routing.begin_T1.push_back(static_cast<int32_t>(routing.experts_N.size()));
+  }
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({num_experts, hidden, width}, 1)),
+                                        TestWeight(random_tensor({num_experts, hidden, width}, 2)),
+                                        TestWeight(random_tensor({num_experts, width, hidden}, 3))};
+  const auto stack = [&](auto pick) {
+    return ExpertStack<float>{4, 10, 7, flat(pick(weights[0])).data(), flat(pick(weights[1])).data(),
+                              flat(pick(weights[2])).data()};
+  };
+  const ExpertStack<float> value = stack([](const TestWeight& w) { return w.value; });
+  const ExpertWeights expert_weights{{4, 10, 7, value.gate, value.up, value.down},
+                                     stack([](const TestWeight& w) { return w.gradient; })};
+  check({random_tensor({tokens, width}, 4), random_tensor({tokens, width}, 5), random_tensor({tokens * per_token}, 6)},
+        weights,
+        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], routing, expert_weights)}; },
+        [&](const Inputs& x, const Inputs& w) {
+          std::vector<int64_t> at(routing.experts_N.begin(), routing.experts_N.end());
+          const Tensor index = torch::tensor(at).reshape({tokens, per_token});
+          const Tensor mix = torch::zeros({tokens, num_experts}, torch::kFloat64)
+                                 .scatter(1, index, x[2].reshape({tokens, per_token}));
+          return Inputs{x[0] + reference::experts(x[1], mix, w[0], w[1], w[2])};
+        });
+}
+
+TEST(Functions, MeanCrossEntropy) {
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({13, 6}, 1))};
+  const int64_t tokens = 700;  // more than one chunk
+  Random random(9);
+  std::vector<int32_t> targets;
+  for (int64_t t = 0; t < tokens; ++t) targets.push_back(static_cast<int32_t>(random.below(14)) - 1);
+  check({random_tensor({tokens, 6}, 2)}, weights,
+        [&](const Inputs& x) { return Inputs{mean_cross_entropy(x[0], weights[0].matrix(), targets)}; },
+        [&](const Inputs& x, const Inputs& w) {
+          const Tensor ids = torch::tensor(std::vector<int64_t>(targets.begin(), targets.end()));
+          return Inputs{torch::nll_loss_nd(torch::log_softmax(torch::linear(x[0], w[0]), -1), ids, {},
+                                           at::Reduction::Mean, -1)};
+        });
+}
+
+TEST(Functions, WithoutAGraphNothingIsRecorded) {
+  const torch::NoGradGuard no_graph;
+  const TestWeight weight(random_tensor({3, 3}, 1));
+  EXPECT_FALSE(linear(random_tensor({2, 3}, 2).set_requires_grad(true), weight.matrix()).requires_grad());
+}
+
+}  // namespace
+}  // namespace moiety::train

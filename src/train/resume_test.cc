@@ -1,0 +1,139 @@
+// Runs moiety-train itself, kills it, and holds what it goes on to do against a run that nobody disturbed.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/random.h"
+
+namespace moiety::train {
+namespace {
+
+constexpr int kSteps = 60;
+
+class ResumeTest : public testing::Test {
+ protected:
+  ResumeTest() : folder_(fs::temp_directory_path() / fmt::format("moiety-resume-{}", ::getpid())) {
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    std::string text;
+    Random random(1);
+    const char* words[] = {"one ", "two ", "three ", "and ", "then ", "more\n", "end.\n\x1e\n"};
+    for (int i = 0; i < 20000; ++i) text += words[random.below(7)];
+    write_file(folder_ / "text.txt", text);
+    std::string toml = read_file(MOIETY_SOURCE_DIR "/recipes/tiny.toml");
+    const std::string was = "README.md";
+    write_file(folder_ / "tiny.toml", toml.replace(toml.find(was), was.size(), (folder_ / "text.txt").string()));
+  }
+  ~ResumeTest() override { fs::remove_all(folder_); }
+
+  // Starts moiety-train in the run folder `name`; its sentences go to `name`.log.
+  pid_t start(const std::string& name, int steps = kSteps) const {
+    const std::string dir = (folder_ / name).string(), log = dir + ".log";
+    std::vector<std::string> arguments{MOIETY_TRAIN_PROGRAM, (folder_ / "tiny.toml").string()};
+    for (const std::string& setting :
+         {"run.dir=" + dir, std::string("run.threads=1"), std::string("checkpoint.every=7"),
+          fmt::format("train.steps={}", steps), std::string("train.accumulate=2"),
+          std::string("balance.bias_rate=0.001"), std::string("validate.every=20")}) {
+      arguments.insert(arguments.end(), {"--set", setting});
+    }
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
+      ::dup2(fd, STDOUT_FILENO);
+      ::dup2(fd, STDERR_FILENO);
+      std::vector<char*> raw;
+      for (std::string& argument : arguments) raw.push_back(argument.data());
+      raw.push_back(nullptr);
+      ::execv(raw[0], raw.data());
+      ::_exit(127);
+    }
+    return child;
+  }
+
+  static int wait_for(pid_t child) {
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  std::string log(const std::string& name) const { return read_file(folder_ / (name + ".log")); }
+
+  size_t steps_written(const std::string& name) const {
+    const fs::path path = folder_ / name / "metrics.jsonl";
+    if (!fs::exists(path)) return 0;
+    const std::string text = read_file(path);
+    return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
+  }
+  // Kills the child once it has written `lines` more lines than are there.
+  void kill_after(const std::string& name, pid_t child, size_t lines, int signal) const {
+    const size_t enough = steps_written(name) + lines;
+    while (steps_written(name) < enough) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ::kill(child, signal);
+  }
+
+  // What must not depend on interruptions.
+  std::vector<std::string> losses(const std::string& name) const {
+    std::vector<std::string> lines;
+    const std::string text = read_file(folder_ / name / "metrics.jsonl");
+    for (size_t begin = 0, end; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
+      Json line = Json::parse(text.substr(begin, end - begin));
+      line.erase("tokens_per_s");
+      lines.push_back(line.dump());
+    }
+    return lines;
+  }
+  std::string model(const std::string& name) const {
+    return read_file(folder_ / name / "checkpoints" / fmt::format("step-{:08}", kSteps) / "model.safetensors");
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(ResumeTest, KilledAtAnyMomentARunEndsWithTheSameBits) {
+  ASSERT_EQ(wait_for(start("whole")), 0) << log("whole");
+
+  Random random(static_cast<uint64_t>(::getpid()));
+  int kills = 0;
+  for (; kills < 4; ++kills) {
+    const pid_t child = start("killed");
+    // The pause lands the kill anywhere: between steps, or while a checkpoint is written.
+    kill_after("killed", child, 1 + random.below(14), SIGKILL);
+    if (wait_for(child) == 0) break;
+    std::this_thread::sleep_for(std::chrono::microseconds(random.below(3000)));
+  }
+  EXPECT_GT(kills, 0);
+  ASSERT_EQ(wait_for(start("killed")), 0) << log("killed");
+
+  EXPECT_TRUE(losses("killed") == losses("whole"));
+  EXPECT_TRUE(model("killed") == model("whole"));
+}
+
+TEST_F(ResumeTest, ASignalEndsARunWithACheckpointAndAWayOn) {
+  const pid_t child = start("run", 100000);
+  kill_after("run", child, 10, SIGINT);
+  EXPECT_EQ(wait_for(child), 130);
+  EXPECT_NE(log("run").find("the same command goes on"), std::string::npos) << log("run");
+}
+
+TEST_F(ResumeTest, AFinishedRunSaysSoAndADamagedCheckpointIsPassedOver) {
+  ASSERT_EQ(wait_for(start("run")), 0) << log("run");
+  ASSERT_EQ(wait_for(start("run")), 0) << log("run");
+  EXPECT_NE(log("run").find("The run is complete"), std::string::npos) << log("run");
+
+  const std::vector<std::string> before = losses("run");
+  const fs::path newest = folder_ / "run" / "checkpoints" / fmt::format("step-{:08}", kSteps) / "model.safetensors";
+  std::string bytes = read_file(newest);
+  bytes[bytes.size() / 2] ^= 1;
+  write_file(newest, bytes);
+  ASSERT_EQ(wait_for(start("run")), 0) << log("run");
+  EXPECT_TRUE(losses("run") == before);
+}
+
+}  // namespace
+}  // namespace moiety::train
