@@ -5,21 +5,18 @@
 #include <cstdlib>
 
 #include "base/error.h"
+#include "support/fixtures.h"
 
 namespace moiety {
 namespace {
 
 class FileTest : public testing::Test {
  protected:
-  FileTest() {
-    std::string name = (fs::temp_directory_path() / "moiety-file-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-  }
-  ~FileTest() override { fs::remove_all(folder_); }
   size_t entries() const {
     return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()));
   }
-  fs::path folder_;
+  test::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
 };
 
 TEST_F(FileTest, WithoutCommitTheOldFileStaysAndNothingIsLeftBeside) {

@@ -26,10 +26,11 @@ constexpr const char* kHelp =
     "  moiety convert quick/run quick/model\n"
     "  moiety convert quick/run quick/model.gguf --type q8_0";
 
-std::optional<ElementType> parse_type(std::string name) {
+std::optional<ElementType> parse_type(const std::string& name) {
   if (name.empty()) return std::nullopt;
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
-  const auto type = spec::from_name(name);
+  std::string upper = name;
+  std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return std::toupper(c); });
+  const auto type = spec::from_name(upper);
   if (!type || !spec::info(*type).is_weight) {
     fail(ErrorKind::Usage, "--type {}: expected f32, f16, bf16 or q8_0", name);
   }

@@ -25,7 +25,8 @@ constexpr const char* kHelp =
 
 struct Arguments {
   ModelArguments model;
-  std::string prompt, tokens;
+  std::string prompt;
+  std::optional<std::string> tokens;
   size_t count = 256;
   bool greedy = false, ignore_end = false, json = false;
   std::optional<uint64_t> seed;
@@ -108,10 +109,10 @@ int generate(int argc, char** argv) {
   engine::check(a.sampling);
 
   OpenModel model(a.model);
-  const std::vector<int32_t> ids = a.tokens.empty() ? model.need_tokenizer().encode(a.prompt, true)
-                                                    : parse_token_list(a.tokens);
+  const std::vector<int32_t> ids =
+      a.tokens ? parse_token_list(*a.tokens) : model.need_tokenizer().encode(a.prompt, true);
   engine::GenerateOptions options{.max_new_tokens = a.count, .sampling = a.sampling};
-  if (a.tokens.empty() && !a.ignore_end) {
+  if (!a.tokens && !a.ignore_end) {
     options.stop_tokens.assign(model.file.spec().eos_tokens.begin(), model.file.spec().eos_tokens.end());
   }
 

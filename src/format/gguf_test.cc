@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "format/elements.h"
+#include "support/fixtures.h"
 
 namespace moiety::format {
 namespace {
@@ -44,12 +45,6 @@ class Bytes {
 
 class Gguf : public testing::Test {
  protected:
-  Gguf() {
-    std::string name = (fs::temp_directory_path() / "moiety-gguf-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    path_ = folder_ / "x.gguf";
-  }
-  ~Gguf() override { fs::remove_all(folder_); }
   std::string message_of(const std::string& bytes) {
     write_file(path_, bytes);
     try {
@@ -60,7 +55,8 @@ class Gguf : public testing::Test {
     }
     return "opened";
   }
-  fs::path folder_, path_;
+  test::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path(), path_ = folder_ / "x.gguf";
 };
 
 TEST_F(Gguf, EveryKindOfValueIsRead) {

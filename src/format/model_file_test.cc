@@ -4,11 +4,12 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
-#include "base/random.h"
 #include "format/convert.h"
 #include "format/elements.h"
 #include "format/gguf_config.h"
 #include "format/hf_config.h"
+#include "support/fixtures.h"
+#include "support/random_model.h"
 
 namespace moiety::format {
 namespace {
@@ -21,12 +22,8 @@ using spec::Weight;
 
 // A spec that the family expresses.
 ModelSpec spec_for(const std::string& family) {
-  ModelSpec s{.family = family, .num_layers = 2, .width = 32, .vocab_size = 50, .max_positions = 64};
-  s.attention = {.num_heads = 4, .num_kv_heads = 2, .head_dim = 8};
-  s.moe = {.router = {.num_experts = 4, .experts_per_token = 2}, .expert_hidden = 32};
-  s.feed_forward = {FeedForward::Moe, FeedForward::Moe};
-  s.bos_token = 1;
-  s.eos_tokens = {2};
+  ModelSpec s = test::small_spec();
+  s.family = family;
   if (family == "olmoe") s.attention.qk_norm = QkNorm::Whole, s.moe.router.renormalise = false;
   if (family == "qwen3_moe") s.attention.qk_norm = QkNorm::PerHead;
   if (family == "qwen2_moe") s.moe.router.renormalise = false, s.moe.shared_hidden = 64, s.moe.shared_gate = true, s.attention.qkv_bias = true;
@@ -42,32 +39,10 @@ ModelSpec spec_for(const std::string& family) {
 
 class ModelFolder : public testing::Test {
  protected:
-  ModelFolder() {
-    std::string name = (fs::temp_directory_path() / "moiety-model-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-  }
-  ~ModelFolder() override { fs::remove_all(folder_); }
-
   // One of our checkpoints with random weights.
   fs::path make(const ModelSpec& spec) {
-    const fs::path path = folder_ / "ours";
-    fs::create_directories(path);
-    write_file(path / "config.json", to_json(spec).dump());
-    Random random(1);
-    std::vector<std::vector<float>> values;
-    std::vector<TensorView> tensors;
-    for (const Weight& w : spec::weights_of(spec, false)) {
-      auto shape = spec::shape_of(spec, w.role);
-      if (spec::is_expert(w.role)) shape.insert(shape.begin(), spec.moe.router.num_experts);
-      TensorView t{kOurNames.name(w), ElementType::F32, shape, {}};
-      std::vector<float> x(static_cast<size_t>(t.elements()));
-      for (float& v : x) v = static_cast<float>(random.normal());
-      values.push_back(std::move(x));
-      t.bytes = std::as_bytes(std::span(values.back()));
-      tensors.push_back(t);
-    }
-    write_safetensors(path / "model.safetensors", tensors);
-    return path;
+    test::write_random_checkpoint(spec, folder_ / "ours");
+    return folder_ / "ours";
   }
   void write_hf(const ModelFile& model, const Family& family, const fs::path& out) {
     fs::create_directories(out);
@@ -101,7 +76,8 @@ class ModelFolder : public testing::Test {
     const std::string prefix = path.string() + "/config.json: ";
     return text.starts_with(prefix) ? text.substr(prefix.size()) : text;
   }
-  fs::path folder_;
+  test::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
 };
 
 void expect_same_weights(const ModelFile& a, const ModelFile& b) {

@@ -5,19 +5,13 @@
 #include "base/bytes.h"
 #include "base/random.h"
 #include "format/elements.h"
+#include "support/fixtures.h"
 
 namespace moiety::format {
 namespace {
 
 class Safetensors : public testing::Test {
  protected:
-  Safetensors() {
-    std::string name = (fs::temp_directory_path() / "moiety-st-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    path_ = folder_ / "x.safetensors";
-  }
-  ~Safetensors() override { fs::remove_all(folder_); }
-
   // A file with this header and so many bytes of data.
   void write(const std::string& header, size_t data_bytes) {
     const uint64_t length = header.size();
@@ -38,7 +32,8 @@ class Safetensors : public testing::Test {
     return message();
   }
 
-  fs::path folder_, path_;
+  test::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path(), path_ = folder_ / "x.safetensors";
 };
 
 TEST_F(Safetensors, WhatIsWrittenIsRead) {

@@ -1,8 +1,6 @@
 # Two libraries: the arithmetic, the data and the checkpoints, which know no torch and compile in a second or two a
 # file; and the graph and the training loop, which do. libtorch is linked here and nowhere else: it brings 285 shared
 # objects and half a second of start-up.
-find_package(Torch REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS CXX)
 # The oneDNN that libtorch links anyway.
 find_library(MOIETY_DNNL NAMES dnnl libdnnl.so.2 libdnnl.so.3 REQUIRED)
 
