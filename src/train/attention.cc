@@ -125,7 +125,7 @@ AttentionSaved Attention::forward(MatrixView<const float> qkv_TQ, const Attentio
                                   const std::vector<Segment>& segments, MatrixView<float> out_TD) const {
   const size_t tokens = qkv_TQ.rows(), head_dim = layout_.head_dim, query_width = layout_.query_width();
   const size_t value_at = query_width + layout_.key_width();
-  AttentionSaved saved{Matrix<float>(tokens, value_at), Matrix<float>(layout_.heads, tokens)};
+  AttentionSaved saved{Buffer(tokens, value_at), Buffer(layout_.heads, tokens)};
   norm_and_rotate(qkv_TQ, weights, segments, saved.rotated_TQ.view());
 
   const float factor = 1.0f / std::sqrt(static_cast<float>(head_dim));
@@ -143,15 +143,20 @@ AttentionSaved Attention::forward(MatrixView<const float> qkv_TQ, const Attentio
 
     thread_local std::vector<float> scores;
     scores.resize(kBlock * length);
+    float inverse_sum[kBlock];
     for_each_block(length, [&](const Block& block) {
       const MatrixView<float> p(scores.data(), block.count, block.keys);
       multiply_nt(query.middle_rows(block.first, block.count), key.middle_rows(0, block.keys), p);
       for (size_t i = 0; i < block.count; ++i) {
         const size_t seen = block.first + i + 1;
-        log_sum[block.first + i] = softmax(factor, p.row(i).first(seen));
+        const Exponentials row = exponentials(factor, p.row(i).first(seen));
+        log_sum[block.first + i] = row.log_sum();
+        inverse_sum[i] = 1.0f / row.sum;
         std::ranges::fill(p.row(i).subspan(seen), 0.0f);
       }
       multiply_nn(p, value.middle_rows(0, block.keys), out.middle_rows(block.first, block.count));
+      // The division is left to the end: a head has fewer numbers than there are keys.
+      for (size_t i = 0; i < block.count; ++i) scale(inverse_sum[i], out.row(block.first + i));
     });
   });
   return saved;

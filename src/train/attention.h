@@ -7,6 +7,7 @@
 #include "base/matrix.h"
 #include "spec/model_spec.h"
 #include "train/batch.h"
+#include "train/buffer.h"
 
 namespace moiety::train {
 
@@ -35,8 +36,8 @@ struct AttentionWeightGradients {
 
 // What forward leaves for backward, apart from its input and output.
 struct AttentionSaved {
-  Matrix<float> rotated_TQ;  // queries and keys after norm and rotation
-  Matrix<float> log_sum_HT;  // of every softmax
+  Buffer rotated_TQ;  // queries and keys after norm and rotation
+  Buffer log_sum_HT;  // of every softmax
 };
 
 class Attention {

@@ -65,8 +65,8 @@ void combine(const moe::DispatchPlan& plan, ConstView from_ND, std::span<const f
 ExpertsSaved experts_forward(const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
                              std::span<const float> mix_N, ConstView x_TD, View out_TD) {
   const size_t rows = plan.num_rows(), width = weights.width, hidden = weights.hidden;
-  ExpertsSaved saved{Matrix<float>(rows, hidden), Matrix<float>(rows, hidden)};
-  Matrix<float> y_ND(rows, width);
+  ExpertsSaved saved{Buffer(rows, hidden), Buffer(rows, hidden)};
+  Buffer y_ND(rows, width);
   const std::vector<size_t> order = largest_first(plan);
 
   parallel_tasks(order.size(), [&](size_t i) {
@@ -92,7 +92,7 @@ void experts_backward(const ExpertStack<const float>& weights, const moe::Dispat
                       std::span<const float> mix_N, ConstView x_TD, const ExpertsSaved& saved, ConstView dout_TD,
                       View dx_TD, std::span<float> dmix_N, const ExpertStack<float>& gradients) {
   const size_t rows = plan.num_rows(), width = weights.width, hidden = weights.hidden;
-  Matrix<float> dx_ND(rows, width);
+  Buffer dx_ND(rows, width);
   const std::vector<size_t> order = largest_first(plan);
 
   parallel_tasks(order.size(), [&](size_t i) {

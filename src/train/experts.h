@@ -6,6 +6,7 @@
 
 #include "base/matrix.h"
 #include "moe/dispatch_plan.h"
+#include "train/buffer.h"
 
 namespace moiety::train {
 
@@ -25,7 +26,7 @@ struct ExpertStack {
 // What forward leaves for backward: the two products before the activation. The gathered inputs and the results of
 // the experts are cheaper made again than kept (Guo et al. 2025, "SonicMoE").
 struct ExpertsSaved {
-  Matrix<float> gate_NF, up_NF;
+  Buffer gate_NF, up_NF;
 };
 
 // out_TD[t] += sum over the visits of token t of weight * expert(x_TD[t]).

@@ -1,8 +1,10 @@
 #include "train/head.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
+#include "train/buffer.h"
 #include "train/gemm.h"
 #include "train/loops.h"
 #include "train/parallel.h"
@@ -11,16 +13,26 @@ namespace moiety::train {
 namespace {
 
 constexpr size_t kChunk = 512;
+// Rows a power of two apart would fall into the same few cache sets when the product with dlogitsᵀ walks down a column.
+constexpr size_t kPadding = 16;
 
-// logits_TV leaves as probabilities; a token's loss is its log-sum minus its target's logit.
-CrossEntropy measure(MatrixView<float> logits_TV, std::span<const int32_t> targets_T) {
+// A token's loss is the log of the sum of its logits' exponentials, minus its target's logit. If `factor` is given, the
+// logits leave as the gradients of the sum of losses times it.
+CrossEntropy measure(MatrixView<float> logits_TV, std::span<const int32_t> targets_T, std::optional<float> factor) {
   std::vector<double> nats_T(targets_T.size(), 0);
   parallel_ranges(targets_T.size(), [&](size_t begin, size_t end, size_t) {
     for (size_t t = begin; t < end; ++t) {
-      if (targets_T[t] < 0) continue;
       const auto row = logits_TV.row(t);
+      if (targets_T[t] < 0) {
+        std::ranges::fill(row, 0.0f);
+        continue;
+      }
       const float target_logit = row[targets_T[t]];
-      nats_T[t] = static_cast<double>(softmax(1.0f, row)) - target_logit;
+      const Exponentials exps = exponentials(1.0f, row);
+      nats_T[t] = static_cast<double>(exps.log_sum()) - target_logit;
+      if (!factor) continue;
+      scale(*factor / exps.sum, row);
+      row[targets_T[t]] -= *factor;
     }
   });
   CrossEntropy result;
@@ -32,35 +44,20 @@ CrossEntropy measure(MatrixView<float> logits_TV, std::span<const int32_t> targe
   return result;
 }
 
-// Probabilities become gradients of the loss by the logits.
-void differentiate(MatrixView<float> p_TV, std::span<const int32_t> targets_T, float factor) {
-  parallel_ranges(targets_T.size(), [&](size_t begin, size_t end, size_t) {
-    for (size_t t = begin; t < end; ++t) {
-      const auto row = p_TV.row(t);
-      if (targets_T[t] < 0) {
-        std::ranges::fill(row, 0.0f);
-        continue;
-      }
-      row[targets_T[t]] -= 1.0f;
-      scale(factor, row);
-    }
-  });
-}
-
 template <class Body>
 CrossEntropy by_chunks(MatrixView<const float> x_TD, MatrixView<const float> head_VD,
-                       std::span<const int32_t> targets_T, const Body& body) {
+                       std::span<const int32_t> targets_T, std::optional<float> factor, const Body& body) {
   CrossEntropy total;
-  Matrix<float> logits_TV(std::min(kChunk, x_TD.rows()), head_VD.rows());
+  Buffer logits_TV(std::min(kChunk, x_TD.rows()), head_VD.rows(), head_VD.rows() + kPadding);
   for (size_t begin = 0; begin < x_TD.rows(); begin += kChunk) {
     const size_t count = std::min(kChunk, x_TD.rows() - begin);
     const MatrixView<float> logits = logits_TV.view().middle_rows(0, count);
     const auto targets = targets_T.subspan(begin, count);
     multiply_nt(x_TD.middle_rows(begin, count), head_VD, logits);
-    const CrossEntropy part = measure(logits, targets);
+    const CrossEntropy part = measure(logits, targets, factor);
     total.nats += part.nats;
     total.counted += part.counted;
-    body(begin, count, logits, targets);
+    body(begin, count, logits);
   }
   return total;
 }
@@ -69,19 +66,16 @@ CrossEntropy by_chunks(MatrixView<const float> x_TD, MatrixView<const float> hea
 
 CrossEntropy cross_entropy(MatrixView<const float> x_TD, MatrixView<const float> head_VD,
                            std::span<const int32_t> targets_T) {
-  return by_chunks(x_TD, head_VD, targets_T, [](auto...) {});
+  return by_chunks(x_TD, head_VD, targets_T, std::nullopt, [](auto...) {});
 }
 
 CrossEntropy cross_entropy_with_gradients(MatrixView<const float> x_TD, MatrixView<const float> head_VD,
                                           std::span<const int32_t> targets_T, float factor, MatrixView<float> dx_TD,
                                           MatrixView<float> dhead_VD) {
-  return by_chunks(x_TD, head_VD, targets_T,
-                   [&](size_t begin, size_t count, MatrixView<float> p_TV, std::span<const int32_t> targets) {
-                     differentiate(p_TV, targets, factor);
-                     multiply_nn(p_TV, head_VD, dx_TD.middle_rows(begin, count));
-                     multiply_tn(p_TV, x_TD.middle_rows(begin, count), dhead_VD,
-                                 begin == 0 ? Into::Overwrite : Into::Add);
-                   });
+  return by_chunks(x_TD, head_VD, targets_T, factor, [&](size_t begin, size_t count, MatrixView<float> dlogits_TV) {
+    multiply_nn(dlogits_TV, head_VD, dx_TD.middle_rows(begin, count));
+    multiply_tn(dlogits_TV, x_TD.middle_rows(begin, count), dhead_VD, begin == 0 ? Into::Overwrite : Into::Add);
+  });
 }
 
 }  // namespace moiety::train

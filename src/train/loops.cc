@@ -11,6 +11,8 @@
 #else
 #define MOIETY_EACH_ISA
 #endif
+// Elements may lie in the same place, never in each other's.
+#define MOIETY_ELEMENTWISE _Pragma("GCC ivdep")
 #define MOIETY_INLINE static inline __attribute__((always_inline))
 
 namespace moiety::train {
@@ -54,10 +56,12 @@ MOIETY_EACH_ISA double sum_of_squares(ConstFloats x) {
 }
 
 MOIETY_EACH_ISA void add(ConstFloats x, Floats y) {
+  MOIETY_ELEMENTWISE
   for (size_t i = 0; i < x.size(); ++i) y[i] += x[i];
 }
 
 MOIETY_EACH_ISA void add_scaled(float factor, ConstFloats x, Floats y) {
+  MOIETY_ELEMENTWISE
   for (size_t i = 0; i < x.size(); ++i) y[i] += factor * x[i];
 }
 
@@ -67,8 +71,10 @@ MOIETY_EACH_ISA void scale(float factor, Floats x) {
 
 MOIETY_EACH_ISA float rms_norm(ConstFloats x, ConstFloats weight, float eps, Floats y) {
   float sum = 0;
+  MOIETY_ELEMENTWISE
   for (size_t i = 0; i < x.size(); ++i) sum += x[i] * x[i];
   const float inverse_rms = 1.0f / std::sqrt(sum / static_cast<float>(x.size()) + eps);
+  MOIETY_ELEMENTWISE
   for (size_t i = 0; i < x.size(); ++i) y[i] = x[i] * inverse_rms * weight[i];
   return inverse_rms;
 }
@@ -76,8 +82,10 @@ MOIETY_EACH_ISA float rms_norm(ConstFloats x, ConstFloats weight, float eps, Flo
 MOIETY_EACH_ISA void rms_norm_backward(ConstFloats dy, ConstFloats x, ConstFloats weight, float inverse_rms, Floats dx,
                                        Floats dweight) {
   float sum = 0;
+  MOIETY_ELEMENTWISE
   for (size_t i = 0; i < x.size(); ++i) sum += dy[i] * weight[i] * x[i];
   const float along = sum * inverse_rms * inverse_rms * inverse_rms / static_cast<float>(x.size());
+  MOIETY_ELEMENTWISE
   for (size_t i = 0; i < x.size(); ++i) {
     const float gradient = dy[i];
     dweight[i] += gradient * x[i] * inverse_rms;
@@ -86,12 +94,14 @@ MOIETY_EACH_ISA void rms_norm_backward(ConstFloats dy, ConstFloats x, ConstFloat
 }
 
 MOIETY_EACH_ISA void silu_mul(ConstFloats gate, ConstFloats up, Floats out) {
+  MOIETY_ELEMENTWISE
   for (size_t i = 0; i < gate.size(); ++i) out[i] = gate[i] * quick_sigmoid(gate[i]) * up[i];
 }
 
 MOIETY_EACH_ISA float silu_mul_backward(ConstFloats dout, ConstFloats gate, ConstFloats up, float factor, Floats dgate,
                                         Floats dup, Floats scaled_out) {
   float dfactor = 0;
+  MOIETY_ELEMENTWISE
   for (size_t i = 0; i < gate.size(); ++i) {
     const float sigmoid = quick_sigmoid(gate[i]);
     const float silu = gate[i] * sigmoid;
@@ -104,18 +114,33 @@ MOIETY_EACH_ISA float silu_mul_backward(ConstFloats dout, ConstFloats gate, Cons
   return dfactor;
 }
 
-MOIETY_EACH_ISA float softmax(float scale, Floats x) {
-  float largest = -INFINITY;
-  for (const float value : x) largest = value > largest ? value : largest;
-  largest *= scale;
+// A maximum kept in lanes: one running maximum would not become vector code, because of what NaN and -0 ask for.
+MOIETY_INLINE float largest_of(const float* x, size_t size) {
+  constexpr size_t kLanes = 32;
+  float lanes[kLanes];
+  for (float& lane : lanes) lane = -INFINITY;
+  size_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
+  }
+  for (; i < size; ++i) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+  for (size_t half = kLanes / 2; half > 0; half /= 2) {
+    for (size_t lane = 0; lane < half; ++lane) {
+      lanes[lane] = lanes[lane + half] > lanes[lane] ? lanes[lane + half] : lanes[lane];
+    }
+  }
+  return lanes[0];
+}
+
+MOIETY_EACH_ISA Exponentials exponentials(float scale, Floats x) {
+  const float largest = scale * largest_of(x.data(), x.size());
   float sum = 0;
   for (float& value : x) {
-    value = quick_exp(scale * value - largest);
-    sum += value;
+    const float power = quick_exp(scale * value - largest);
+    value = power;
+    sum += power;
   }
-  const float inverse = 1.0f / sum;
-  for (float& value : x) value *= inverse;
-  return largest + std::log(sum);
+  return {largest, sum};
 }
 
 MOIETY_EACH_ISA void softmax_again(float scale, float log_sum, Floats x) {
@@ -124,7 +149,9 @@ MOIETY_EACH_ISA void softmax_again(float scale, float log_sum, Floats x) {
 
 MOIETY_EACH_ISA void softmax_backward(ConstFloats p, float scale, Floats dp) {
   float mean = 0;
+  MOIETY_ELEMENTWISE
   for (size_t i = 0; i < p.size(); ++i) mean += p[i] * dp[i];
+  MOIETY_ELEMENTWISE
   for (size_t i = 0; i < p.size(); ++i) dp[i] = p[i] * (dp[i] - mean) * scale;
 }
 

@@ -3,6 +3,7 @@
 // one for the same length on the same machine.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <span>
 
@@ -29,9 +30,13 @@ void silu_mul(ConstFloats gate, ConstFloats up, Floats out);
 float silu_mul_backward(ConstFloats dout, ConstFloats gate, ConstFloats up, float factor, Floats dgate, Floats dup,
                         Floats scaled_out);
 
-// x = exp(scale * x - m) / sum, m the largest; returns log(sum of exp(scale * x)).
-float softmax(float scale, Floats x);
-// x = exp(scale * x - log_sum): what softmax made, from the number it returned.
+// x = exp(scale * x - largest), which sum to `sum`: softmax before its division.
+struct Exponentials {
+  float largest, sum;
+  float log_sum() const { return largest + std::log(sum); }
+};
+Exponentials exponentials(float scale, Floats x);
+// x = exp(scale * x - log_sum): the whole softmax, from what is known of an earlier one.
 void softmax_again(float scale, float log_sum, Floats x);
 // dp = p * (dp - <p, dp>) * scale
 void softmax_backward(ConstFloats p, float scale, Floats dp);

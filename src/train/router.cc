@@ -67,7 +67,7 @@ float probability_factor(const spec::RouterRule& rule, std::span<const float> sc
 RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float> logits_TE,
                            std::span<const float> bias_E) {
   const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
-  RouterSaved saved{.scores_TE = Matrix<float>(tokens, experts), .log_sum_T = std::vector<float>(tokens)};
+  RouterSaved saved{.scores_TE = Buffer(tokens, experts), .log_sum_T = std::vector<float>(tokens)};
   saved.routing = choose(rule, logits_TE, bias_E, saved);
 
   // Weigh

@@ -6,12 +6,13 @@
 
 #include "base/matrix.h"
 #include "moe/route.h"
+#include "train/buffer.h"
 
 namespace moiety::train {
 
 struct RouterSaved {
   moe::Routing routing;             // with mixing weights
-  Matrix<float> scores_TE;          // before the choice
+  Buffer scores_TE;                 // before the choice
   std::vector<float> log_sum_T;     // log of the sum of exp(logits)
   std::vector<int64_t> visits_E;
   float balance_loss = 0;           // 1 when all experts are equally wanted (Fedus et al. 2021, "Switch")
