@@ -22,12 +22,11 @@ Json parse_json(std::string_view text, std::string_view name) {
   };
   try {
     return Json::parse(text.begin(), text.end(), watch_depth);
-  } catch (const Json::parse_error& error) {
-    // nlohmann's sentence starts with its own error number; what follows says where and what.
+  } catch (const Json::exception& error) {  // a syntax error, or a number too large for a double
+    // nlohmann's sentence starts with its own error number in brackets; what follows says where and what.
     const std::string_view what = error.what();
-    const size_t start = what.find("parse error");
-    fail(ErrorKind::Input, "{}: not valid JSON: {}", name,
-         start == what.npos ? what : what.substr(what.find("] ") == what.npos ? 0 : what.find("] ") + 2));
+    const size_t bracket = what.find("] ");
+    fail(ErrorKind::Input, "{}: not valid JSON: {}", name, bracket == what.npos ? what : what.substr(bracket + 2));
   }
 }
 

@@ -24,6 +24,10 @@ TEST(Json, ASyntaxErrorNamesTheFileAndThePlace) {
   EXPECT_TRUE(message.starts_with("x.json: not valid JSON: parse error at line 2")) << message;
 }
 
+TEST(Json, ANumberTooLargeForADoubleIsAnErrorAndNotACrash) {
+  EXPECT_EQ(message_of([] { parse_json("[9.9e752]", "x"); }), "x: not valid JSON: number overflow parsing '9.9e752'");
+}
+
 TEST(Json, InvalidUtf8IsAnErrorAndNotACrash) { EXPECT_THROW(parse_json("\"\xff\xfe\"", "x"), Error); }
 
 TEST(Json, IntegersAreCheckedForKindAndRange) {

@@ -96,7 +96,7 @@ int generate(int argc, char** argv) {
   Arguments a;
   CLI::App app(kHelp, "moiety generate");
   a.model.add_to(app);
-  auto* prompt = app.add_option("-p,--prompt", a.prompt, "the text to continue");
+  auto* prompt = app.add_option("-p,--prompt", a.prompt, "the text to continue; without it the model starts one");
   app.add_option("--tokens", a.tokens, "the prompt as token ids, taken as they are; generation goes on past the end token")
       ->excludes(prompt);
   app.add_option("-n", a.count, "tokens to generate at most")->capture_default_str();
@@ -109,8 +109,8 @@ int generate(int argc, char** argv) {
   engine::check(a.sampling);
 
   OpenModel model(a.model);
-  const std::vector<int32_t> ids =
-      a.tokens ? parse_token_list(*a.tokens) : model.need_tokenizer().encode(a.prompt, true);
+  std::vector<int32_t> ids = a.tokens ? parse_token_list(*a.tokens) : model.need_tokenizer().encode(a.prompt, true);
+  if (ids.empty() && !a.tokens) ids.push_back(engine::start_token(model.file.spec()));
   engine::GenerateOptions options{.max_new_tokens = a.count, .sampling = a.sampling};
   if (!a.tokens && !a.ignore_end) {
     options.stop_tokens.assign(model.file.spec().eos_tokens.begin(), model.file.spec().eos_tokens.end());

@@ -21,11 +21,6 @@ double nats_of(std::span<const float> logits_V, int32_t token) {
   return largest + std::log(sum) - logits_V[static_cast<size_t>(token)];
 }
 
-int32_t start_token(const spec::ModelSpec& spec) {
-  if (spec.bos_token >= 0) return spec.bos_token;
-  return spec.eos_tokens.empty() ? 0 : spec.eos_tokens[0];
-}
-
 std::vector<int> sparse_layer_numbers(const spec::ModelSpec& spec) {
   std::vector<int> numbers;
   int next = 0;

@@ -42,6 +42,11 @@ void check_tokens(std::span<const int32_t> tokens, const spec::ModelSpec& spec) 
   }
 }
 
+int32_t start_token(const spec::ModelSpec& spec) {
+  if (spec.bos_token >= 0) return spec.bos_token;
+  return spec.eos_tokens.empty() ? 0 : spec.eos_tokens[0];
+}
+
 Generated generate(Transformer& transformer, std::span<const int32_t> prompt, const GenerateOptions& options,
                    const TokenCallback& on_token) {
   const spec::ModelSpec& spec = transformer.spec();

@@ -37,4 +37,7 @@ Generated generate(model::Transformer& transformer, std::span<const int32_t> pro
 // Throws Error(Input) unless every id is in the vocabulary.
 void check_tokens(std::span<const int32_t> tokens, const spec::ModelSpec& spec);
 
+// The token that texts start after: bos, else the first end-of-text token (documents follow each other in training).
+int32_t start_token(const spec::ModelSpec& spec);
+
 }  // namespace moiety::engine

@@ -109,6 +109,12 @@ void read_gguf_olmoe(const GgufMetadata& m, const std::string& prefix, ModelSpec
   s.attention.qk_norm = QkNorm::Whole;
   s.moe.router.renormalise = false;
 }
+void write_gguf_olmoe(const ModelSpec& s, const std::string& prefix, GgufMetadata& m) {
+  require(s.attention.num_kv_heads == s.attention.num_heads,
+          "{}: llama.cpp's olmoe has as many key-value heads as heads, this model has {} of {}", m.where,
+          s.attention.num_kv_heads, s.attention.num_heads);
+  write_gguf_mixtral(s, prefix, m);
+}
 std::string olmoe_cannot(const ModelSpec& s) {
   return first_of({misses(s, {Score::Softmax, false, QkNorm::Whole, false}), misses_router_extras(s), misses_shared(s),
                    misses_dense(s), misses_window(s), misses_head_dim(s)});
@@ -278,7 +284,7 @@ const Family kFamilies[] = {
     {"mixtral", "mixtral", "MixtralForCausalLM", kMixtralNames, read_hf_mixtral, write_hf_mixtral,  //
      "llama", kGgufNames, kNeighbours, read_gguf_mixtral, write_gguf_mixtral, {}, mixtral_cannot},
     {"olmoe", "olmoe", "OlmoeForCausalLM", kMlpExpertsNames, read_hf_olmoe, write_hf_olmoe,  //
-     "olmoe", kGgufNames, kHalves, read_gguf_olmoe, write_gguf_mixtral, {}, olmoe_cannot},
+     "olmoe", kGgufNames, kHalves, read_gguf_olmoe, write_gguf_olmoe, {}, olmoe_cannot},
     {"qwen3_moe", "qwen3_moe", "Qwen3MoeForCausalLM", kMlpExpertsNames, read_hf_qwen3, write_hf_qwen,  //
      "qwen3moe", kGgufNames, kHalves, read_gguf_qwen3, write_gguf_qwen, {}, qwen3_cannot},
     {"qwen2_moe", "qwen2_moe", "Qwen2MoeForCausalLM", kMlpExpertsNames, read_hf_qwen2, write_hf_qwen2,  //

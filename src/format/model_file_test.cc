@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
+#include "base/random.h"
 #include "format/convert.h"
 #include "format/elements.h"
 #include "format/gguf_config.h"
@@ -24,7 +25,11 @@ using spec::Weight;
 ModelSpec spec_for(const std::string& family) {
   ModelSpec s = test::small_spec();
   s.family = family;
-  if (family == "olmoe") s.attention.qk_norm = QkNorm::Whole, s.moe.router.renormalise = false;
+  if (family == "olmoe") {
+    s.attention.qk_norm = QkNorm::Whole;
+    s.attention.num_kv_heads = s.attention.num_heads;
+    s.moe.router.renormalise = false;
+  }
   if (family == "qwen3_moe") s.attention.qk_norm = QkNorm::PerHead;
   if (family == "qwen2_moe") s.moe.router.renormalise = false, s.moe.shared_hidden = 64, s.moe.shared_gate = true, s.attention.qkv_bias = true;
   if (family == "glm4_moe") {
@@ -142,6 +147,21 @@ TEST_F(ModelFolder, EachLieInTheConfigGetsItsSentence) {
   EXPECT_NE(text.find("has the shape [32 x 32], the config calls for [64 x 32]"), text.npos) << text;
   const std::string more_experts = with_config([](Json& c) { c["num_local_experts"] = 5; });
   EXPECT_NE(more_experts.find("has the shape [4 x 32], the config calls for [5 x 32]"), more_experts.npos) << more_experts;
+}
+
+TEST_F(ModelFolder, AConfigWithAnyBytesChangedOpensOrSaysWhyNot) {
+  const fs::path ours = make(spec_for("mixtral")), hf = folder_ / "hf";
+  write_hf(ModelFile(ours), *family_named("mixtral"), hf);
+  for (const fs::path& folder : {ours, hf}) {
+    const std::string good = read_file(folder / "config.json");
+    Random random(1);
+    for (int trial = 0; trial < 150; ++trial) {
+      std::string bad = good;
+      for (uint64_t n = 1 + random.below(3); n > 0; --n) bad[random.below(bad.size())] = static_cast<char>(random.below(256));
+      write_file(folder / "config.json", bad);
+      message_of(folder);
+    }
+  }
 }
 
 TEST_F(ModelFolder, MissingFilesAndTensorsAreNamed) {

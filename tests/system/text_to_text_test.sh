@@ -14,7 +14,7 @@ fail() { echo "FAILED: $*"; exit 1; }
 declare -A settings=(
   [Qwen3MoeForCausalLM]='model.qk_norm="per_head"'
   [MixtralForCausalLM]='model.qk_norm="none"'
-  [OlmoeForCausalLM]='model.qk_norm="whole" model.renormalise=false'
+  [OlmoeForCausalLM]='model.qk_norm="whole" model.kv_heads=4 model.renormalise=false'
   [Qwen2MoeForCausalLM]='model.qk_norm="none" model.renormalise=false model.shared_hidden=64 model.shared_gate=true'
   [Glm4MoeForCausalLM]='model.score="sigmoid" model.shared_hidden=64 balance.bias_rate=0.01 model.dense_layers=1'
 )
@@ -23,7 +23,7 @@ for architecture in "${!settings[@]}"; do
   run=$folder/$architecture
   sets=()
   for setting in ${settings[$architecture]}; do sets+=(--set "$setting"); done
-  $moiety train recipes/tiny.toml --set "run.dir=\"$run\"" --set 'domain=[{name="text", train="docs"}]' "${sets[@]}" \
+  $moiety train recipes/tiny.toml --set "run.dir=\"$run\"" "${sets[@]}" \
     > "$folder/log" 2>&1 || { cat "$folder/log"; fail "training for $architecture"; }
   $moiety convert "$run" "$folder/hf" | grep -q "$architecture" || fail "$run was not exported as $architecture"
   $moiety convert "$run" "$folder/model.gguf"
