@@ -46,7 +46,7 @@ class Bytes {
 class Gguf : public testing::Test {
  protected:
   std::string message_of(const std::string& bytes) {
-    write_file(path_, bytes);
+    test::write_bytes(path_, bytes);
     try {
       GgufFile file(path_);
     } catch (const Error& error) {

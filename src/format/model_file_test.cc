@@ -52,7 +52,7 @@ class ModelFolder : public testing::Test {
   void write_hf(const ModelFile& model, const Family& family, const fs::path& out) {
     fs::create_directories(out);
     write_safetensors(out / "model.safetensors", hf_tensors(model, family, {}));
-    write_file(out / "config.json", hf_config(model.spec(), family, ElementType::F32).dump());
+    test::write_bytes(out / "config.json", hf_config(model.spec(), family, ElementType::F32).dump());
   }
   void write_gguf_model(const ModelFile& model, const Family& family, const fs::path& out) {
     GgufMetadata metadata;
@@ -76,7 +76,7 @@ class ModelFolder : public testing::Test {
     write_hf(ModelFile(ours), *family_named("mixtral"), path);
     Json config = parse_json(read_file(path / "config.json"), "x");
     change(config);
-    write_file(path / "config.json", config.dump());
+    test::write_bytes(path / "config.json", config.dump());
     std::string text = message_of(path);
     const std::string prefix = path.string() + "/config.json: ";
     return text.starts_with(prefix) ? text.substr(prefix.size()) : text;
@@ -158,7 +158,7 @@ TEST_F(ModelFolder, AConfigWithAnyBytesChangedOpensOrSaysWhyNot) {
     for (int trial = 0; trial < 150; ++trial) {
       std::string bad = good;
       for (uint64_t n = 1 + random.below(3); n > 0; --n) bad[random.below(bad.size())] = static_cast<char>(random.below(256));
-      write_file(folder / "config.json", bad);
+      test::write_bytes(folder / "config.json", bad);
       message_of(folder);
     }
   }
@@ -199,9 +199,9 @@ TEST_F(ModelFolder, ShardsAreJoinedAndTheirIndexMayNotLeadOutOfTheFolder) {
   const size_t half = whole.tensors().size() / 2;
   write_safetensors(sharded / "model-1.safetensors", std::vector(whole.tensors().begin(), whole.tensors().begin() + half));
   write_safetensors(sharded / "model-2.safetensors", std::vector(whole.tensors().begin() + half, whole.tensors().end()));
-  write_file(sharded / "model.safetensors.index.json", R"({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})");
+  test::write_bytes(sharded / "model.safetensors.index.json", R"({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})");
   expect_same_weights(whole, ModelFile(sharded));
-  write_file(sharded / "model.safetensors.index.json", R"({"weight_map": {"a": "../hf/model.safetensors"}})");
+  test::write_bytes(sharded / "model.safetensors.index.json", R"({"weight_map": {"a": "../hf/model.safetensors"}})");
   EXPECT_NE(message_of(sharded).find("is not the name of a file in this folder"), std::string::npos);
 }
 

@@ -15,7 +15,7 @@ class Safetensors : public testing::Test {
   // A file with this header and so many bytes of data.
   void write(const std::string& header, size_t data_bytes) {
     const uint64_t length = header.size();
-    write_file(path_, std::string(reinterpret_cast<const char*>(&length), 8) + header + std::string(data_bytes, '\0'));
+    test::write_bytes(path_, std::string(reinterpret_cast<const char*>(&length), 8) + header + std::string(data_bytes, '\0'));
   }
   // What opening it says, without the file's name.
   std::string message() const {
@@ -73,10 +73,10 @@ TEST_F(Safetensors, EachLieGetsItsSentence) {
 
 TEST_F(Safetensors, AnAbsurdHeaderLengthIsNotBelieved) {
   for (const uint64_t length : {uint64_t{100}, uint64_t{1} << 40, ~uint64_t{0}}) {
-    write_file(path_, std::string(reinterpret_cast<const char*>(&length), 8) + "{}");
+    test::write_bytes(path_, std::string(reinterpret_cast<const char*>(&length), 8) + "{}");
     EXPECT_NE(message().find("it claims a header of"), std::string::npos);
   }
-  write_file(path_, "tiny");
+  test::write_bytes(path_, "tiny");
   EXPECT_EQ(message(), "not a safetensors file: only 4 bytes long");
 }
 
@@ -85,14 +85,14 @@ TEST_F(Safetensors, TruncatedAnywhereOrWithAnyBitFlippedItOpensOrSaysWhyNot) {
   write_safetensors(path_, std::vector{TensorView{"weight", spec::ElementType::F32, {8, 8}, std::as_bytes(std::span(values))}});
   const std::string good = read_file(path_);
   for (size_t length = 0; length < good.size(); ++length) {
-    write_file(path_, good.substr(0, length));
+    test::write_bytes(path_, good.substr(0, length));
     EXPECT_NE(message(), "opened") << length;
   }
   Random random(1);
   for (int trial = 0; trial < 600; ++trial) {
     std::string bad = good;
     bad[random.below(good.size() - 256)] ^= static_cast<char>(1 << random.below(8));
-    write_file(path_, bad);
+    test::write_bytes(path_, bad);
     message();
   }
 }

@@ -3,8 +3,10 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace moiety::test {
 
@@ -26,6 +28,11 @@ inline std::optional<fs::path> fixture(const fs::path& path) {
   if (const auto all = all_fixtures(); all && fs::exists(*all / path)) return *all / path;
   if (fs::exists(small_fixtures() / path)) return small_fixtures() / path;
   return std::nullopt;
+}
+
+// A file written without waiting for the disk, which tests that write thousands would do for long.
+inline void write_bytes(const fs::path& path, std::string_view bytes) {
+  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 // A folder that is removed at the end of the scope.
