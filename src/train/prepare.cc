@@ -72,9 +72,10 @@ uint64_t fingerprint_of(const fs::path& path) {
 uint64_t combine(uint64_t hash, uint64_t with) { return XXH64(&with, sizeof with, hash); }
 
 uint64_t fingerprint_of(const DomainConfig& domain, Part part, double held_out) {
-  uint64_t hash = combine(fingerprint_of(fs::path(domain.train)), static_cast<uint64_t>(part));
-  if (!domain.valid.empty()) return combine(fingerprint_of(fs::path(domain.valid)), static_cast<uint64_t>(part));
-  return combine(hash, static_cast<uint64_t>(held_out * 10000));
+  const bool own_file = part == Part::Valid && !domain.valid.empty();
+  const uint64_t hash = combine(fingerprint_of(fs::path(own_file ? domain.valid : domain.train)),
+                                static_cast<uint64_t>(part));
+  return domain.valid.empty() ? combine(hash, static_cast<uint64_t>(held_out * 10000)) : hash;
 }
 
 // A sample of every domain's training text, each as large as the others if it has so much.

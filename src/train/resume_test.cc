@@ -28,8 +28,9 @@ class ResumeTest : public testing::Test {
     for (int i = 0; i < 20000; ++i) text += words[random.below(7)];
     write_file(folder_ / "text.txt", text);
     std::string toml = read_file(MOIETY_SOURCE_DIR "/recipes/tiny.toml");
-    const std::string was = "README.md";
-    write_file(folder_ / "tiny.toml", toml.replace(toml.find(was), was.size(), (folder_ / "text.txt").string()));
+    const std::string was = "\"docs\"";
+    toml.replace(toml.find(was), was.size(), "\"" + (folder_ / "text.txt").string() + "\"");
+    write_file(folder_ / "tiny.toml", toml);
   }
   ~ResumeTest() override { fs::remove_all(folder_); }
 

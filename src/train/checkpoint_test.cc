@@ -1,0 +1,95 @@
+#include "train/checkpoint.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "train/metrics.h"
+
+namespace moiety::train {
+namespace {
+
+class CheckpointTest : public testing::Test {
+ protected:
+  CheckpointTest() : folder_(fs::temp_directory_path() / fmt::format("moiety-checkpoint-{}", ::getpid())) {
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  ~CheckpointTest() override { fs::remove_all(folder_); }
+
+  static spec::ModelSpec small_spec() {
+    const TrainConfig config = parse_config("", "c", {"model.width=16", "model.layers=2", "model.experts=3"});
+    return model_spec(config, 300, 0);
+  }
+  void write(int64_t step) {
+    optimizer_.first_moment()[0] = static_cast<float>(step);
+    write_checkpoint({folder_, folder_ / "tokenizer.json"}, spec_, weights_, optimizer_,
+                     {.step = step, .steps = 100, .tokens = 7, .domains = Json::array()});
+  }
+  fs::path at(int64_t step) const { return folder_ / fmt::format("step-{:08}", step); }
+
+  fs::path folder_;
+  spec::ModelSpec spec_ = small_spec();
+  Weights weights_{spec_};
+  Optimizer optimizer_{{}, weights_};
+};
+
+TEST_F(CheckpointTest, ReadsBackWhatWasWritten) {
+  weights_.initialise(spec_, 1);
+  write(5);
+  Weights weights(spec_);
+  Optimizer optimizer({}, weights);
+  const RunState state = read_checkpoint(*newest_checkpoint(folder_), spec_, weights, optimizer);
+  EXPECT_EQ(state.step, 5);
+  EXPECT_EQ(state.steps, 100);
+  EXPECT_TRUE(std::ranges::equal(weights.values(), weights_.values()));
+  EXPECT_EQ(optimizer.first_moment()[0], 5.0f);
+}
+
+TEST_F(CheckpointTest, TheNewestWholeOneIsFound) {
+  EXPECT_EQ(newest_checkpoint(folder_), std::nullopt);
+  EXPECT_EQ(newest_checkpoint(folder_ / "absent"), std::nullopt);
+  write(5);
+  write(12);
+  EXPECT_EQ(newest_checkpoint(folder_), at(12));
+  fs::resize_file(at(12) / "optimizer.safetensors", 100);
+  EXPECT_EQ(newest_checkpoint(folder_), at(5));
+  fs::remove(at(5) / "state.json");
+  EXPECT_EQ(newest_checkpoint(folder_), std::nullopt);
+}
+
+TEST_F(CheckpointTest, OldOnesGo) {
+  for (const int64_t step : {1, 2, 3}) write(step);
+  fs::create_directories(folder_ / ".step-00000004.99.tmp");
+  remove_old_checkpoints(folder_, 2);
+  EXPECT_FALSE(fs::exists(at(1)));
+  EXPECT_TRUE(fs::exists(at(2)) && fs::exists(at(3)));
+  EXPECT_FALSE(fs::exists(folder_ / ".step-00000004.99.tmp"));
+}
+
+TEST_F(CheckpointTest, AnotherModelsCheckpointIsRefused) {
+  write(5);
+  spec::ModelSpec other = spec_;
+  other.moe.router.experts_per_token = 1;
+  EXPECT_THROW(read_checkpoint(at(5), other, weights_, optimizer_), Error);
+}
+
+TEST_F(CheckpointTest, WeightsOfAnotherShapeAreRefused) {
+  const std::vector<format::TensorView> views = weights_.views(weights_.values());
+  Weights weights(spec_);
+  EXPECT_NO_THROW(weights.read(views, "f", weights.values()));
+  std::vector<format::TensorView> fewer(views.begin() + 1, views.end());
+  EXPECT_THROW(weights.read(fewer, "f", weights.values()), Error);
+  std::vector<format::TensorView> turned = views;
+  std::swap(turned[0].shape[0], turned[0].shape[1]);
+  EXPECT_THROW(weights.read(turned, "f", weights.values()), Error);
+}
+
+TEST_F(CheckpointTest, MetricsKeepEachStepOnce) {
+  const fs::path path = folder_ / "metrics.jsonl";
+  write_file(path, "{\"step\":1}\n{\"step\":2}\n{\"step\":2,\"validation\":[]}\n{\"step\":3}\n{\"step\":4,\"lo");
+  Metrics(path, 2).add({{"step", 3}, {"again", true}});
+  EXPECT_EQ(read_file(path), "{\"step\":1}\n{\"step\":2}\n{\"step\":2,\"validation\":[]}\n{\"step\":3,\"again\":true}\n");
+}
+
+}  // namespace
+}  // namespace moiety::train
