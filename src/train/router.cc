@@ -18,40 +18,14 @@ float log_sum_exp(std::span<const float> x) {
   return largest + std::log(sum);
 }
 
-// Scores and the choice, a slice of the tokens a task; then the slices joined in order.
-moe::Routing choose(const spec::RouterRule& rule, MatrixView<const float> logits_TE, std::span<const float> bias_E,
-                    RouterSaved& saved) {
-  const size_t tokens = logits_TE.rows();
-  std::vector<moe::Routing> parts((tokens + kTokensATask - 1) / kTokensATask);
-  parallel_tasks(parts.size(), [&](size_t part) {
-    const size_t begin = part * kTokensATask, count = std::min(kTokensATask, tokens - begin);
-    for (size_t t = begin; t < begin + count; ++t) {
-      saved.log_sum_T[t] = log_sum_exp(logits_TE.row(t));
-      std::ranges::copy(logits_TE.row(t), saved.scores_TE.row(t).begin());
-      moe::score(rule, saved.scores_TE.row(t));
-    }
-    parts[part] = moe::choose_experts(rule, saved.scores_TE.view().middle_rows(begin, count).flat(), bias_E);
-  });
-
-  moe::Routing routing{.num_experts = rule.num_experts};
-  for (const moe::Routing& part : parts) {
-    const int32_t before = routing.num_visits();
-    for (int t = 1; t <= part.num_tokens(); ++t) routing.begin_T1.push_back(before + part.begin_T1[t]);
-    routing.experts_N.insert(routing.experts_N.end(), part.experts_N.begin(), part.experts_N.end());
-  }
-  return routing;
-}
-
 // What one token's chosen scores are multiplied with to become mixing weights.
 float mixing_factor(const spec::RouterRule& rule, float sum) {
   return rule.renormalise && sum > 0 ? rule.scale / sum : rule.scale;
 }
 
-float chosen_sum(const RouterSaved& saved, size_t t) {
+float chosen_sum(const moe::Routing& routing, std::span<const float> scores_E, size_t t) {
   float sum = 0;
-  for (int n = saved.routing.begin_T1[t]; n < saved.routing.begin_T1[t + 1]; ++n) {
-    sum += saved.scores_TE.row(t)[saved.routing.experts_N[n]];
-  }
+  for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) sum += scores_E[routing.experts_N[n]];
   return sum;
 }
 
@@ -62,37 +36,80 @@ float probability_factor(const spec::RouterRule& rule, std::span<const float> sc
   return sum > 0 ? 1.0f / sum : 0.0f;
 }
 
+// What a slice of the tokens contributes; the slices are joined in their order.
+struct Slice {
+  moe::Routing routing;
+  std::vector<int64_t> visits_E;
+  std::vector<double> wanted_E;  // sum of the probabilities
+  double z = 0;                  // sum of log_sum²
+};
+
+Slice route_slice(const spec::RouterRule& rule, MatrixView<const float> logits_TE, std::span<const float> bias_E,
+                  MatrixView<float> scores_TE, std::span<float> log_sum_T) {
+  const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
+  Slice slice{.visits_E = std::vector<int64_t>(experts, 0), .wanted_E = std::vector<double>(experts, 0)};
+  for (size_t t = 0; t < tokens; ++t) {
+    log_sum_T[t] = log_sum_exp(logits_TE.row(t));
+    slice.z += static_cast<double>(log_sum_T[t]) * log_sum_T[t];
+    const auto scores_E = scores_TE.row(t);
+    std::ranges::copy(logits_TE.row(t), scores_E.begin());
+    moe::score(rule, scores_E);
+    const float factor = probability_factor(rule, scores_E);
+    for (size_t e = 0; e < experts; ++e) slice.wanted_E[e] += factor * scores_E[e];
+  }
+  slice.routing = moe::choose_experts(rule, scores_TE.flat(), bias_E);
+
+  // Weigh
+  moe::Routing& routing = slice.routing;
+  routing.weights_N.resize(routing.experts_N.size());
+  for (size_t t = 0; t < tokens; ++t) {
+    const float factor = mixing_factor(rule, chosen_sum(routing, scores_TE.row(t), t));
+    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
+      routing.weights_N[n] = scores_TE.row(t)[routing.experts_N[n]] * factor;
+      ++slice.visits_E[routing.experts_N[n]];
+    }
+  }
+  return slice;
+}
+
+void append(const moe::Routing& part, moe::Routing& routing) {
+  const int32_t before = routing.num_visits();
+  for (int t = 1; t <= part.num_tokens(); ++t) routing.begin_T1.push_back(before + part.begin_T1[t]);
+  routing.experts_N.insert(routing.experts_N.end(), part.experts_N.begin(), part.experts_N.end());
+  routing.weights_N.insert(routing.weights_N.end(), part.weights_N.begin(), part.weights_N.end());
+}
+
 }  // namespace
 
 RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float> logits_TE,
                            std::span<const float> bias_E) {
   const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
   RouterSaved saved{.scores_TE = Buffer(tokens, experts), .log_sum_T = std::vector<float>(tokens)};
-  saved.routing = choose(rule, logits_TE, bias_E, saved);
+  std::vector<Slice> slices((tokens + kTokensATask - 1) / kTokensATask);
+  parallel_tasks(slices.size(), [&](size_t i) {
+    const size_t begin = i * kTokensATask, count = std::min(kTokensATask, tokens - begin);
+    slices[i] = route_slice(rule, logits_TE.middle_rows(begin, count), bias_E,
+                            saved.scores_TE.view().middle_rows(begin, count),
+                            std::span(saved.log_sum_T).subspan(begin, count));
+  });
 
-  // Weigh
-  moe::Routing& routing = saved.routing;
-  routing.weights_N.resize(routing.experts_N.size());
+  saved.routing.num_experts = rule.num_experts;
   saved.visits_E.assign(experts, 0);
-  for (size_t t = 0; t < tokens; ++t) {
-    const float factor = mixing_factor(rule, chosen_sum(saved, t));
-    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
-      routing.weights_N[n] = saved.scores_TE.row(t)[routing.experts_N[n]] * factor;
-      ++saved.visits_E[routing.experts_N[n]];
+  std::vector<double> wanted_E(experts, 0);
+  double z = 0;
+  for (const Slice& slice : slices) {
+    append(slice.routing, saved.routing);
+    for (size_t e = 0; e < experts; ++e) {
+      saved.visits_E[e] += slice.visits_E[e];
+      wanted_E[e] += slice.wanted_E[e];
     }
+    z += slice.z;
   }
 
   // Losses
-  std::vector<double> wanted_E(experts, 0);
-  double z = 0;
-  for (size_t t = 0; t < tokens; ++t) {
-    const float factor = probability_factor(rule, saved.scores_TE.row(t));
-    for (size_t e = 0; e < experts; ++e) wanted_E[e] += factor * saved.scores_TE.row(t)[e];
-    z += static_cast<double>(saved.log_sum_T[t]) * saved.log_sum_T[t];
-  }
   double balance = 0;
   for (size_t e = 0; e < experts; ++e) balance += static_cast<double>(saved.visits_E[e]) * wanted_E[e];
-  const double visits = std::max(1, routing.num_visits());
+  const double visits = std::max(1, saved.routing.num_visits());
   const double count = static_cast<double>(std::max<size_t>(1, tokens));
   saved.balance_loss = static_cast<float>(static_cast<double>(experts) * balance / (visits * count));
   saved.z_loss = static_cast<float>(z / count);
@@ -126,7 +143,7 @@ void router_backward(const spec::RouterRule& rule, const RouterSaved& saved, Mat
       for (size_t e = 0; e < experts; ++e) dscores_E[e] = (dwanted_E[e] - along) * probability;
 
       // Weigh
-      const float sum = chosen_sum(saved, t);
+      const float sum = chosen_sum(routing, scores, t);
       const float factor = mixing_factor(rule, sum);
       float mean = 0;
       if (rule.renormalise && sum > 0) {
