@@ -83,8 +83,10 @@ std::optional<Regex::Match> Regex::find(std::string_view text, size_t from,
     found = pcre2_match(code_.get(), subject, text.size(), from, options, data, context);
   }
   if (found == PCRE2_ERROR_NOMATCH) return std::nullopt;
-  require(found >= 0, "pattern {} gave up on a text of {} bytes: {}", pattern_, text.size(),
-          message_of(found));
+  if (found < 0) {
+    fail(ErrorKind::Input, "pattern {} gave up on a text of {} bytes: {}", pattern_, text.size(),
+         message_of(found));
+  }
   const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data);
   // \K inside a look-around could put the end before the beginning.
   require(ends[0] >= from && ends[1] >= ends[0], "pattern {} matches backwards", pattern_);

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "format/gguf_pre_tokenizers.h"
 #include "format/gguf_tokenizer.h"
 #include "format/tokenizer_json.h"
 #include "support/fixtures.h"
@@ -57,6 +58,13 @@ void for_each_answer(const std::string& name, Body body) {
   EXPECT_GE(lines, 10u) << path;
 }
 
+std::string stream(const Tokenizer& tokenizer, const Ids& ids) {
+  TextStream parts(tokenizer);
+  std::string text;
+  for (const int32_t id : ids) text += parts.push(id);
+  return text + parts.finish();
+}
+
 void expect_answers(const std::string& name, const Tokenizer& tokenizer) {
   for_each_answer(name, [&](const Json& line) {
     const std::string text = line["text"];
@@ -64,6 +72,7 @@ void expect_answers(const std::string& name, const Tokenizer& tokenizer) {
     EXPECT_EQ(ids, line["ids"].get<Ids>()) << line["cat"] << ' ' << text;
     EXPECT_EQ(ids_special, line["ids_special"].get<Ids>()) << line["cat"] << ' ' << text;
     EXPECT_EQ(tokenizer.decode(ids, false), line["decoded"].get<std::string>());
+    EXPECT_EQ(stream(tokenizer, ids), line["decoded"].get<std::string>());
     EXPECT_EQ(tokenizer.decode(ids_special, true), line["decoded_skip_special"].get<std::string>());
   });
 }
@@ -80,16 +89,6 @@ TEST_P(RealTokenizer, IsTheSameThroughGguf) {
   metadata.where = "written";
   format::add_gguf_tokenizer(spec_, static_cast<int>(spec_.tokens.size()), -1, {}, metadata);
   expect_answers(GetParam(), Tokenizer(format::read_gguf_tokenizer(metadata)));
-}
-
-TEST_P(RealTokenizer, StreamsWhatItDecodes) {
-  const Tokenizer tokenizer(spec_);
-  for_each_answer(GetParam(), [&](const Json& line) {
-    TextStream stream(tokenizer);
-    std::string text;
-    for (const int32_t id : line["ids"].get<Ids>()) text += stream.push(id);
-    EXPECT_EQ(text + stream.finish(), line["decoded"].get<std::string>());
-  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Npm, RealTokenizer,
@@ -162,6 +161,53 @@ TEST(TrainedTokenizer, GivesTheSameIdsInHuggingFacesLibrary) {
     for (size_t i = 0; i < texts.size(); ++i)
       EXPECT_EQ(ours.encode(texts[i], false), (*theirs)[i]) << texts[i];
   }
+}
+
+TEST(GgufPreTokenizers, EachNameGivesATokenizer) {
+  for (const char* name : {"gpt-2", "olmo", "default", "falcon", "starcoder", "command-r", "qwen2",
+                           "stablelm2", "qwen35", "llama-bpe", "dbrx", "gpt-4o", "tekken",
+                           "bailingmoe", "deepseek-llm", "deepseek-coder", "deepseek-v3"}) {
+    const format::GgufPreTokenizer* row = format::find_gguf_pre_tokenizer(name);
+    ASSERT_NE(row, nullptr) << name;
+    spec::TokenizerSpec spec = small_tokenizer();
+    spec.pre_tokenizers = row->steps;
+    const Tokenizer tokenizer(spec);
+    for (uint64_t seed = 0; seed < 50; ++seed) {
+      const std::string text = random_text(seed, 50);
+      EXPECT_EQ(tokenizer.decode(tokenizer.encode(text, false), false), text) << name;
+    }
+  }
+}
+
+// Whatever a bent file says, it is refused in a sentence or it makes a tokenizer that works.
+TEST(BentTokenizerFile, IsRefusedOrWorks) {
+  spec::TokenizerSpec spec = small_tokenizer(300);
+  spec.pre_tokenizers = format::find_gguf_pre_tokenizer("deepseek-v3")->steps;
+  spec.normalizers = {spec::Normalizer::Nfc};
+  spec.prefix = {0};
+  const std::string good = format::write_tokenizer_json(spec);
+  size_t refused = 0;
+  constexpr size_t kRounds = 3000;
+  for (uint64_t seed = 0; seed < kRounds; ++seed) {
+    Random random(seed);
+    std::string bent = good;
+    // The settings are at the front; the vocabulary is the bulk.
+    const size_t where = random.below(random.below(2) == 0 ? 2500 : bent.size());
+    if (seed % 10 == 0) {
+      bent.resize(where);
+    } else if (seed % 10 < 5) {
+      bent[where] = static_cast<char>(bent[where] ^ (1 << random.below(8)));
+    } else {
+      bent[where] = "0123456789{}[]\",:-aN "[random.below(22)];
+    }
+    try {
+      const Tokenizer tokenizer(format::read_tokenizer_json(bent, "bent"));
+      tokenizer.decode(tokenizer.encode("a<|endoftext|>b 12345 the router  e\u0301", true), true);
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, kRounds / 10);
 }
 
 }  // namespace
