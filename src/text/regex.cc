@@ -44,7 +44,7 @@ void Regex::Free::operator()(pcre2_code* code) const { pcre2_code_free(code); }
 RegexScratch::RegexScratch()
     : data_(or_throw(pcre2_match_data_create(1, nullptr))),
       stack_(pcre2_jit_stack_create(kJitStack, kLargestJitStack,
-                                    nullptr)),  // null: a built without JIT
+                                    nullptr)),  // null without JIT
       context_(or_throw(pcre2_match_context_create(nullptr))) {
   pcre2_set_match_limit(context_.get(), kMatchLimit);
   pcre2_set_heap_limit(context_.get(), kHeapLimitKiB);
