@@ -186,7 +186,12 @@ class Reader {
     }
   }
 
-  std::string place(const toml::node& node) const { return fmt::format("{}:{}", where_, node.source().begin.line); }
+  // What came from the command line says so itself.
+  std::string place(const toml::node& node) const {
+    const toml::source_region& source = node.source();
+    if (source.path && source.path->starts_with("--set")) return *source.path;
+    return fmt::format("{}:{}", where_, source.begin.line);
+  }
   void known_section(const char* name) { sections_.insert(name); }
 
  private:
@@ -253,15 +258,22 @@ void apply_override(toml::table& root, const std::string& text) {
     fail(ErrorKind::Usage, "--set {}: expected section.key=value", text);
   }
   const std::string section = text.substr(0, dot), key = text.substr(dot + 1, equals - dot - 1);
-  std::string value = text.substr(equals + 1);
+  const std::string value = text.substr(equals + 1);
   const std::string where = "--set " + text;
   // A word without quotes is meant as a string: --set run.dir=/tmp/x
   toml::table parsed;
   try {
-    parsed = toml::parse("v = " + value);
+    parsed = toml::parse("v = " + value, where);
   } catch (const toml::parse_error&) {
-    parsed.insert_or_assign("v", value);
+    std::string quoted = "v = \"";
+    for (const char c : value) quoted += c == '"' || c == '\\' ? std::string{'\\', c} : std::string{c};
+    try {
+      parsed = toml::parse(quoted + "\"", where);
+    } catch (const toml::parse_error& error) {
+      fail(ErrorKind::Usage, "{}: not a value: {}", where, error.description());
+    }
   }
+  if (parsed.size() != 1) fail(ErrorKind::Usage, "{}: expected one value", where);
   if (!root.contains(section)) root.insert(section, toml::table{});
   require(root.get(section)->is_table(), "{}: {} is not a section", where, section);
   root.get(section)->as_table()->insert_or_assign(key, std::move(*parsed.get("v")));

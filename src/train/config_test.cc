@@ -66,8 +66,10 @@ TEST(TrainConfig, TheCommandLineHasTheLastWord) {
   EXPECT_EQ(config.run.dir, "/tmp/x");
   EXPECT_TRUE(config.model.tied_embeddings);
   EXPECT_NE(complaint("", {"steps=9"}), "");
-  EXPECT_NE(complaint("", {"train.step=9"}), "");
-  EXPECT_NE(complaint("", {"train.steps=many"}), "");
+  EXPECT_TRUE(complaint("", {"train.step=9"}).starts_with("--set train.step=9: train has no key \"step\""));
+  EXPECT_EQ(complaint("", {"train.steps=many"}), "--set train.steps=many: train.steps is a string, expected an integer");
+  EXPECT_NE(complaint("", {"train.steps=9\nx = 3"}), "");
+  EXPECT_NE(complaint("", {"domain.name=a"}), "");
 }
 
 }  // namespace
