@@ -87,8 +87,8 @@ TEST_F(CheckpointTest, WeightsOfAnotherShapeAreRefused) {
 TEST_F(CheckpointTest, MetricsKeepEachStepOnce) {
   const fs::path path = folder_ / "metrics.jsonl";
   write_file(path, "{\"step\":1}\n{\"step\":2}\n{\"step\":2,\"validation\":[]}\n{\"step\":3}\n{\"step\":4,\"lo");
-  Metrics(path, 2).add({{"step", 3}, {"again", true}});
-  EXPECT_EQ(read_file(path), "{\"step\":1}\n{\"step\":2}\n{\"step\":2,\"validation\":[]}\n{\"step\":3,\"again\":true}\n");
+  Metrics(path, 2).add({{"step", 3}, {"validation", "again"}});
+  EXPECT_EQ(read_file(path), "{\"step\":1}\n{\"step\":2}\n{\"step\":2,\"validation\":[]}\n{\"step\":3,\"validation\":\"again\"}\n");
 }
 
 }  // namespace

@@ -14,7 +14,11 @@ namespace {
 using namespace moiety;
 
 volatile std::sig_atomic_t g_signal = 0;
-void remember_signal(int signal) { g_signal = signal; }
+// The first asks for a checkpoint; a second of the same kind ends the program at once.
+void remember_signal(int signal) {
+  g_signal = signal;
+  std::signal(signal, SIG_DFL);
+}
 
 struct Arguments {
   std::string config;
@@ -53,16 +57,21 @@ int run(const Arguments& arguments) {
     return 0;
   }
 
-  std::signal(SIGINT, remember_signal);
-  std::signal(SIGTERM, remember_signal);
-  const train::Outcome outcome = train::train(config, [] { return g_signal != 0; });
+  // While the data is made ready a signal may just end the program: files are there as a whole or not at all.
+  const auto watch_signals = [] {
+    std::signal(SIGINT, remember_signal);
+    std::signal(SIGTERM, remember_signal);
+  };
+  const train::Outcome outcome = train::train(config, {watch_signals, [] { return g_signal != 0; }});
   if (arguments.json) {
     print_json(outcome);
   } else if (outcome.finished) {
     print_summary(outcome);
   }
   if (outcome.finished) return 0;
-  fmt::print(stderr, "stopped after step {}; the same command goes on from {}\n", outcome.step, outcome.checkpoint);
+  fmt::print(stderr, "stopped after step {}; the same command {}\n", outcome.step,
+             outcome.checkpoint.empty() ? "begins anew: there is no checkpoint yet"
+                                        : "goes on from " + outcome.checkpoint);
   return 128 + g_signal;
 }
 

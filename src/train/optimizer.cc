@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
 #include "train/loops.h"
 #include "train/parallel.h"
 
@@ -36,6 +37,8 @@ double Optimizer::step(int64_t step, double learning_rate) {
   double total = 0;
   for (const double square : squares) total += square;
   const double norm = std::sqrt(total);
+  // Before the weights are touched, so that the last checkpoint stays the last good one.
+  require(std::isfinite(norm), "step {}: the gradient's norm is {}; a lower optimizer.lr may help", step + 1, norm);
 
   const bool clipped = config_.clip > 0 && norm > config_.clip;
   const double t = static_cast<double>(step + 1);

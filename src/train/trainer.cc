@@ -124,7 +124,7 @@ void Trainer::begin_or_resume() {
 
 void Trainer::fix_steps() {
   if (state_.step == kTimedFrom) timing_from_ = Clock::now();
-  if (state_.step < kTimedTo || timing_from_ == Clock::time_point{}) return;
+  if (state_.step < kTimedTo) return;
   const double a_step = seconds_since(timing_from_) / static_cast<double>(kTimedTo - kTimedFrom);
   state_.steps = std::max<int64_t>(kTimedTo + 1, std::lround(config_.train.minutes * 60 / a_step));
   write_file(dir_ / "plan.json", Json{{"steps", state_.steps}, {"seconds_per_step", a_step}}.dump(2) + "\n");
@@ -243,9 +243,11 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
     const bool last = step_count_is_fixed() && state_.step >= state_.steps;
     if (!last && due(config_.validate.every, state_.step)) report_validation(metrics, progress, false);
     const bool stopping = !last && stop();
-    const bool by_clock = config_.checkpoint.minutes > 0 && step_count_is_fixed() &&
+    const bool by_clock = config_.checkpoint.minutes > 0 &&
                           seconds_since(last_checkpoint_) > config_.checkpoint.minutes * 60;
-    if (last || stopping || due(config_.checkpoint.every, state_.step) || by_clock) checkpoint();
+    // Before the number of steps is known there is nothing that could be gone on with.
+    const bool wanted = last || stopping || due(config_.checkpoint.every, state_.step) || by_clock;
+    if (wanted && step_count_is_fixed()) checkpoint();
     if (stopping) break;
   }
   progress.finish();
@@ -267,11 +269,13 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
 
 }  // namespace
 
-Outcome train(const TrainConfig& config, const std::function<bool()>& stop) {
+Outcome train(const TrainConfig& config, const TrainHooks& hooks) {
   keep_memory();
   const int threads = set_threads(config.run.threads);
   PreparedData data = prepare_data(config, threads);
-  return Trainer(config, std::move(data)).run(stop);
+  Trainer trainer(config, std::move(data));
+  hooks.training_starts();
+  return trainer.run(hooks.stop);
 }
 
 }  // namespace moiety::train

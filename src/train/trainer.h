@@ -15,16 +15,21 @@ struct FinalScore {
 };
 
 struct Outcome {
-  bool finished = false;       // false: asked to stop; a checkpoint was written
+  bool finished = false;       // false: asked to stop
   bool was_finished = false;   // there was nothing to do
   int64_t step = 0, steps = 0, tokens = 0;
   double seconds = 0;          // of this call's training steps
   double tokens_per_s = 0;
-  std::string checkpoint;      // the newest
+  std::string checkpoint;      // the newest; empty if there is none yet
   std::vector<FinalScore> scores;
 };
 
-// `stop` is asked after every step. Progress goes to stderr, results to the run's folder.
-Outcome train(const TrainConfig& config, const std::function<bool()>& stop);
+struct TrainHooks {
+  std::function<void()> training_starts;  // the data is ready
+  std::function<bool()> stop;             // asked after every step
+};
+
+// Progress goes to stderr, results to the run's folder.
+Outcome train(const TrainConfig& config, const TrainHooks& hooks);
 
 }  // namespace moiety::train
