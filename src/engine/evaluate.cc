@@ -15,10 +15,10 @@ using model::Transformer;
 
 // -log softmax(logits)[token]
 double nats_of(std::span<const float> logits_V, int32_t token) {
-  const double largest = *std::max_element(logits_V.begin(), logits_V.end());
+  const float largest = *std::max_element(logits_V.begin(), logits_V.end());
   double sum = 0;
   for (const float logit : logits_V) sum += std::exp(logit - largest);
-  return largest + std::log(sum) - logits_V[static_cast<size_t>(token)];
+  return std::log(sum) + largest - logits_V[static_cast<size_t>(token)];
 }
 
 std::vector<int> sparse_layer_numbers(const spec::ModelSpec& spec) {
