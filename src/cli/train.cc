@@ -30,10 +30,9 @@ void set_default(const char* name, const char* value) { ::setenv(name, value, /*
 
 int train(int argc, char** argv) {
   const fs::path trainer = find_trainer();
-  // Threads that wait for the next loop spin for a moment and then sleep: a core that somebody else needs is given up.
-  set_default("GOMP_SPINCOUNT", "10000");
-  // Large pages for the heap, where the kernel gives them on request.
-  set_default("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
+  // Threads that wait for the next loop spin for some microseconds and then sleep. Spinning longer gains little where
+  // the cores are free, and makes training several times slower where somebody else needs one of them.
+  set_default("GOMP_SPINCOUNT", "2000");
 
   std::vector<char*> arguments(argv, argv + argc);
   arguments.push_back(nullptr);

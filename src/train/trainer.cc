@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -23,8 +24,10 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// A run given in minutes times these steps to fix the number of all.
-constexpr int64_t kTimedFrom = 5, kTimedTo = 25;
+// A run given in minutes times its steps from the one to the end of the warm-up, or until this share of the time has
+// gone, to fix the number of all.
+constexpr int64_t kTimedFrom = 5, kTimedAtLeast = 20;
+constexpr double kTimedShare = 0.1;
 constexpr int64_t kLoadEvery = 20;  // steps between two lines with the experts' load
 
 int set_threads(int64_t wanted) {
@@ -85,8 +88,9 @@ class Trainer {
   moe::Load step_load_;
   std::vector<DomainScore> scores_;
 
-  Clock::time_point timing_from_{}, last_checkpoint_{};
-  double last_loss_ = 0, training_seconds_ = 0;
+  Clock::time_point last_checkpoint_{};
+  double last_loss_ = 0, last_step_seconds_ = 0, training_seconds_ = 0;
+  std::vector<double> step_seconds_;  // while the number of steps isn't fixed
   int64_t first_step_ = 0;
 };
 
@@ -99,7 +103,7 @@ std::vector<Sampler::Domain> Trainer::domains() const {
 // Until the number of steps is known the learning rate must not depend on it: the warm-up lasts that long at least.
 TrainConfig::Schedule Trainer::schedule() const {
   TrainConfig::Schedule schedule = config_.schedule;
-  if (config_.train.minutes > 0) schedule.warmup = std::max(schedule.warmup, kTimedTo);
+  if (config_.train.minutes > 0) schedule.warmup = std::max(schedule.warmup, kTimedFrom + kTimedAtLeast);
   return schedule;
 }
 
@@ -123,10 +127,16 @@ void Trainer::begin_or_resume() {
 }
 
 void Trainer::fix_steps() {
-  if (state_.step == kTimedFrom) timing_from_ = Clock::now();
-  if (state_.step < kTimedTo) return;
-  const double a_step = seconds_since(timing_from_) / static_cast<double>(kTimedTo - kTimedFrom);
-  state_.steps = std::max<int64_t>(kTimedTo + 1, std::lround(config_.train.minutes * 60 / a_step));
+  if (state_.step > kTimedFrom) step_seconds_.push_back(last_step_seconds_);
+  const auto timed = static_cast<int64_t>(step_seconds_.size());
+  const double budget = config_.train.minutes * 60;
+  const bool warm = state_.step >= schedule().warmup;
+  if (timed < kTimedAtLeast || (!warm && training_seconds_ < kTimedShare * budget)) return;
+  // The median: a neighbour who is busy for a moment should not cut the run short.
+  std::ranges::nth_element(step_seconds_, step_seconds_.begin() + timed / 2);
+  const double a_step = step_seconds_[static_cast<size_t>(timed / 2)];
+  const double left = std::max(0.0, budget - training_seconds_);
+  state_.steps = state_.step + std::max<int64_t>(1, std::lround(left / a_step));
   write_file(dir_ / "plan.json", Json{{"steps", state_.steps}, {"seconds_per_step", a_step}}.dump(2) + "\n");
 }
 
@@ -159,7 +169,7 @@ void Trainer::step(Metrics& metrics) {
   state_.tokens += static_cast<int64_t>(tokens_per_step());
   last_loss_ = loss;
 
-  const double seconds = seconds_since(start);
+  const double seconds = last_step_seconds_ = seconds_since(start);
   training_seconds_ += seconds;
   Json line = {{"step", state_.step},
                {"loss", loss},
