@@ -57,6 +57,8 @@ void ThreadPool::work() {
       wake_.wait(lock, [&] { return stopping_ || round_.load() != seen; });
       if (stopping_) return;
       seen = round_.load();
+      if (!open_) continue;  // the others were faster
+      busy_.fetch_add(1);
     }
     run_share();
     busy_.fetch_sub(1);
@@ -74,12 +76,16 @@ void ThreadPool::parallel_for(size_t count, const std::function<void(size_t)>& b
     body_ = &body;
     count_ = count;
     next_.store(0);
-    busy_.store(static_cast<int>(workers_.size()));
+    open_ = true;
     error_ = nullptr;
     round_.fetch_add(1);
   }
   wake_.notify_all();
   run_share();
+  {
+    std::lock_guard lock(mutex_);
+    open_ = false;
+  }
   for (int spin = 0; busy_.load() != 0; ++spin) {
     if (spin < kSpins) {
       pause();
