@@ -76,6 +76,11 @@ double bytes_per_token(const format::ModelFile& file) {
   return bytes;
 }
 
+// FLOP of one token of a prompt, whose logits nobody asks for.
+double prefill_flops(const spec::ModelSpec& spec) {
+  return 2.0 * static_cast<double>(spec.active_parameters() - int64_t{spec.vocab_size} * spec.width);
+}
+
 struct Measured {
   double prefill = 0, decode = 0;      // tokens/s
   double bandwidth = 0, peak = 0;      // bytes/s, FLOP/s
@@ -125,7 +130,7 @@ int bench(int argc, char** argv) {
           "{} tokens of prompt and {} new ones do not fit the model's context of {}; lower --prompt or --new", prompt_tokens,
           new_tokens, spec.max_positions);
   const Measured m = measure(model, prompt_tokens, new_tokens, runs);
-  const double token_bytes = bytes_per_token(model.file), token_flops = 2.0 * static_cast<double>(spec.active_parameters());
+  const double token_bytes = bytes_per_token(model.file), token_flops = prefill_flops(spec);
   const double decode_share = m.decode * token_bytes / m.bandwidth, prefill_share = m.prefill * token_flops / m.peak;
 
   if (json) {
