@@ -1,6 +1,5 @@
 #include "format/gguf.h"
 
-#include <algorithm>
 #include <bit>
 #include <set>
 
@@ -168,18 +167,6 @@ uint64_t alignment_of(const GgufMetadata& metadata) {
   require(alignment > 0 && alignment <= 1 << 20 && std::has_single_bit(static_cast<uint64_t>(alignment)),
           "{}: general.alignment is {}, expected a power of two", metadata.where, alignment);
   return static_cast<uint64_t>(alignment);
-}
-
-void refuse_overlaps(const std::vector<TensorView>& tensors, const std::string& file) {
-  std::vector<const TensorView*> by_place;
-  for (const TensorView& tensor : tensors) by_place.push_back(&tensor);
-  std::sort(by_place.begin(), by_place.end(),
-            [](const auto* a, const auto* b) { return a->bytes.data() < b->bytes.data(); });
-  for (size_t i = 1; i < by_place.size(); ++i) {
-    const TensorView &before = *by_place[i - 1], &after = *by_place[i];
-    require(before.bytes.data() + before.bytes.size() <= after.bytes.data(), "{}: tensors {} and {} overlap", file,
-            before.name, after.name);
-  }
 }
 
 }  // namespace

@@ -24,6 +24,9 @@ struct TensorView {
   }
 };
 
+// Throws Error(Input) naming two tensors of `file` whose bytes overlap.
+void refuse_overlaps(const std::vector<TensorView>& tensors, const std::string& file);
+
 // A tensor to be written: its elements are those of the parts, one after the other, each converted to `type`. Parts let a
 // stack of experts, or a matrix with its rows in another order, be written without a copy of it in memory.
 struct TensorSource {
