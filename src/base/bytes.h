@@ -50,6 +50,24 @@ inline uint16_t float_to_half(float value) {
   return static_cast<uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
 }
 
+// An eight-bit float with 4 bits of exponent and 3 of mantissa (OCP E4M3): no infinity, 0x7f and 0xff are NaN.
+inline float e4m3_to_float(uint8_t bits) {
+  if ((bits & 0x7fu) == 0x7fu) return std::bit_cast<float>(uint32_t{0x7fc00000u});
+  // Its exponent and mantissa are those of a half that is 2^8 smaller.
+  return half_to_float(static_cast<uint16_t>((bits & 0x80u) << 8 | (bits & 0x7fu) << 7)) * 256.0f;
+}
+
+// A power of two in a byte (OCP E8M0): 2^(bits - 127). 255, which stands for NaN, becomes infinity.
+inline float e8m0_to_float(uint8_t bits) {
+  return std::bit_cast<float>(bits == 0 ? uint32_t{0x00400000u} : uint32_t{bits} << 23);
+}
+
+// A four-bit float (OCP E2M1); bit 3 is the sign.
+inline float e2m1_to_float(int bits) {
+  constexpr float kMagnitudes[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  return bits & 8 ? -kMagnitudes[bits & 7] : kMagnitudes[bits & 7];
+}
+
 // Reads one value after another from bytes that may lie; every read is checked against the end.
 class ByteReader {
  public:

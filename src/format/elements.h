@@ -11,16 +11,21 @@
 
 namespace moiety::format {
 
-// `bytes` hold out.size() elements of `type`, a weight type.
+// `bytes` hold out.size() elements of `type`, a weight type; scales that lie apart are taken as 1.
 void to_floats(spec::ElementType type, std::span<const std::byte> bytes, std::span<float> out);
 std::vector<float> to_floats(const TensorView& tensor);
 
-// Rounds to nearest, ties to even; Q8_0 as ggml does: scale = max |x| / 127 a block. `out` has the bytes of
-// floats.size() elements.
+// Row `row` of a matrix, whose bytes begin at `bytes`: out.size() elements times the scales of that row.
+void row_to_floats(spec::ElementType type, const std::byte* bytes, const spec::Scales& scales, size_t row,
+                   std::span<float> out);
+
+// Whether from_floats takes the type.
+bool can_write(spec::ElementType type);
+// Rounds to nearest, ties to even; blocks as ggml does (format/blocks.h). `out` has the bytes of floats.size() elements.
 void from_floats(spec::ElementType type, std::span<const float> floats, std::span<std::byte> out);
 
-// Appends the tensor's elements to the file, converted part by part. Throws Error(Input) where a part holds a NaN or an
-// infinity: a broken model is not passed on.
+// Appends the tensor's elements to the file, converted part by part; those of the same type pass through untouched. Throws
+// Error(Input) where a part holds a NaN or an infinity: a broken model is not passed on.
 void write_elements(AtomicFile& file, const TensorSource& tensor);
 
 }  // namespace moiety::format

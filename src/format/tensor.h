@@ -17,7 +17,10 @@ struct TensorView {
   std::string name;
   spec::ElementType type = spec::ElementType::F32;
   std::vector<int64_t> shape;  // outermost first, as PyTorch and safetensors have it
+  // From the first element on. Rows (of the last dimension) follow one another, or lie row_stride bytes apart.
   std::span<const std::byte> bytes;
+  size_t row_stride = 0;
+  spec::Scales scales;  // of a matrix whose type keeps them apart
 
   int64_t elements() const {
     return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>());

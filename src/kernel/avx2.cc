@@ -1,12 +1,12 @@
 // For processors with AVX2, FMA and F16C.
 #include <immintrin.h>
 
-#include "kernel/tile.h"
+#include "kernel/blocks.h"
 
 namespace moiety::kernel {
 namespace {
 
-struct Avx2 {
+struct Avx2Vectors {
   using Vec = __m256;
   static constexpr size_t kWidth = 8;
   static constexpr int kTileTokens = 4, kTileRows = 2;  // 8 sums, 2 rows and 1 token in 16 registers
@@ -19,11 +19,24 @@ struct Avx2 {
   }
   static Vec load_first(const float* p, size_t n) { return _mm256_maskload_ps(p, first(n)); }
   static void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
+  static Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+  static Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
+  static Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
   static Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
   static float sum(Vec v) {
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     four = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+  }
+
+  static Vec from_i8(__m128i bytes) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)); }
+  // Exponent and mantissa of E4M3 are those of a half that is 2^8 smaller; 0x7f is a NaN.
+  static Vec from_e4m3(__m128i bytes) {
+    const __m128i words = _mm_cvtepu8_epi16(bytes), seven = _mm_set1_epi16(0x7f);
+    const __m128i low = _mm_and_si128(words, seven);
+    const __m128i nan = _mm_and_si128(_mm_cmpeq_epi16(low, seven), _mm_set1_epi16(0x7c00));
+    const __m128i sign = _mm_slli_epi16(_mm_andnot_si128(seven, words), 8);
+    return mul(_mm256_cvtph_ps(_mm_or_si128(_mm_or_si128(sign, nan), _mm_slli_epi16(low, 7))), all(256.0f));
   }
 
   // The first n 16-bit numbers of a row that ends there, the rest zero.
@@ -33,7 +46,7 @@ struct Avx2 {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(eight));
   }
 
-  struct F32 {
+  struct F32 : ByteRow {
     static Vec vec(const std::byte* row, size_t k) {
       return _mm256_loadu_ps(reinterpret_cast<const float*>(row + 4 * k));
     }
@@ -41,7 +54,7 @@ struct Avx2 {
       return _mm256_maskload_ps(reinterpret_cast<const float*>(row + 4 * k), first(n));
     }
   };
-  struct F16 {
+  struct F16 : ByteRow {
     static Vec vec(const std::byte* row, size_t k) {
       return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 2 * k)));
     }
@@ -49,24 +62,17 @@ struct Avx2 {
       return _mm256_cvtph_ps(load_first_16(row + 2 * k, n));
     }
   };
-  struct BF16 {
+  struct BF16 : ByteRow {
     static Vec widen(__m128i bits) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)); }
     static Vec vec(const std::byte* row, size_t k) {
       return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 2 * k)));
     }
     static Vec vec_first(const std::byte* row, size_t k, size_t n) { return widen(load_first_16(row + 2 * k, n)); }
   };
-  struct Q8_0 {
-    static Vec vec(const std::byte* row, size_t k) {
-      const std::byte* block = row + k / 32 * 34;
-      unsigned short scale;
-      __builtin_memcpy(&scale, block, 2);
-      const __m128i q = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + 2 + k % 32));
-      return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)), _mm256_set1_ps(_cvtsh_ss(scale)));
-    }
-    // Rows are whole blocks of 32: there is no rest.
-    static Vec vec_first(const std::byte*, size_t, size_t) { return zero(); }
-  };
+};
+
+struct Avx2 : Avx2Vectors, Blocks<Avx2Vectors> {
+  using Avx2Vectors::Vec, Avx2Vectors::kWidth;
 };
 
 }  // namespace

@@ -1,12 +1,12 @@
 // For processors with AVX-512 F, BW and VL. Compiled with their flags; see kernel/build of the layer in CMake.
 #include <immintrin.h>
 
-#include "kernel/tile.h"
+#include "kernel/blocks.h"
 
 namespace moiety::kernel {
 namespace {
 
-struct Avx512 {
+struct Avx512Vectors {
   using Vec = __m512;
   static constexpr size_t kWidth = 16;
   static constexpr int kTileTokens = 6, kTileRows = 4;  // 24 sums, 4 rows and 1 token in 32 registers
@@ -17,16 +17,29 @@ struct Avx512 {
   static Vec load(const float* p) { return _mm512_loadu_ps(p); }
   static Vec load_first(const float* p, size_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
   static void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
+  static Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+  static Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+  static Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
   static Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
   static float sum(Vec v) { return _mm512_reduce_add_ps(v); }
 
-  struct F32 {
+  static Vec from_i8(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)); }
+  // Exponent and mantissa of E4M3 are those of a half that is 2^8 smaller; 0x7f is a NaN.
+  static Vec from_e4m3(__m128i bytes) {
+    const __m256i words = _mm256_cvtepu8_epi16(bytes), seven = _mm256_set1_epi16(0x7f);
+    const __m256i low = _mm256_and_si256(words, seven);
+    const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi16(low, seven), _mm256_set1_epi16(0x7c00));
+    const __m256i sign = _mm256_slli_epi16(_mm256_andnot_si256(seven, words), 8);
+    return mul(_mm512_cvtph_ps(_mm256_or_si256(_mm256_or_si256(sign, nan), _mm256_slli_epi16(low, 7))), all(256.0f));
+  }
+
+  struct F32 : ByteRow {
     static Vec vec(const std::byte* row, size_t k) { return _mm512_loadu_ps(row + 4 * k); }
     static Vec vec_first(const std::byte* row, size_t k, size_t n) {
       return _mm512_maskz_loadu_ps(first(n), row + 4 * k);
     }
   };
-  struct F16 {
+  struct F16 : ByteRow {
     static Vec vec(const std::byte* row, size_t k) {
       return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + 2 * k)));
     }
@@ -34,7 +47,7 @@ struct Avx512 {
       return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), row + 2 * k));
     }
   };
-  struct BF16 {
+  struct BF16 : ByteRow {
     static Vec widen(__m256i bits) {
       return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
     }
@@ -45,17 +58,10 @@ struct Avx512 {
       return widen(_mm256_maskz_loadu_epi16(first(n), row + 2 * k));
     }
   };
-  struct Q8_0 {
-    static Vec vec(const std::byte* row, size_t k) {
-      const std::byte* block = row + k / 32 * 34;
-      unsigned short scale;
-      __builtin_memcpy(&scale, block, 2);
-      const __m128i q = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 2 + k % 32));
-      return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q)), _mm512_set1_ps(_cvtsh_ss(scale)));
-    }
-    // Rows are whole blocks of 32: there is no rest.
-    static Vec vec_first(const std::byte*, size_t, size_t) { return zero(); }
-  };
+};
+
+struct Avx512 : Avx512Vectors, Blocks<Avx512Vectors> {
+  using Avx512Vectors::Vec, Avx512Vectors::kWidth;
 };
 
 }  // namespace

@@ -13,14 +13,17 @@
 
 namespace moiety::kernel {
 
-// A matrix of weights as it lies in the file: rows of `cols` elements, whole blocks, one row after the other.
+// A matrix of weights as it lies in the file: rows of `cols` elements in whole blocks.
 struct WeightView {
   spec::ElementType type = spec::ElementType::F32;
   const std::byte* data = nullptr;
   size_t rows = 0;
   size_t cols = 0;
+  size_t row_stride = 0;  // bytes from one row to the next; 0: one row after the other
+  spec::Scales scales;    // of a type that keeps them apart
 
   size_t row_bytes() const { return spec::bytes_of(type, cols); }
+  const std::byte* row(size_t r) const { return data + r * (row_stride != 0 ? row_stride : row_bytes()); }
   bool empty() const { return rows == 0; }
 };
 

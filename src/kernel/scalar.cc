@@ -25,42 +25,147 @@ T load(const std::byte* from) {
   return value;
 }
 
-// Element k of a row.
-struct F32 {
-  static float at(const std::byte* row, size_t k) { return load<float>(row + 4 * k); }
+// Element k of row r.
+using Row = const std::byte*;
+
+struct Whole {
+  static Row row(const WeightView& w, size_t r) { return w.row(r); }
 };
-struct F16 {
-  static float at(const std::byte* row, size_t k) { return half_to_float(load<uint16_t>(row + 2 * k)); }
+struct F32 : Whole {
+  static float at(Row row, size_t k) { return load<float>(row + 4 * k); }
 };
-struct BF16 {
-  static float at(const std::byte* row, size_t k) { return bf16_to_float(load<uint16_t>(row + 2 * k)); }
+struct F16 : Whole {
+  static float at(Row row, size_t k) { return half_to_float(load<uint16_t>(row + 2 * k)); }
 };
-struct Q8_0 {
-  static float at(const std::byte* row, size_t k) {
+struct BF16 : Whole {
+  static float at(Row row, size_t k) { return bf16_to_float(load<uint16_t>(row + 2 * k)); }
+};
+
+float half_at(const std::byte* p) { return half_to_float(load<uint16_t>(p)); }
+int byte_at(const std::byte* p) { return static_cast<int>(*p); }
+
+// Blocks of 32: a half-precision scale, in some a minimum, the fifth bits; then byte j holds the low four bits of element j
+// in its lower half and those of element j + 16 in its upper half.
+int nibble(const std::byte* bytes, size_t j) { return byte_at(bytes + j % 16) >> j / 16 * 4 & 15; }
+int fifth_bit(const std::byte* word, size_t j) { return static_cast<int>(load<uint32_t>(word) >> j & 1) << 4; }
+
+struct Q8_0 : Whole {
+  static float at(Row row, size_t k) {
     const std::byte* block = row + k / 32 * 34;
-    return half_to_float(load<uint16_t>(block)) * static_cast<float>(load<int8_t>(block + 2 + k % 32));
+    return half_at(block) * static_cast<float>(load<int8_t>(block + 2 + k % 32));
+  }
+};
+struct Q4_0 : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte* block = row + k / 32 * 18;
+    return half_at(block) * static_cast<float>(nibble(block + 2, k % 32) - 8);
+  }
+};
+struct Q4_1 : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte* block = row + k / 32 * 20;
+    return half_at(block) * static_cast<float>(nibble(block + 4, k % 32)) + half_at(block + 2);
+  }
+};
+struct Q5_0 : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte* block = row + k / 32 * 22;
+    return half_at(block) * static_cast<float>((nibble(block + 6, k % 32) | fifth_bit(block + 2, k % 32)) - 16);
+  }
+};
+struct Q5_1 : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte* block = row + k / 32 * 24;
+    return half_at(block) * static_cast<float>(nibble(block + 8, k % 32) | fifth_bit(block + 4, k % 32)) +
+           half_at(block + 2);
+  }
+};
+
+// Blocks of 256. Q4_K and Q5_K have eight sub-blocks of 32 with a six-bit scale and minimum each, in twelve bytes: those of
+// the first four lie in the lower six bits of bytes 0 to 3 and 4 to 7; those of the last four have their lower halves in
+// bytes 8 to 11 and their upper two bits on top of the first ones.
+int k_scale(const std::byte* packed, size_t sub) {
+  if (sub < 4) return byte_at(packed + sub) & 63;
+  return (byte_at(packed + sub + 4) & 15) | (byte_at(packed + sub - 4) >> 6 << 4);
+}
+int k_minimum(const std::byte* packed, size_t sub) {
+  if (sub < 4) return byte_at(packed + sub + 4) & 63;
+  return byte_at(packed + sub + 4) >> 4 | (byte_at(packed + sub) >> 6 << 4);
+}
+// Sub-blocks 2i and 2i + 1 share 32 bytes, the lower halves and the upper ones.
+int k_nibble(const std::byte* bytes, size_t e) { return byte_at(bytes + e / 64 * 32 + e % 32) >> e % 64 / 32 * 4 & 15; }
+
+float k_value(const std::byte* block, size_t sub, int q) {
+  return half_at(block) * static_cast<float>(k_scale(block + 4, sub)) * static_cast<float>(q) -
+         half_at(block + 2) * static_cast<float>(k_minimum(block + 4, sub));
+}
+struct Q4_K : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte* block = row + k / 256 * 144;
+    return k_value(block, k % 256 / 32, k_nibble(block + 16, k % 256));
+  }
+};
+struct Q5_K : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte* block = row + k / 256 * 176;
+    const size_t sub = k % 256 / 32;
+    return k_value(block, sub, k_nibble(block + 48, k % 256) | (byte_at(block + 16 + k % 32) >> sub & 1) << 4);
+  }
+};
+// Two halves of 128; of each 64 bytes of low nibbles and 32 bytes of upper bit pairs, then sixteen signed scales.
+struct Q6_K : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte* block = row + k / 256 * 210;
+    const size_t half = k % 256 / 128, quarter = k % 128 / 32;
+    const int low = byte_at(block + 64 * half + quarter % 2 * 32 + k % 32) >> quarter / 2 * 4 & 15;
+    const int high = byte_at(block + 128 + 32 * half + k % 32) >> quarter * 2 & 3;
+    const int8_t scale = load<int8_t>(block + 192 + k % 256 / 16);
+    return half_at(block + 208) * static_cast<float>(scale) * static_cast<float>((low | high << 4) - 32);
+  }
+};
+
+struct MXFP4 : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte* block = row + k / 32 * 17;
+    return e8m0_to_float(static_cast<uint8_t>(*block)) * e2m1_to_float(nibble(block + 1, k % 32));
+  }
+};
+
+struct ScaledRow {
+  const std::byte *data, *scales;
+  size_t block_cols;
+};
+struct Scaled {
+  static ScaledRow row(const WeightView& w, size_t r) { return {w.row(r), w.scales.row(r), w.scales.block_cols}; }
+};
+struct MXFP4_PLANES : Scaled {
+  static float at(ScaledRow row, size_t k) {
+    const float scale = row.scales == nullptr ? 1 : e8m0_to_float(static_cast<uint8_t>(row.scales[k / 32]));
+    return scale * e2m1_to_float(byte_at(row.data + k / 2) >> k % 2 * 4 & 15);
+  }
+};
+struct F8_E4M3 : Scaled {
+  static float at(ScaledRow row, size_t k) {
+    const float scale = row.scales == nullptr ? 1 : load<float>(row.scales + 4 * (k / row.block_cols));
+    return e4m3_to_float(static_cast<uint8_t>(row.data[k])) * scale;
   }
 };
 
 template <class Type>
-float dot_row(const float* x, const std::byte* row, size_t n) {
+float dot_row(const float* x, const WeightView& w, size_t r) {
+  const auto row = Type::row(w, r);
   float lanes[kLanes] = {};
-  for (size_t k = 0; k < n; ++k) lanes[k % kLanes] += x[k] * Type::at(row, k);
+  for (size_t k = 0; k < w.cols; ++k) lanes[k % kLanes] += x[k] * Type::at(row, k);
   return sum_of(lanes);
-}
-
-template <class Type>
-void linear_of(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, size_t rows,
-               float* y, size_t y_stride) {
-  for (size_t r = 0; r < rows; ++r) {
-    const std::byte* row = w.data + (first_row + r) * w.row_bytes();
-    for (size_t t = 0; t < tokens; ++t) y[t * y_stride + r] = dot_row<Type>(x + t * x_stride, row, w.cols);
-  }
 }
 
 void linear(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, size_t rows, float* y,
             size_t y_stride) noexcept {
-  const auto run = [&](auto type) { linear_of<decltype(type)>(x, x_stride, tokens, w, first_row, rows, y, y_stride); };
+  const auto run = [&]<class Type>(Type) {
+    for (size_t r = 0; r < rows; ++r) {
+      for (size_t t = 0; t < tokens; ++t) y[t * y_stride + r] = dot_row<Type>(x + t * x_stride, w, first_row + r);
+    }
+  };
   switch (w.type) {
     case ElementType::F32:
       return run(F32());
@@ -70,6 +175,26 @@ void linear(const float* x, size_t x_stride, size_t tokens, const WeightView& w,
       return run(BF16());
     case ElementType::Q8_0:
       return run(Q8_0());
+    case ElementType::Q4_0:
+      return run(Q4_0());
+    case ElementType::Q4_1:
+      return run(Q4_1());
+    case ElementType::Q5_0:
+      return run(Q5_0());
+    case ElementType::Q5_1:
+      return run(Q5_1());
+    case ElementType::Q4_K:
+      return run(Q4_K());
+    case ElementType::Q5_K:
+      return run(Q5_K());
+    case ElementType::Q6_K:
+      return run(Q6_K());
+    case ElementType::MXFP4:
+      return run(MXFP4());
+    case ElementType::MXFP4_PLANES:
+      return run(MXFP4_PLANES());
+    case ElementType::F8_E4M3:
+      return run(F8_E4M3());
     default:
       return;  // ModelFile lets only weight types through
   }

@@ -3,7 +3,8 @@
 // for one processor is linked into another's path.
 //
 // `Isa` gives: kWidth floats a vector; Vec; zero(), load(p), load_first(p, n), fma(a, b, c), sum(v), store; and for each
-// weight type a loader struct with vec(row, k) and vec_first(row, k, n).
+// weight type a loader struct with row(w, r), which makes what the loader wants to know of a row, vec(row, k) and
+// vec_first(row, k, n).
 #pragma once
 
 #include "kernel/kernels.h"
@@ -11,10 +12,15 @@
 namespace moiety::kernel {
 namespace {
 
+// The row of a loader that needs to know nothing but where its bytes are.
+struct ByteRow {
+  using Row = const std::byte*;
+  static Row row(const WeightView& w, size_t r) { return w.row(r); }
+};
+
 // Tokens x Rows dot products at once. Each accumulates along k in steps of kWidth, so that the tile's size never shows.
 template <class Isa, class Type, int Tokens, int Rows>
-inline void tile(const float* x, size_t x_stride, const std::byte* rows, size_t row_bytes, size_t cols, float* y,
-                 size_t y_stride) {
+inline void tile(const float* x, size_t x_stride, const typename Type::Row* rows, size_t cols, float* y, size_t y_stride) {
   typename Isa::Vec sums[Tokens][Rows];
   for (int t = 0; t < Tokens; ++t) {
     for (int r = 0; r < Rows; ++r) sums[t][r] = Isa::zero();
@@ -22,7 +28,7 @@ inline void tile(const float* x, size_t x_stride, const std::byte* rows, size_t 
   size_t k = 0;
   for (; k + Isa::kWidth <= cols; k += Isa::kWidth) {
     typename Isa::Vec w[Rows];
-    for (int r = 0; r < Rows; ++r) w[r] = Type::vec(rows + r * row_bytes, k);
+    for (int r = 0; r < Rows; ++r) w[r] = Type::vec(rows[r], k);
     for (int t = 0; t < Tokens; ++t) {
       const typename Isa::Vec a = Isa::load(x + t * x_stride + k);
       for (int r = 0; r < Rows; ++r) sums[t][r] = Isa::fma(a, w[r], sums[t][r]);
@@ -31,7 +37,7 @@ inline void tile(const float* x, size_t x_stride, const std::byte* rows, size_t 
   if (k < cols) {
     const size_t rest = cols - k;
     for (int r = 0; r < Rows; ++r) {
-      const typename Isa::Vec w = Type::vec_first(rows + r * row_bytes, k, rest);
+      const typename Isa::Vec w = Type::vec_first(rows[r], k, rest);
       for (int t = 0; t < Tokens; ++t) {
         sums[t][r] = Isa::fma(Isa::load_first(x + t * x_stride + k, rest), w, sums[t][r]);
       }
@@ -42,49 +48,71 @@ inline void tile(const float* x, size_t x_stride, const std::byte* rows, size_t 
   }
 }
 
-// All tokens against Rows rows.
+// All tokens against Rows rows of w.
 template <class Isa, class Type, int MostTokens, int Rows>
-inline void strip(const float* x, size_t x_stride, size_t tokens, const std::byte* rows, size_t row_bytes, size_t cols,
-                  float* y, size_t y_stride) {
+inline void strip(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, float* y,
+                  size_t y_stride) {
+  typename Type::Row rows[Rows];
+  for (int r = 0; r < Rows; ++r) rows[r] = Type::row(w, first_row + r);
   size_t t = 0;
   for (; t + MostTokens <= tokens; t += MostTokens) {
-    tile<Isa, Type, MostTokens, Rows>(x + t * x_stride, x_stride, rows, row_bytes, cols, y + t * y_stride, y_stride);
+    tile<Isa, Type, MostTokens, Rows>(x + t * x_stride, x_stride, rows, w.cols, y + t * y_stride, y_stride);
   }
   for (; t + 2 <= tokens; t += 2) {
-    tile<Isa, Type, 2, Rows>(x + t * x_stride, x_stride, rows, row_bytes, cols, y + t * y_stride, y_stride);
+    tile<Isa, Type, 2, Rows>(x + t * x_stride, x_stride, rows, w.cols, y + t * y_stride, y_stride);
   }
   for (; t < tokens; ++t) {
-    tile<Isa, Type, 1, Rows>(x + t * x_stride, x_stride, rows, row_bytes, cols, y + t * y_stride, y_stride);
+    tile<Isa, Type, 1, Rows>(x + t * x_stride, x_stride, rows, w.cols, y + t * y_stride, y_stride);
   }
 }
 
 template <class Isa, class Type>
 void linear_of(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, size_t rows,
                float* y, size_t y_stride) {
-  const size_t row_bytes = w.row_bytes();
-  const std::byte* data = w.data + first_row * row_bytes;
   size_t r = 0;
   for (; r + Isa::kTileRows <= rows; r += Isa::kTileRows) {
-    strip<Isa, Type, Isa::kTileTokens, Isa::kTileRows>(x, x_stride, tokens, data + r * row_bytes, row_bytes, w.cols,
-                                                       y + r, y_stride);
+    strip<Isa, Type, Isa::kTileTokens, Isa::kTileRows>(x, x_stride, tokens, w, first_row + r, y + r, y_stride);
   }
   for (; r < rows; ++r) {
-    strip<Isa, Type, Isa::kTileTokens, 1>(x, x_stride, tokens, data + r * row_bytes, row_bytes, w.cols, y + r, y_stride);
+    strip<Isa, Type, Isa::kTileTokens, 1>(x, x_stride, tokens, w, first_row + r, y + r, y_stride);
   }
 }
 
 template <class Isa>
 void linear(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, size_t rows, float* y,
             size_t y_stride) noexcept {
+  const auto run = [&]<class Type>() {
+    linear_of<Isa, Type>(x, x_stride, tokens, w, first_row, rows, y, y_stride);
+  };
   switch (w.type) {
     case spec::ElementType::F32:
-      return linear_of<Isa, typename Isa::F32>(x, x_stride, tokens, w, first_row, rows, y, y_stride);
+      return run.template operator()<typename Isa::F32>();
     case spec::ElementType::F16:
-      return linear_of<Isa, typename Isa::F16>(x, x_stride, tokens, w, first_row, rows, y, y_stride);
+      return run.template operator()<typename Isa::F16>();
     case spec::ElementType::BF16:
-      return linear_of<Isa, typename Isa::BF16>(x, x_stride, tokens, w, first_row, rows, y, y_stride);
+      return run.template operator()<typename Isa::BF16>();
     case spec::ElementType::Q8_0:
-      return linear_of<Isa, typename Isa::Q8_0>(x, x_stride, tokens, w, first_row, rows, y, y_stride);
+      return run.template operator()<typename Isa::Q8_0>();
+    case spec::ElementType::Q4_0:
+      return run.template operator()<typename Isa::Q4_0>();
+    case spec::ElementType::Q4_1:
+      return run.template operator()<typename Isa::Q4_1>();
+    case spec::ElementType::Q5_0:
+      return run.template operator()<typename Isa::Q5_0>();
+    case spec::ElementType::Q5_1:
+      return run.template operator()<typename Isa::Q5_1>();
+    case spec::ElementType::Q4_K:
+      return run.template operator()<typename Isa::Q4_K>();
+    case spec::ElementType::Q5_K:
+      return run.template operator()<typename Isa::Q5_K>();
+    case spec::ElementType::Q6_K:
+      return run.template operator()<typename Isa::Q6_K>();
+    case spec::ElementType::MXFP4:
+      return run.template operator()<typename Isa::MXFP4>();
+    case spec::ElementType::MXFP4_PLANES:
+      return run.template operator()<typename Isa::MXFP4_PLANES>();
+    case spec::ElementType::F8_E4M3:
+      return run.template operator()<typename Isa::F8_E4M3>();
     default:
       return;  // ModelFile lets only weight types through
   }

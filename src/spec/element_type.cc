@@ -5,18 +5,39 @@
 namespace moiety::spec {
 namespace {
 
-// In the order of the enumeration. Q8_0: 32 int8 after one half-precision scale (ggml's block_q8_0).
+// In the order of the enumeration. What the bytes of a block mean: kernel/scalar.cc.
 constexpr ElementTypeInfo kTypes[] = {
     {ElementType::F32, "F32", "F32", 0, 1, 4, true},
     {ElementType::F16, "F16", "F16", 1, 1, 2, true},
     {ElementType::BF16, "BF16", "BF16", 30, 1, 2, true},
     {ElementType::Q8_0, "Q8_0", "", 8, 32, 34, true},
+    {ElementType::Q4_0, "Q4_0", "", 2, 32, 18, true},
+    {ElementType::Q4_1, "Q4_1", "", 3, 32, 20, true},
+    {ElementType::Q5_0, "Q5_0", "", 6, 32, 22, true},
+    {ElementType::Q5_1, "Q5_1", "", 7, 32, 24, true},
+    {ElementType::Q4_K, "Q4_K", "", 12, 256, 144, true},
+    {ElementType::Q5_K, "Q5_K", "", 13, 256, 176, true},
+    {ElementType::Q6_K, "Q6_K", "", 14, 256, 210, true},
+    {ElementType::MXFP4, "MXFP4", "", 39, 32, 17, true},
+    {ElementType::MXFP4_PLANES, "MXFP4_PLANES", "", -1, 32, 16, true, true},
+    {ElementType::F8_E4M3, "F8_E4M3", "F8_E4M3", -1, 1, 1, true, true},
     {ElementType::U8, "U8", "U8", -1, 1, 1, false},
+    {ElementType::I8, "I8", "I8", 24, 1, 1, false},
+    {ElementType::U16, "U16", "U16", -1, 1, 2, false},
+    {ElementType::I16, "I16", "I16", 25, 1, 2, false},
+    {ElementType::U32, "U32", "U32", -1, 1, 4, false},
     {ElementType::I32, "I32", "I32", 26, 1, 4, false},
+    {ElementType::U64, "U64", "U64", -1, 1, 8, false},
     {ElementType::I64, "I64", "I64", 27, 1, 8, false},
+    {ElementType::Bool, "BOOL", "BOOL", -1, 1, 1, false},
+    {ElementType::F64, "F64", "F64", 28, 1, 8, false},
+    {ElementType::F8_E5M2, "F8_E5M2", "F8_E5M2", -1, 1, 1, false},
+    {ElementType::F8_E8M0, "F8_E8M0", "F8_E8M0", -1, 1, 1, false},
 };
 
 }  // namespace
+
+std::span<const ElementTypeInfo> element_types() { return kTypes; }
 
 const ElementTypeInfo& info(ElementType type) {
   const ElementTypeInfo& row = kTypes[static_cast<size_t>(type)];

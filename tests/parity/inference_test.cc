@@ -193,6 +193,9 @@ TEST_P(AgainstGguf, LogitsAndGreedyTokensAgree) {
 
 INSTANTIATE_TEST_SUITE_P(Models, AgainstGguf,
                          testing::Values(Case{"mixtral", "f32"}, Case{"mixtral", "f16"}, Case{"mixtral", "Q8_0"},
+                                         Case{"mixtral", "Q4_0"}, Case{"olmoe", "Q4_0"}, Case{"qwen3_moe", "Q4_0"},
+                                         Case{"mixtral_k256", "Q4_K_M"}, Case{"mixtral_k256", "Q6_K"},
+                                         Case{"qwen3_moe_k256", "Q4_K_M"}, Case{"qwen3_moe_k256", "Q6_K"},
                                          Case{"olmoe", "f32"}, Case{"olmoe", "f16"}, Case{"olmoe", "Q8_0"},
                                          Case{"qwen3_moe", "f32"}, Case{"qwen3_moe", "f16"}, Case{"qwen3_moe", "Q8_0"}),
                          case_name);
