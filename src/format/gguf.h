@@ -1,8 +1,9 @@
-// The GGUF file, version 3 (github.com/ggml-org/ggml, docs/gguf.md): typed metadata, a tensor directory, aligned data.
+// The GGUF file, versions 2 and 3 (github.com/ggml-org/ggml, docs/gguf.md): typed metadata, a tensor directory, aligned data.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -12,10 +13,16 @@
 
 namespace moiety::format {
 
+// A list whose elements are lists: passed over, for nothing that moiety knows has one.
+struct GgufNestedList {
+  uint64_t count = 0;
+  friend bool operator==(const GgufNestedList&, const GgufNestedList&) = default;
+};
+
 // A metadata value. Integers of every width are int64 (a u64 beyond that is refused), floats are double; lists hold one
 // kind. The writer picks u32, f32, bool, string, and lists of i32, f32, bool, string.
 using GgufValue = std::variant<int64_t, double, bool, std::string, std::vector<int64_t>, std::vector<double>,
-                               std::vector<bool>, std::vector<std::string>>;
+                               std::vector<bool>, std::vector<std::string>, GgufNestedList>;
 
 class GgufMetadata {
  public:
@@ -44,16 +51,40 @@ class GgufMetadata {
   std::map<std::string, GgufValue> values_;
 };
 
-// Maps the file and checks every claim before it believes it: counts, lengths, offsets, overlaps, sizes.
+struct GgufContents {
+  uint32_t version = 0;
+  GgufMetadata metadata;
+  std::vector<TensorView> tensors;  // they look into the bytes
+};
+
+// Checks every claim of the bytes of one file before it believes it: counts, lengths, offsets, overlaps, sizes. Throws
+// Error(Input) that begins with `name`.
+GgufContents parse_gguf(std::span<const std::byte> bytes, const std::string& name);
+
+// A model in one file, or in the several of a split (NAME-00001-of-00003.gguf and so on), of which any one may be named:
+// the metadata of the first part, the tensors of all.
 class GgufFile {
  public:
   explicit GgufFile(const fs::path& path);
 
+  struct Part {
+    fs::path path;
+    uint32_t version = 0;
+    size_t tensors = 0;
+    size_t bytes = 0;
+  };
+
   const GgufMetadata& metadata() const { return metadata_; }
   const std::vector<TensorView>& tensors() const { return tensors_; }
+  // In the order of the split; one if there is none.
+  const std::vector<Part>& parts() const { return parts_; }
 
  private:
-  MappedFile file_;
+  GgufContents open(const fs::path& path);
+  void add(const fs::path& path, GgufContents contents);
+
+  std::vector<MappedFile> files_;
+  std::vector<Part> parts_;
   GgufMetadata metadata_;
   std::vector<TensorView> tensors_;
 };

@@ -22,13 +22,20 @@ std::vector<int64_t> read_shape(const JsonObject& entry) {
   return shape;
 }
 
+std::string known_dtypes() {
+  std::string names;
+  for (const auto& row : spec::element_types()) {
+    if (!row.safetensors_name.empty()) names.append(names.empty() ? "" : ", ").append(row.safetensors_name);
+  }
+  return names;
+}
+
 TensorView read_entry(const std::string& name, const Json& json, std::span<const std::byte> data,
                       const std::string& file) {
   const JsonObject entry(json, fmt::format("{}: tensor {}", file, name));
   const std::string dtype = entry.text("dtype");
   const auto type = spec::from_safetensors_name(dtype);
-  require(type.has_value(), "{}: dtype \"{}\" is not one that moiety reads (F32, F16, BF16, U8, I32, I64)",
-          entry.where(), dtype);
+  require(type.has_value(), "{}: dtype \"{}\" is not one that moiety knows ({})", entry.where(), dtype, known_dtypes());
 
   TensorView tensor{.name = name, .type = *type, .shape = read_shape(entry)};
   const Json& offsets = entry.array("data_offsets");
@@ -46,9 +53,9 @@ TensorView read_entry(const std::string& name, const Json& json, std::span<const
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
-  const std::string name = path.string();
-  ByteReader reader(file_.bytes(), name);
+SafetensorsContents parse_safetensors(std::span<const std::byte> bytes, const std::string& name) {
+  SafetensorsContents out;
+  ByteReader reader(bytes, name);
   require(reader.remaining() >= 8, "{}: not a safetensors file: only {} bytes long", name, reader.remaining());
   const uint64_t header_bytes = reader.read<uint64_t>();
   require(header_bytes <= kLargestHeader && header_bytes <= reader.remaining(),
@@ -57,19 +64,23 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
   const Json header = parse_json(reader.take_text(header_bytes), name);
   require(header.is_object(), "{}: the header is not a JSON object", name);
 
-  const auto data = file_.bytes().subspan(reader.position());
+  const auto data = bytes.subspan(reader.position());
   for (const auto& [key, value] : header.items()) {
     if (key == "__metadata__") {
       require(value.is_object(), "{}: __metadata__ is not a JSON object", name);
       for (const auto& [k, v] : value.items()) {
-        if (v.is_string()) metadata_[k] = v.get<std::string>();
+        if (v.is_string()) out.metadata[k] = v.get<std::string>();
       }
       continue;
     }
-    tensors_.push_back(read_entry(key, value, data, name));
+    out.tensors.push_back(read_entry(key, value, data, name));
   }
-  refuse_overlaps(tensors_, name);
+  refuse_overlaps(out.tensors, name);
+  return out;
 }
+
+SafetensorsFile::SafetensorsFile(const fs::path& path)
+    : file_(path), contents_(parse_safetensors(file_.bytes(), path.string())) {}
 
 void write_safetensors(const fs::path& path, const std::vector<TensorSource>& tensors,
                        const std::map<std::string, std::string>& metadata) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,19 +12,26 @@
 
 namespace moiety::format {
 
-// Maps the file and checks every claim of its header: offsets inside the file, no overlap, sizes that fit dtype and
-// shape. Throws Error(Input) otherwise. Views look into the map.
+struct SafetensorsContents {
+  std::vector<TensorView> tensors;  // they look into the bytes
+  std::map<std::string, std::string> metadata;
+};
+
+// Checks every claim of a file's header: offsets inside the file, no overlap, sizes that fit dtype and shape. Throws
+// Error(Input) that begins with `name` otherwise.
+SafetensorsContents parse_safetensors(std::span<const std::byte> bytes, const std::string& name);
+
+// The same, of a file that stays mapped.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const fs::path& path);
 
-  const std::vector<TensorView>& tensors() const { return tensors_; }
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::vector<TensorView>& tensors() const { return contents_.tensors; }
+  const std::map<std::string, std::string>& metadata() const { return contents_.metadata; }
 
  private:
   MappedFile file_;
-  std::vector<TensorView> tensors_;
-  std::map<std::string, std::string> metadata_;
+  SafetensorsContents contents_;
 };
 
 // Writes atomically, tensors in the order given. Throws Error(Input) if a type has no name in the format.

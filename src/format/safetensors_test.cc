@@ -59,7 +59,8 @@ TEST_F(Safetensors, EachLieGetsItsSentence) {
   EXPECT_EQ(message_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8),
             "tensors a and b overlap");
   EXPECT_EQ(message_of(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", 8),
-            "tensor a: dtype \"F31\" is not one that moiety reads (F32, F16, BF16, U8, I32, I64)");
+            "tensor a: dtype \"F31\" is not one that moiety knows (F32, F16, BF16, F8_E4M3, U8, I8, U16, I16, U32, I32, U64, "
+            "I64, BOOL, F64, F8_E5M2, F8_E8M0)");
   for (const char* shape : {"[-1]", "[1.5]", "\"2\"", "[4294967296,4294967296,4294967296]", "[18446744073709551615]"}) {
     const std::string text = message_of(R"({"a":{"dtype":"F32","shape":)" + std::string(shape) + R"(,"data_offsets":[0,8]}})", 8);
     EXPECT_NE(text.find("\"shape\""), text.npos) << text;

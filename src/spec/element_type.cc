@@ -21,6 +21,19 @@ constexpr ElementTypeInfo kTypes[] = {
     {ElementType::MXFP4, "MXFP4", "", 39, 32, 17, true},
     {ElementType::MXFP4_PLANES, "MXFP4_PLANES", "", -1, 32, 16, true, true},
     {ElementType::F8_E4M3, "F8_E4M3", "F8_E4M3", -1, 1, 1, true, true},
+    {ElementType::Q2_K, "Q2_K", "", 10, 256, 84, false},
+    {ElementType::Q3_K, "Q3_K", "", 11, 256, 110, false},
+    {ElementType::IQ1_S, "IQ1_S", "", 19, 256, 50, false},
+    {ElementType::IQ1_M, "IQ1_M", "", 29, 256, 56, false},
+    {ElementType::IQ2_XXS, "IQ2_XXS", "", 16, 256, 66, false},
+    {ElementType::IQ2_XS, "IQ2_XS", "", 17, 256, 74, false},
+    {ElementType::IQ2_S, "IQ2_S", "", 22, 256, 82, false},
+    {ElementType::IQ3_XXS, "IQ3_XXS", "", 18, 256, 98, false},
+    {ElementType::IQ3_S, "IQ3_S", "", 21, 256, 110, false},
+    {ElementType::IQ4_NL, "IQ4_NL", "", 20, 32, 18, false},
+    {ElementType::IQ4_XS, "IQ4_XS", "", 23, 256, 136, false},
+    {ElementType::TQ1_0, "TQ1_0", "", 34, 256, 54, false},
+    {ElementType::TQ2_0, "TQ2_0", "", 35, 256, 66, false},
     {ElementType::U8, "U8", "U8", -1, 1, 1, false},
     {ElementType::I8, "I8", "I8", 24, 1, 1, false},
     {ElementType::U16, "U16", "U16", -1, 1, 2, false},
@@ -50,6 +63,14 @@ std::optional<ElementType> from_name(std::string_view name) {
     if (row.name == name) return row.type;
   }
   return std::nullopt;
+}
+
+std::string weight_type_names() {
+  std::string names;
+  for (const auto& row : kTypes) {
+    if (row.is_weight) names.append(names.empty() ? "" : ", ").append(row.name);
+  }
+  return names;
 }
 
 std::optional<ElementType> from_safetensors_name(std::string_view name) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace moiety::spec {
@@ -16,6 +17,8 @@ enum class ElementType : uint8_t {
   MXFP4,                         // ggml's blocks of 32 four-bit floats under a power of two
   MXFP4_PLANES,                  // the same numbers as gpt-oss checkpoints have them: the scales apart
   F8_E4M3,                       // one byte an element, the scales apart
+  // What follows may lie in files and be looked at or passed over, not computed with.
+  Q2_K, Q3_K, IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0,
   U8, I8, U16, I16, U32, I32, U64, I64, Bool, F64, F8_E5M2, F8_E8M0,
 };
 
@@ -47,6 +50,8 @@ std::span<const ElementTypeInfo> element_types();
 const ElementTypeInfo& info(ElementType type);
 inline std::string_view name(ElementType type) { return info(type).name; }
 std::optional<ElementType> from_name(std::string_view name);
+// The names of all types that may stand in a matrix product, for sentences: "F32, F16, …".
+std::string weight_type_names();
 std::optional<ElementType> from_safetensors_name(std::string_view name);
 std::optional<ElementType> from_ggml_id(uint32_t id);
 
