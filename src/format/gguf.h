@@ -66,6 +66,9 @@ GgufContents parse_gguf(std::span<const std::byte> bytes, const std::string& nam
 class GgufFile {
  public:
   explicit GgufFile(const fs::path& path);
+  // Of bytes that somebody else keeps; there are no parts.
+  explicit GgufFile(GgufContents contents)
+      : metadata_(std::move(contents.metadata)), tensors_(std::move(contents.tensors)) {}
 
   struct Part {
     fs::path path;
