@@ -8,7 +8,8 @@
 
 namespace moiety::cli {
 
-// `model` is a tokenizer.json, a GGUF file, or anything that format::resolve_model_path takes.
+// `model` is a tokenizer.json, a sentencepiece .model, a GGUF file, or anything that
+// format::resolve_model_path takes.
 // Throws Error(Input) if there is no tokenizer, or one that isn't valid.
 text::Tokenizer open_tokenizer(const fs::path& model);
 

@@ -55,7 +55,7 @@ int tokenize(int argc, char** argv) {
   CLI::App app(kTokenizeHelp, "moiety tokenize");
   std::string model;
   bool no_special = false;
-  app.add_option("MODEL", model, "a model, a tokenizer.json or a GGUF file")->required();
+  app.add_option("MODEL", model, "a model, a tokenizer.json, a sentencepiece .model or a GGUF file")->required();
   app.add_flag("--no-special", no_special,
                "leave out what the tokenizer puts before and after a text");
   if (const auto status = parse(app, argc, argv)) return *status;
@@ -72,7 +72,7 @@ int detokenize(int argc, char** argv) {
   CLI::App app(kDetokenizeHelp, "moiety detokenize");
   std::string model;
   bool skip_special = false;
-  app.add_option("MODEL", model, "a model, a tokenizer.json or a GGUF file")->required();
+  app.add_option("MODEL", model, "a model, a tokenizer.json, a sentencepiece .model or a GGUF file")->required();
   app.add_flag("--skip-special", skip_special, "leave special tokens out of the text");
   if (const auto status = parse(app, argc, argv)) return *status;
 

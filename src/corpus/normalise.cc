@@ -69,8 +69,8 @@ std::string tidy_lines(std::string_view text) {
 
 std::string normalise(std::string_view text) {
   std::string cleaned = clean(text);
-  if (text::may_need_normalizing(cleaned, spec::Normalizer::Nfc)) {
-    cleaned = text::normalize(cleaned, spec::Normalizer::Nfc);
+  if (text::may_need_normalizing(cleaned, spec::NormalForm::Nfc)) {
+    cleaned = text::normalize(cleaned, spec::NormalForm::Nfc);
   }
   return tidy_lines(cleaned);
 }

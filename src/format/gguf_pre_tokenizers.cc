@@ -103,7 +103,7 @@ Steps deepseek_v3() {
 
 // Among rows that say the same, the writer takes the first.
 const std::vector<GgufPreTokenizer>& table() {
-  const std::vector<Normalizer> nfc = {Normalizer::Nfc};
+  const std::vector<Normalizer> nfc = {{.form = spec::NormalForm::Nfc}};
   static const std::vector<GgufPreTokenizer> rows = {
       {"gpt-2", gpt2()},
       {"phi-2", gpt2()},
@@ -181,6 +181,8 @@ bool same_step(const PreTokenizer& a, const PreTokenizer& b) {
              a.invert == b.invert;
     case PreTokenizer::Kind::Digits:
       return a.individual_digits == b.individual_digits;
+    case PreTokenizer::Kind::Metaspace:
+      return a == b;
     case PreTokenizer::Kind::ByteLevel:
       break;
   }
@@ -198,7 +200,7 @@ const GgufPreTokenizer* find_gguf_pre_tokenizer(std::string_view name) {
 const GgufPreTokenizer* gguf_pre_tokenizer_of(const spec::TokenizerSpec& spec) {
   const bool nfc_at_most =
       std::all_of(spec.normalizers.begin(), spec.normalizers.end(),
-                  [](Normalizer normalizer) { return normalizer == Normalizer::Nfc; });
+                  [&](const Normalizer& step) { return step == Normalizer{}; });
   const GgufPreTokenizer* other = nullptr;
   for (const GgufPreTokenizer& row : table()) {
     if (row.ignore_merges != spec.ignore_merges ||

@@ -6,13 +6,13 @@
 
 #include "base/error.h"
 #include "format/gguf_pre_tokenizers.h"
+#include "format/sentencepiece_steps.h"
 
 namespace moiety::format {
 namespace {
 
 using spec::TokenizerSpec;
-
-enum TokenType : int64_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5 };
+using spec::TokenType;
 
 using Ids = std::unordered_map<std::string_view, int32_t>;
 
@@ -34,11 +34,16 @@ void read_tokens(const GgufMetadata& metadata, TokenizerSpec& spec) {
   require(types.size() == spec.tokens.size(), "{}: {} token types for {} tokens", metadata.where,
           types.size(), spec.tokens.size());
   for (size_t id = 0; id < types.size(); ++id) {
-    if (types[id] == kUnused) spec.tokens[id].clear();
-    if ((types[id] != kControl && types[id] != kUserDefined) || spec.tokens[id].empty()) continue;
+    // What has no type, or one that nobody knows, is an ordinary token.
+    const bool known = types[id] >= 1 && types[id] <= 6;
+    const TokenType type = known ? static_cast<TokenType>(types[id]) : TokenType::Normal;
+    if (type == TokenType::Unused) spec.tokens[id].clear();
+    spec.types.push_back(type);
+    const bool special = type == TokenType::Control || type == TokenType::Unknown;
+    if ((!special && type != TokenType::UserDefined) || spec.tokens[id].empty()) continue;
     spec.added.push_back({.id = static_cast<int32_t>(id),
                           .content = spec.tokens[id],
-                          .special = types[id] == kControl});
+                          .special = special});
   }
 }
 
@@ -66,7 +71,8 @@ TokenizerSpec::Merge read_merge(const std::string& text, const Ids& ids, const s
   return {id_of(left), id_of(right), id_of(left + right)};
 }
 
-void read_surroundings(const GgufMetadata& metadata, bool bos_by_default, TokenizerSpec& spec) {
+void read_surroundings(const GgufMetadata& metadata, bool bos_by_default, bool eos_by_default,
+                       TokenizerSpec& spec) {
   const auto read = [&](const char* flag, const char* id, bool by_default,
                         std::vector<int32_t>& out) {
     const bool said = metadata.has(key(flag));
@@ -79,92 +85,78 @@ void read_surroundings(const GgufMetadata& metadata, bool bos_by_default, Tokeni
     out = {static_cast<int32_t>(token)};
   };
   read("add_bos_token", "bos_token_id", bos_by_default, spec.prefix);
-  read("add_eos_token", "eos_token_id", false, spec.suffix);
+  read("add_eos_token", "eos_token_id", eos_by_default, spec.suffix);
 }
 
-const GgufPreTokenizer& pre_tokenizer_for(const TokenizerSpec& spec, const std::string& where) {
-  const GgufPreTokenizer* pre = gguf_pre_tokenizer_of(spec);
-  require(
-      pre != nullptr,
-      "{}: no GGUF name (tokenizer.ggml.pre) says how this tokenizer normalises and splits text",
-      where);
-  return *pre;
+void read_byte_level(const GgufMetadata& metadata, TokenizerSpec& spec) {
+  const GgufPreTokenizer& pre = read_pre_tokenizer(metadata);
+  spec.pre_tokenizers = pre.steps;
+  spec.normalizers = pre.normalizers;
+  spec.ignore_merges = pre.ignore_merges;
+  read_tokens(metadata, spec);
+  spec.types.clear();  // they are all in `added`
+
+  const Ids ids = ids_of(spec);
+  for (const std::string& merge : metadata.texts(key("merges")))
+    spec.merges.push_back(read_merge(merge, ids, metadata.where));
+  read_surroundings(metadata, pre.add_bos, false, spec);
 }
 
-void add_tokens(const TokenizerSpec& spec, int vocab_size, GgufMetadata& metadata) {
-  require(static_cast<size_t>(vocab_size) >= spec.tokens.size(),
-          "{}: the tokenizer has {} tokens, but the model only {}", metadata.where,
-          spec.tokens.size(), vocab_size);
-  std::vector<std::string> tokens = spec.tokens;
-  tokens.resize(static_cast<size_t>(vocab_size));
-  std::vector<int64_t> types(tokens.size(), kNormal);
-  for (const spec::AddedToken& added : spec.added)
-    types[added.id] = added.special ? kControl : kUserDefined;
-  for (size_t id = 0; id < tokens.size(); ++id) {
-    if (!tokens[id].empty()) continue;
-    tokens[id] = fmt::format("[PAD{}]", id);
-    types[id] = kUnused;
+bool flag(const GgufMetadata& metadata, const char* name, bool otherwise) {
+  return metadata.has(key(name)) ? metadata.boolean(key(name)) : otherwise;
+}
+
+// "llama" is sentencepiece's BPE, "t5" its Unigram.
+void read_sentencepiece_kind(const GgufMetadata& metadata, bool is_unigram, TokenizerSpec& spec) {
+  read_tokens(metadata, spec);
+  spec.scores = metadata.numbers(key("scores"));
+  if (spec.types.empty()) spec.types.assign(spec.tokens.size(), TokenType::Normal);
+  spec.model = is_unigram ? TokenizerSpec::Model::Unigram : TokenizerSpec::Model::BytePairs;
+  spec.merges_by_score = !is_unigram;
+  spec.fuse_unknown = true;
+  spec.byte_fallback = std::any_of(spec.types.begin(), spec.types.end(), [](TokenType type) {
+    return type == TokenType::Byte;
+  });
+
+  const auto unknown = std::find(spec.types.begin(), spec.types.end(), TokenType::Unknown);
+  if (metadata.has(key("unknown_token_id"))) {
+    const int64_t id = metadata.integer(key("unknown_token_id"));
+    require(id >= 0 && id < static_cast<int64_t>(spec.tokens.size()),
+            "{}: tokenizer.ggml.unknown_token_id is {}, but there are {} tokens", metadata.where, id,
+            spec.tokens.size());
+    spec.unknown = static_cast<int32_t>(id);
+  } else if (unknown != spec.types.end()) {
+    spec.unknown = static_cast<int32_t>(unknown - spec.types.begin());
   }
-  metadata.set(key("tokens"), std::move(tokens));
-  metadata.set(key("token_type"), std::move(types));
-}
+  if (spec.unknown >= 0 && spec.tokens[spec.unknown].empty()) spec.unknown = -1;
 
-void add_merges(const TokenizerSpec& spec, GgufMetadata& metadata) {
-  std::vector<std::string> merges;
-  merges.reserve(spec.merges.size());
-  for (const TokenizerSpec::Merge& merge : spec.merges) {
-    merges.push_back(spec.tokens[merge.left] + ' ' + spec.tokens[merge.right]);
-    require(std::count(merges.back().begin(), merges.back().end(), ' ') == 1,
-            "{}: merge \"{}\" has a space in a token, which GGUF can't say", metadata.where,
-            merges.back());
+  SentencepieceSteps steps{.add_dummy_prefix = flag(metadata, "add_space_prefix", true),
+                           .remove_extra_whitespaces =
+                               is_unigram && flag(metadata, "remove_extra_whitespaces", true)};
+  if (metadata.has(key("precompiled_charsmap"))) {
+    for (const int64_t byte : metadata.integers(key("precompiled_charsmap")))
+      steps.charsmap += static_cast<char>(byte);
   }
-  metadata.set(key("merges"), std::move(merges));
-}
-
-// One id around the text at most, and it must be the one that GGUF names.
-void add_surrounding(const char* flag, const char* id_name, const std::vector<int32_t>& around,
-                     int id, GgufMetadata& metadata) {
-  require(around.size() <= 1, "{}: the tokenizer puts {} tokens around the text; GGUF can say one",
-          metadata.where, around.size());
-  if (id < 0 && !around.empty()) id = around[0];
-  require(around.empty() || around[0] == id,
-          "{}: the tokenizer puts token {} around the text, but tokenizer.ggml.{} is {}",
-          metadata.where, around.empty() ? -1 : around[0], id_name, id);
-  if (id >= 0) metadata.set(key(id_name), int64_t{id});
-  metadata.set(key(flag), !around.empty());
+  set_sentencepiece_steps(steps, spec);
+  read_surroundings(metadata, !is_unigram, is_unigram, spec);
 }
 
 }  // namespace
 
 TokenizerSpec read_gguf_tokenizer(const GgufMetadata& metadata) {
   const std::string& model = metadata.text(key("model"));
-  require(model == "gpt2",
-          "{}: tokenizer.ggml.model \"{}\" is not supported; only \"gpt2\" (byte-level BPE) is",
-          metadata.where, model);
   TokenizerSpec spec;
-  const GgufPreTokenizer& pre = read_pre_tokenizer(metadata);
-  spec.pre_tokenizers = pre.steps;
-  spec.normalizers = pre.normalizers;
-  spec.ignore_merges = pre.ignore_merges;
-  read_tokens(metadata, spec);
-
-  const Ids ids = ids_of(spec);
-  for (const std::string& merge : metadata.texts(key("merges")))
-    spec.merges.push_back(read_merge(merge, ids, metadata.where));
-  read_surroundings(metadata, pre.add_bos, spec);
+  if (model == "gpt2") {
+    read_byte_level(metadata, spec);
+  } else {
+    require(model == "llama" || model == "t5",
+            "{}: tokenizer.ggml.model \"{}\" is not supported; \"gpt2\" (byte-level BPE), \"llama\" "
+            "(sentencepiece's BPE) and \"t5\" (its Unigram) are",
+            metadata.where, model);
+    read_sentencepiece_kind(metadata, model == "t5", spec);
+  }
   check(spec, metadata.where);
   return spec;
-}
-
-void add_gguf_tokenizer(const TokenizerSpec& spec, int vocab_size, int bos_token,
-                        const std::vector<int>& eos_tokens, GgufMetadata& metadata) {
-  metadata.set(key("model"), std::string("gpt2"));
-  metadata.set(key("pre"), std::string(pre_tokenizer_for(spec, metadata.where).name));
-  add_tokens(spec, vocab_size, metadata);
-  add_merges(spec, metadata);
-  add_surrounding("add_bos_token", "bos_token_id", spec.prefix, bos_token, metadata);
-  add_surrounding("add_eos_token", "eos_token_id", spec.suffix,
-                  eos_tokens.empty() ? -1 : eos_tokens[0], metadata);
 }
 
 }  // namespace moiety::format

@@ -3,125 +3,23 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "format/tokenizer_json_names.h"
 #include "format/tokenizer_json_parser.h"
+#include "format/tokenizer_json_steps.h"
 
 namespace moiety::format {
 namespace {
 
 using spec::AddedToken;
-using spec::Normalizer;
-using spec::PreTokenizer;
 using spec::TokenizerSpec;
-
-constexpr int kMostSteps = 64;  // of a Sequence, nested ones included
-
-// The steps of a {"type": "Sequence", list: […]}, or the object itself; none of a null. Depth is
-// bounded by the parser.
-std::vector<JsonObject> steps_of(const JsonObject& parent, const char* key, const char* list) {
-  std::vector<JsonObject> steps;
-  const auto add = [&](const auto& self, const JsonObject& step) -> void {
-    require(steps.size() < kMostSteps, "{}: more than {} steps", step.where(), kMostSteps);
-    if (step.text("type") != "Sequence") return steps.push_back(step);
-    for (const Json& inner : step.array(list)) self(self, JsonObject(inner, step.where()));
-  };
-  if (parent.has(key)) add(add, parent.object(key));
-  return steps;
-}
-
-std::vector<Normalizer> read_normalizers(const JsonObject& file) {
-  std::vector<Normalizer> normalizers;
-  for (const JsonObject& step : steps_of(file, "normalizer", "normalizers")) {
-    const std::string type = step.text("type");
-    const Normalizer* normalizer = by_name(kNormalizers, type);
-    require(normalizer != nullptr,
-            "{}: \"{}\" is not supported; byte-level BPE has NFC, NFD, NFKC or NFKD", step.where(),
-            type);
-    normalizers.push_back(*normalizer);
-  }
-  return normalizers;
-}
-
-PreTokenizer::Behavior read_behavior(const JsonObject& step) {
-  const std::string name = step.text("behavior", "Isolated");
-  const PreTokenizer::Behavior* behavior = by_name(kBehaviors, name);
-  require(behavior != nullptr, "{}: unknown behavior \"{}\"", step.where(), name);
-  return *behavior;
-}
-
-// A pattern that matches the text itself.
-std::string pattern_for(std::string_view text) {
-  constexpr std::string_view kSpecial = "\\^$.|?*+()[]{}";
-  std::string pattern;
-  for (const char c : text) {
-    if (kSpecial.find(c) != kSpecial.npos) pattern += '\\';
-    pattern += c;
-  }
-  return pattern;
-}
-
-PreTokenizer read_split(const JsonObject& step) {
-  const JsonObject pattern = step.object("pattern");
-  PreTokenizer split{.kind = PreTokenizer::Kind::Split,
-                     .pattern = pattern.has("String") ? pattern_for(pattern.text("String"))
-                                                      : pattern.text("Regex"),
-                     .behavior = read_behavior(step),
-                     .invert = step.boolean("invert", false)};
-  require(!split.pattern.empty(), "{}: an empty pattern", step.where());
-  return split;
-}
-
-PreTokenizer read_pre_tokenizer(const JsonObject& step) {
-  const std::string type = step.text("type");
-  if (type == "Split") return read_split(step);
-  if (type == "Digits") {
-    return {.kind = PreTokenizer::Kind::Digits,
-            .individual_digits = step.boolean("individual_digits", false)};
-  }
-  if (type == "Punctuation") {
-    return {.kind = PreTokenizer::Kind::Split,
-            .pattern = kPunctuation,
-            .behavior = read_behavior(step)};
-  }
-  if (type == "ByteLevel") {
-    return {.kind = PreTokenizer::Kind::ByteLevel,
-            .add_prefix_space = step.boolean("add_prefix_space", true),
-            .use_regex = step.boolean("use_regex", true)};
-  }
-  fail(ErrorKind::Input, "{}: \"{}\" is not supported; only byte-level BPE tokenizers are",
-       step.where(), type);
-}
-
-std::vector<PreTokenizer> read_pre_tokenizers(const JsonObject& file) {
-  std::vector<PreTokenizer> steps;
-  int byte_levels = 0;
-  for (const JsonObject& step : steps_of(file, "pre_tokenizer", "pretokenizers")) {
-    steps.push_back(read_pre_tokenizer(step));
-    byte_levels += steps.back().kind == PreTokenizer::Kind::ByteLevel;
-  }
-  require(byte_levels == 1,
-          "{}: expected one ByteLevel pre-tokenizer, found {}; only byte-level BPE tokenizers are "
-          "supported",
-          file.where(), byte_levels);
-  return steps;
-}
-
-void check_decoder(const JsonObject& file) {
-  for (const JsonObject& step : steps_of(file, "decoder", "decoders")) {
-    const std::string type = step.text("type");
-    require(type == "ByteLevel" || type == "Fuse",
-            "{}: \"{}\" is not supported; only byte-level BPE tokenizers are", step.where(), type);
-  }
-}
 
 // Token texts to ids, while the file is read.
 class Vocabulary {
  public:
-  Vocabulary(const std::vector<std::pair<std::string, int32_t>>& vocab, const Json* added_list,
-             const std::string& where)
-      : where_(where) {
-    ids_.reserve(vocab.size() * 2);
-    for (const auto& [text, id] : vocab) insert(text, id);
+  Vocabulary(const TokenizerJson& parsed, const Json* added_list, const std::string& where)
+      : parsed_(parsed), where_(where) {
+    ids_.reserve(std::max(parsed.vocab.size(), parsed.scored.size()) * 2);
+    for (const auto& [text, id] : parsed.vocab) insert(text, id);
+    insert_scored();
     if (added_list == nullptr) return;
     for (const Json& entry : *added_list) {
       const JsonObject object(entry, where + ": added_tokens");
@@ -142,6 +40,7 @@ class Vocabulary {
   }
   std::vector<std::string> take_tokens() const {
     std::vector<std::string> tokens(static_cast<size_t>(greatest_ + 1));
+    for (size_t id = 0; id < parsed_.scored.size(); ++id) tokens[id] = parsed_.scored[id].first;
     for (const auto& [text, id] : ids_) tokens[id] = text;
     return tokens;
   }
@@ -157,6 +56,19 @@ class Vocabulary {
     require(!used_[id], "{}: id {} is given to two tokens, the second is \"{}\"", where_, id, text);
     used_[id] = true;
     greatest_ = std::max(greatest_, id);
+  }
+
+  // Unigram's list may have a token twice; then the last is known by its text.
+  void insert_scored() {
+    require(parsed_.scored.size() <= spec::kMostTokens, "{}: {} tokens; at most {} are allowed",
+            where_, parsed_.scored.size(), spec::kMostTokens);
+    for (size_t id = 0; id < parsed_.scored.size(); ++id) {
+      if (!parsed_.scored[id].first.empty())
+        ids_[parsed_.scored[id].first] = static_cast<int32_t>(id);
+    }
+    if (parsed_.scored.empty()) return;
+    used_.assign(parsed_.scored.size(), true);
+    greatest_ = std::max(greatest_, static_cast<int32_t>(parsed_.scored.size()) - 1);
   }
 
   void read_added(const JsonObject& object, const std::string& text) {
@@ -179,6 +91,7 @@ class Vocabulary {
     added.push_back(token);
   }
 
+  const TokenizerJson& parsed_;
   const std::string& where_;
   std::unordered_map<std::string_view, int32_t>
       ids_;  // the keys look into the parsed file and added_texts_
@@ -187,14 +100,16 @@ class Vocabulary {
   int32_t greatest_ = -1;
 };
 
+// The second part of a merge may carry the prefix of what goes on inside a word.
 std::vector<TokenizerSpec::Merge> read_merges(
     const std::vector<std::pair<std::string, std::string>>& texts, const Vocabulary& vocabulary,
-    const std::string& where) {
+    const std::string& prefix, const std::string& where) {
   std::vector<TokenizerSpec::Merge> merges;
   merges.reserve(texts.size());
   std::string joined;
   for (const auto& [left, right] : texts) {
-    joined.assign(left).append(right);
+    const size_t skipped = right.starts_with(prefix) ? prefix.size() : 0;
+    joined.assign(left).append(right, skipped);
     int32_t ids[3];
     int i = 0;
     for (const std::string* text : {&left, &right, static_cast<const std::string*>(&joined)}) {
@@ -209,71 +124,60 @@ std::vector<TokenizerSpec::Merge> read_merges(
   return merges;
 }
 
-int32_t read_id(const Json& value, const std::string& where) {
-  const bool fits =
-      value.is_number_unsigned() && value.get<uint64_t>() < uint64_t{spec::kMostTokens};
-  require(fits, "{}: expected a token id, found {}", where,
-          value.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 60));
-  return value.get<int32_t>();
-}
-
-// {"single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}], "special_tokens":
-// {"<s>": {"ids": [1]}}}
-void read_template(const JsonObject& step, std::vector<int32_t>& before,
-                   std::vector<int32_t>& after) {
-  bool seen_text = false;
-  for (const Json& item : step.array("single")) {
-    const JsonObject piece(item, step.where());
-    if (piece.has("Sequence")) {
-      require(!seen_text, "{}: the text stands twice in the template", step.where());
-      seen_text = true;
-      continue;
-    }
-    const std::string name = piece.object("SpecialToken").text("id");
-    const JsonObject special = step.object("special_tokens").object(name.c_str());
-    for (const Json& id : special.array("ids"))
-      (seen_text ? after : before).push_back(read_id(id, special.where()));
-  }
-  require(seen_text, "{}: the template leaves the text out", step.where());
-}
-
-// {"sep": ["</s>", 2]}
-int32_t read_named_id(const JsonObject& step, const char* key) {
-  const Json& pair = step.array(key);
-  require(pair.size() == 2, "{}: \"{}\" must be a token and its id", step.where(), key);
-  return read_id(pair[1], step.where());
-}
-
-void read_post_processors(const JsonObject& file, TokenizerSpec& spec) {
-  for (const JsonObject& step : steps_of(file, "post_processor", "processors")) {
-    const std::string type = step.text("type");
-    std::vector<int32_t> before, after;
-    if (type == "TemplateProcessing") {
-      read_template(step, before, after);
-    } else if (type == "RobertaProcessing" || type == "BertProcessing") {
-      before = {read_named_id(step, "cls")};
-      after = {read_named_id(step, "sep")};
-    } else {
-      require(type == "ByteLevel", "{}: \"{}\" is not supported", step.where(), type);
-    }
-    if (before.empty() && after.empty()) continue;
-    require(spec.prefix.empty() && spec.suffix.empty(),
-            "{}: two steps that put tokens around the text are not supported", step.where());
-    spec.prefix = before;
-    spec.suffix = after;
-  }
-}
-
-void check_model(const JsonObject& model) {
-  const std::string type = model.text("type", "BPE");
-  require(type == "BPE", "{}: type \"{}\" is not supported; only byte-level BPE tokenizers are",
+// Old files don't say which model they have.
+TokenizerSpec::Model read_model_type(const JsonObject& model, const TokenizerJson& parsed) {
+  const char* otherwise = !parsed.scored.empty()  ? "Unigram"
+                          : !parsed.has_merges ? "WordPiece"
+                                               : "BPE";
+  const std::string type = model.text("type", otherwise);
+  if (type == "Unigram") return TokenizerSpec::Model::Unigram;
+  if (type == "WordPiece") return TokenizerSpec::Model::WordPiece;
+  require(type == "BPE", "{}: type \"{}\" is not supported; BPE, Unigram, WordPiece are",
           model.where(), type);
-  require(!model.boolean("byte_fallback", false),
-          "{}: byte_fallback is not supported; only byte-level BPE tokenizers are", model.where());
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
-    require(model.text(key, "").empty(), "{}: \"{}\" is not supported", model.where(), key);
+  return TokenizerSpec::Model::BytePairs;
+}
+
+void read_unknown(const JsonObject& model, const Vocabulary& vocabulary, TokenizerSpec& spec) {
+  if (!model.has("unk_token")) return;
+  const int32_t* unknown = vocabulary.find(model.text("unk_token"));
+  require(unknown != nullptr, "{}: unk_token \"{}\" is no token", model.where(),
+          model.text("unk_token"));
+  spec.unknown = *unknown;
+}
+
+void read_bpe(const JsonObject& model, const TokenizerJson& parsed, const Vocabulary& vocabulary,
+              const std::string& where, TokenizerSpec& spec) {
+  require(!model.has("merges"), "{}: \"merges\" must be a list", model.where());  // a list is in parsed.merges
   require(model.number("dropout", 0) == 0, "{}: \"dropout\" would make the ids random",
           model.where());
+  spec.byte_fallback = model.boolean("byte_fallback", false);
+  spec.fuse_unknown = model.boolean("fuse_unk", false);
+  spec.ignore_merges = model.boolean("ignore_merges", false);
+  spec.word_prefix = model.text("continuing_subword_prefix", "");
+  spec.word_suffix = model.text("end_of_word_suffix", "");
+  spec.merges = read_merges(parsed.merges, vocabulary, spec.word_prefix, where);
+  read_unknown(model, vocabulary, spec);
+}
+
+void read_unigram(const JsonObject& model, const TokenizerJson& parsed, TokenizerSpec& spec) {
+  spec.scores.resize(spec.tokens.size());
+  for (size_t id = 0; id < parsed.scored.size(); ++id) spec.scores[id] = parsed.scored[id].second;
+  // Tokens that were only added are none that splitting finds.
+  spec.types.assign(parsed.scored.size(), spec::TokenType::Normal);
+  spec.types.resize(spec.tokens.size(), spec::TokenType::Control);
+  if (model.has("unk_id")) {
+    spec.unknown = static_cast<int32_t>(
+        model.integer("unk_id", 0, static_cast<int64_t>(parsed.scored.size()) - 1));
+  }
+  spec.fuse_unknown = true;
+  spec.byte_fallback = model.boolean("byte_fallback", false);
+}
+
+void read_word_piece(const JsonObject& model, const Vocabulary& vocabulary, TokenizerSpec& spec) {
+  spec.word_prefix = model.text("continuing_subword_prefix", "##");
+  spec.longest_word =
+      static_cast<int32_t>(model.integer("max_input_chars_per_word", 0, 1 << 20, 100));
+  read_unknown(model, vocabulary, spec);
 }
 
 }  // namespace
@@ -282,29 +186,21 @@ TokenizerSpec read_tokenizer_json(std::string_view text, const std::string& wher
   const TokenizerJson parsed = parse_tokenizer_json(text, where);
   const JsonObject file(parsed.rest, where);
   const JsonObject model = file.object("model");
-  check_model(model);
-  require(!parsed.vocab.empty(), "{}: model: \"vocab\" is missing or empty", where);
-  require(!model.has("merges"), "{}: model: \"merges\" must be a list", where);  // a list is in parsed.merges
-
   TokenizerSpec spec;
-  spec.normalizers = read_normalizers(file);
-  spec.pre_tokenizers = read_pre_tokenizers(file);
-  check_decoder(file);
+  spec.model = read_model_type(model, parsed);
+  const bool is_unigram = spec.model == TokenizerSpec::Model::Unigram;
+  require(!(is_unigram ? parsed.scored.empty() : parsed.vocab.empty()),
+          "{}: model: \"vocab\" is missing or empty", where);
 
+  read_steps(file, spec);
   const Json* added = file.has("added_tokens") ? &file.array("added_tokens") : nullptr;
-  Vocabulary vocabulary(parsed.vocab, added, where);
-  spec.merges = read_merges(parsed.merges, vocabulary, where);
-  spec.ignore_merges = model.boolean("ignore_merges", false);
-  if (model.has("unk_token")) {
-    const int32_t* unknown = vocabulary.find(model.text("unk_token"));
-    require(unknown != nullptr, "{}: unk_token \"{}\" is no token", model.where(),
-            model.text("unk_token"));
-    spec.unknown = *unknown;
-    spec.fuse_unknown = model.boolean("fuse_unk", false);
-  }
+  Vocabulary vocabulary(parsed, added, where);
+  if (spec.model == TokenizerSpec::Model::BytePairs)
+    read_bpe(model, parsed, vocabulary, where, spec);
+  if (spec.model == TokenizerSpec::Model::WordPiece) read_word_piece(model, vocabulary, spec);
   spec.tokens = vocabulary.take_tokens();
+  if (is_unigram) read_unigram(model, parsed, spec);
   spec.added = std::move(vocabulary.added);
-  read_post_processors(file, spec);
   check(spec, where);
   return spec;
 }

@@ -17,10 +17,21 @@ struct Named {
   T value;
 };
 
-inline constexpr Named<spec::Normalizer> kNormalizers[] = {{"NFC", spec::Normalizer::Nfc},
-                                                           {"NFD", spec::Normalizer::Nfd},
-                                                           {"NFKC", spec::Normalizer::Nfkc},
-                                                           {"NFKD", spec::Normalizer::Nfkd}};
+inline constexpr Named<spec::NormalForm> kNormalForms[] = {{"NFC", spec::NormalForm::Nfc},
+                                                           {"NFD", spec::NormalForm::Nfd},
+                                                           {"NFKC", spec::NormalForm::Nfkc},
+                                                           {"NFKD", spec::NormalForm::Nfkd}};
+
+inline constexpr Named<spec::Normalizer::Kind> kNormalizers[] = {
+    {"Lowercase", spec::Normalizer::Kind::Lowercase},
+    {"Strip", spec::Normalizer::Kind::Strip},
+    {"StripAccents", spec::Normalizer::Kind::StripAccents},
+    {"Prepend", spec::Normalizer::Kind::Prepend},
+    {"Replace", spec::Normalizer::Kind::Replace},
+    {"Nmt", spec::Normalizer::Kind::Nmt},
+    {"Precompiled", spec::Normalizer::Kind::Charsmap},
+    {"BertNormalizer", spec::Normalizer::Kind::Bert},
+    {"ByteLevel", spec::Normalizer::Kind::ByteLevel}};
 
 inline constexpr Named<spec::PreTokenizer::Behavior> kBehaviors[] = {
     {"Removed", spec::PreTokenizer::Behavior::Removed},
@@ -28,6 +39,21 @@ inline constexpr Named<spec::PreTokenizer::Behavior> kBehaviors[] = {
     {"MergedWithPrevious", spec::PreTokenizer::Behavior::MergedWithPrevious},
     {"MergedWithNext", spec::PreTokenizer::Behavior::MergedWithNext},
     {"Contiguous", spec::PreTokenizer::Behavior::Contiguous}};
+
+inline constexpr Named<spec::PreTokenizer::Prepend> kPrependSchemes[] = {
+    {"always", spec::PreTokenizer::Prepend::Always},
+    {"first", spec::PreTokenizer::Prepend::First},
+    {"never", spec::PreTokenizer::Prepend::Never}};
+
+inline constexpr Named<spec::Decoder::Kind> kDecoders[] = {
+    {"ByteLevel", spec::Decoder::Kind::ByteLevel},
+    {"ByteFallback", spec::Decoder::Kind::ByteFallback},
+    {"Fuse", spec::Decoder::Kind::Fuse},
+    {"Replace", spec::Decoder::Kind::Replace},
+    {"Strip", spec::Decoder::Kind::Strip},
+    {"Metaspace", spec::Decoder::Kind::Metaspace},
+    {"WordPiece", spec::Decoder::Kind::WordPiece},
+    {"BPEDecoder", spec::Decoder::Kind::WordEnd}};
 
 template <class T, size_t N>
 const T* by_name(const Named<T> (&table)[N], std::string_view name) {
@@ -38,6 +64,14 @@ const T* by_name(const Named<T> (&table)[N], std::string_view name) {
 template <class T, size_t N>
 const char* name_of(const Named<T> (&table)[N], T value) {
   return std::find_if(table, table + N, [&](const auto& r) { return r.value == value; })->name;
+}
+
+// "A, B, C"
+template <class T, size_t N>
+std::string names(const Named<T> (&table)[N]) {
+  std::string list;
+  for (const auto& row : table) list += (list.empty() ? "" : ", ") + std::string(row.name);
+  return list;
 }
 
 }  // namespace moiety::format

@@ -30,6 +30,9 @@ class Handler final : public nlohmann::json_sax<Json> {
     } else if (place_ == Place::MergePair) {
       require(parts_ < 2, "{}: merge {} has more than two parts", where_, out_.merges.size());
       (parts_++ == 0 ? out_.merges.back().first : out_.merges.back().second) = std::move(text);
+    } else if (place_ == Place::ScoredPair && parts_ == 0) {
+      out_.scored.emplace_back(std::move(text), 0);
+      parts_ = 1;
     } else {
       return value(std::move(text));
     }
@@ -41,12 +44,17 @@ class Handler final : public nlohmann::json_sax<Json> {
     return start(Json::object());
   }
   bool start_array(size_t) override {
-    if (place_ == Place::Rest && at("model", "merges")) return enter(Place::Merges);
+    if (place_ == Place::Rest && at("model", "merges")) {
+      out_.has_merges = true;
+      return enter(Place::Merges);
+    }
+    if (place_ == Place::Rest && at("model", "vocab")) return enter(Place::Scored);
+    parts_ = 0;
     if (place_ == Place::Merges) {
       out_.merges.emplace_back();
-      parts_ = 0;
       return enter(Place::MergePair);
     }
+    if (place_ == Place::Scored) return enter(Place::ScoredPair);
     return start(Json::array());
   }
   bool key(string_t& text) override {
@@ -68,7 +76,11 @@ class Handler final : public nlohmann::json_sax<Json> {
       require(parts_ == 2, "{}: merge {} has {} parts, expected two", where_, out_.merges.size(),
               parts_);
       place_ = Place::Merges;
-    } else if (place_ == Place::Merges) {
+    } else if (place_ == Place::ScoredPair) {
+      require(parts_ == 2, "{}: token {} of the list must have a text and a score", where_,
+              out_.scored.size());
+      place_ = Place::Scored;
+    } else if (place_ == Place::Merges || place_ == Place::Scored) {
       place_ = Place::Rest;
     } else {
       open_.pop_back();
@@ -83,7 +95,7 @@ class Handler final : public nlohmann::json_sax<Json> {
   }
 
  private:
-  enum class Place { Rest, Vocab, Merges, MergePair };
+  enum class Place { Rest, Vocab, Merges, MergePair, Scored, ScoredPair };
 
   bool at(std::string_view top, std::string_view below) const {
     return open_.size() == 2 && open_.back()->is_object() && top_key_ == top && key_ == below;
@@ -95,6 +107,11 @@ class Handler final : public nlohmann::json_sax<Json> {
 
   template <class T>
   bool number(T v, int64_t id) {
+    if (place_ == Place::ScoredPair && parts_ == 1) {
+      out_.scored.back().second = static_cast<double>(v);
+      parts_ = 2;
+      return true;
+    }
     if (place_ != Place::Vocab) return value(v);
     require(id >= 0 && id < spec::kMostTokens,
             "{}: the id of token \"{}\" must be an integer from 0 to {}, found {}", where_, key_,
@@ -112,20 +129,25 @@ class Handler final : public nlohmann::json_sax<Json> {
     out_.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
   }
 
-  bool value(Json v) {
+  // A thing that isn't what its place wants.
+  void require_rest(const Json& v) const {
     require(place_ != Place::Vocab, "{}: the id of token \"{}\" must be an integer, found {}",
             where_, key_, v.type_name());
+    require(place_ != Place::Scored && place_ != Place::ScoredPair,
+            "{}: token {} of the list must be a text and a score, found {}", where_,
+            out_.scored.size() + (place_ == Place::Scored ? 1 : 0), v.type_name());
     require(place_ == Place::Rest, "{}: merge {} must be a string or a pair of strings, found {}",
             where_, out_.merges.size() + 1, v.type_name());
+  }
+
+  bool value(Json v) {
+    require_rest(v);
     insert(std::move(v));
     return true;
   }
 
   bool start(Json container) {
-    require(place_ != Place::Vocab, "{}: the id of token \"{}\" must be an integer, found {}",
-            where_, key_, container.type_name());
-    require(place_ == Place::Rest, "{}: merge {} must be a string or a pair of strings, found {}",
-            where_, out_.merges.size() + 1, container.type_name());
+    require_rest(container);
     require(open_.size() < kDeepest, "{}: JSON nested deeper than {} levels", where_, kDeepest);
     open_.push_back(insert(std::move(container)));
     return true;
@@ -149,7 +171,7 @@ class Handler final : public nlohmann::json_sax<Json> {
   const std::string& where_;
   Place place_ = Place::Rest;
   std::string key_, top_key_;
-  int parts_ = 0;            // of the merge being read
+  int parts_ = 0;            // of the merge or scored token being read
   std::vector<Json*> open_;  // each the last element of the one before, so none of them moves
 };
 

@@ -15,12 +15,13 @@ namespace moiety::format {
 
 struct TokenizerJson {
   Json rest;  // everything but model.vocab and model.merges
-  std::vector<std::pair<std::string, int32_t>> vocab;
+  std::vector<std::pair<std::string, int32_t>> vocab;  // tokens and their ids
+  std::vector<std::pair<std::string, double>> scored;  // Unigram's: tokens and scores, by id
+  bool has_merges = false;
   std::vector<std::pair<std::string, std::string>> merges;
 };
 
-// Throws Error(Input). A model.vocab that is no object (Unigram's) and model.merges that is no list
-// are left out.
+// Throws Error(Input). Model.merges that is no list stays in `rest`.
 TokenizerJson parse_tokenizer_json(std::string_view text, const std::string& where);
 
 }  // namespace moiety::format

@@ -41,47 +41,22 @@ size_t white_space_end(std::string_view text, size_t at) {
 }  // namespace
 
 AddedTokens::AddedTokens(std::vector<spec::AddedToken> tokens) : tokens_(std::move(tokens)) {
-  roots_.fill(-1);
-  for (size_t i = 0; i < tokens_.size(); ++i) {
-    if (!tokens_[i].content.empty()) insert(tokens_[i].content, static_cast<int32_t>(i));
-  }
-}
-
-int32_t AddedTokens::child_of(int32_t node, uint8_t byte) const {
-  int32_t child = nodes_[node].child;
-  while (child >= 0 && nodes_[child].byte != byte) child = nodes_[child].sibling;
-  return child;
-}
-
-void AddedTokens::insert(std::string_view content, int32_t token) {
-  const auto new_node = [&](uint8_t byte, int32_t sibling) {
-    nodes_.push_back({.byte = byte, .sibling = sibling});
-    return static_cast<int32_t>(nodes_.size() - 1);
-  };
-  const uint8_t first = static_cast<uint8_t>(content[0]);
-  if (roots_[first] < 0) roots_[first] = new_node(first, -1);
-  int32_t node = roots_[first];
-  for (const char c : content.substr(1)) {
-    const uint8_t byte = static_cast<uint8_t>(c);
-    int32_t child = child_of(node, byte);
-    if (child < 0) {
-      child = new_node(byte, nodes_[node].child);
-      nodes_[node].child = child;
-    }
-    node = child;
-  }
-  if (nodes_[node].token < 0) nodes_[node].token = token;
+  // Of tokens with the same content the first counts, so it goes last into the trie.
+  std::vector<std::pair<std::string_view, int32_t>> contents;
+  for (size_t i = tokens_.size(); i-- > 0;)
+    contents.emplace_back(tokens_[i].content, static_cast<int32_t>(i));
+  trie_ = ByteTrie(std::move(contents));
 }
 
 const spec::AddedToken* AddedTokens::longest_at(std::string_view text, size_t at) const {
-  int32_t longest = -1;
-  int32_t node = roots_[static_cast<uint8_t>(text[at])];
-  while (node >= 0) {
-    if (nodes_[node].token >= 0) longest = nodes_[node].token;
-    if (++at == text.size()) break;
-    node = child_of(node, static_cast<uint8_t>(text[at]));
-  }
-  return longest < 0 ? nullptr : &tokens_[longest];
+  const spec::AddedToken* longest = nullptr;
+  trie_.for_each_prefix(text, at, [&](size_t, int32_t token) { longest = &tokens_[token]; });
+  return longest;
+}
+
+size_t AddedTokens::longest_length_at(std::string_view text, size_t at) const {
+  const spec::AddedToken* longest = longest_at(text, at);
+  return longest == nullptr ? 0 : longest->content.size();
 }
 
 void AddedTokens::split(std::string_view text, std::vector<Part>& parts) const {

@@ -2,12 +2,12 @@
 // the text.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string_view>
 #include <vector>
 
 #include "spec/tokenizer_spec.h"
+#include "text/byte_trie.h"
 
 namespace moiety::text {
 
@@ -24,22 +24,16 @@ class AddedTokens {
   // there. Appends to `parts`. The time is that of the text's length times the longest token's.
   void split(std::string_view text, std::vector<Part>& parts) const;
 
+  // Bytes of the longest one that begins at `at`; 0 if none does.
+  size_t longest_length_at(std::string_view text, size_t at) const;
+
   bool empty() const { return tokens_.empty(); }
 
  private:
-  // The contents as a tree of bytes: the children of a node are a chain of siblings.
-  struct Node {
-    uint8_t byte = 0;
-    int32_t token = -1;  // index into tokens_ of the one that ends here
-    int32_t child = -1, sibling = -1;
-  };
-  void insert(std::string_view content, int32_t token);
-  int32_t child_of(int32_t node, uint8_t byte) const;
   const spec::AddedToken* longest_at(std::string_view text, size_t at) const;
 
   std::vector<spec::AddedToken> tokens_;
-  std::vector<Node> nodes_;
-  std::array<int32_t, 256> roots_;  // node of the first byte, or -1
+  ByteTrie trie_;  // of the contents, to indices of tokens_
 };
 
 }  // namespace moiety::text

@@ -1,10 +1,8 @@
 #include "text/bpe.h"
 
 #include <algorithm>
-#include <bit>
 #include <cassert>
 #include <climits>
-#include <cstring>
 
 #include "text/byte_alphabet.h"
 #include "text/utf8.h"
@@ -16,112 +14,95 @@ namespace {
 constexpr size_t kFew = 48;
 constexpr uint32_t kNone = UINT32_MAX;
 
-uint64_t mix(uint64_t x) {
-  x *= 0x9e3779b97f4a7c15u;
-  return x ^ (x >> 29);
-}
-
-uint64_t pair_of(int32_t left, int32_t right) {
-  return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
-}
-
-uint64_t hash_of(std::string_view piece) {
-  uint64_t hash = piece.size();
-  while (piece.size() >= 8) {
-    uint64_t word;
-    std::memcpy(&word, piece.data(), 8);
-    hash = mix(hash ^ word);
-    piece.remove_prefix(8);
-  }
-  uint64_t rest = 0;
-  std::memcpy(&rest, piece.data(), piece.size());
-  return mix(mix(hash ^ rest));
-}
-
 // Lowest rank first, then the leftmost; std::push_heap wants the opposite.
 bool later(const Bpe::Candidate& a, const Bpe::Candidate& b) {
   return a.rank != b.rank ? a.rank > b.rank : a.at > b.at;
 }
 
-}  // namespace
-
-PairTable::PairTable(const std::vector<spec::TokenizerSpec::Merge>& merges)
-    : slots_(std::bit_ceil(std::max<size_t>(16, merges.size() * 2))), mask_(slots_.size() - 1) {
-  for (size_t rank = 0; rank < merges.size(); ++rank) {
-    // A pair named twice has its last rank.
-    Slot* slot = slot_of(pair_of(merges[rank].left, merges[rank].right));
-    slot->pair = pair_of(merges[rank].left, merges[rank].right);
-    slot->merge = {static_cast<int32_t>(rank), merges[rank].result};
-  }
-}
-
-PairTable::Slot* PairTable::slot_of(uint64_t pair) {
-  size_t at = mix(pair) >> 20 & mask_;
-  while (slots_[at].pair != kFree && slots_[at].pair != pair) at = (at + 1) & mask_;
-  return &slots_[at];
-}
-
-const PairTable::Merge* PairTable::find(int32_t left, int32_t right) const {
-  const uint64_t pair = pair_of(left, right);
-  for (size_t at = mix(pair) >> 20 & mask_;; at = (at + 1) & mask_) {
-    if (slots_[at].pair == pair) return &slots_[at].merge;
-    if (slots_[at].pair == kFree) return nullptr;
-  }
-}
-
-const PieceCache::Slot* PieceCache::find(std::string_view piece) const {
-  if (piece.size() > kLongestPiece) return nullptr;
-  const Slot& slot = slots_[hash_of(piece) >> 20 & (kSlots - 1)];
-  const bool same = slot.length == piece.size() && !piece.empty() &&
-                    std::memcmp(slot.piece, piece.data(), piece.size()) == 0;
-  return same ? &slot : nullptr;
-}
-
-void PieceCache::store(std::string_view piece, const int32_t* ids, size_t count) {
-  if (piece.size() > kLongestPiece || count > kMostIds) return;
-  Slot& slot = slots_[hash_of(piece) >> 20 & (kSlots - 1)];
-  slot.length = static_cast<uint8_t>(piece.size());
-  slot.count = static_cast<uint8_t>(count);
-  std::copy(piece.begin(), piece.end(), slot.piece);
-  std::copy(ids, ids + count, slot.ids);
-}
-
-Bpe::Bpe(const spec::TokenizerSpec& spec,
-         std::unordered_map<std::string_view, int32_t> whole_pieces)
-    : unknown_(spec.unknown),
-      fuse_unknown_(spec.fuse_unknown),
-      merges_(spec.merges),
-      whole_pieces_(std::move(whole_pieces)) {
-  byte_ids_.fill(-1);
+std::array<int32_t, 256> printable_bytes(const spec::TokenizerSpec& spec) {
+  std::array<int32_t, 256> ids;
+  ids.fill(-1);
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
     const std::string& token = spec.tokens[id];
     if (token.empty() || token.size() > 2) continue;
     const Utf8Char only = utf8_char(token, 0);
     if (only.kind != Utf8Char::Kind::Valid || only.bytes != token.size()) continue;
-    if (const auto byte = byte_of(only.code)) byte_ids_[*byte] = static_cast<int32_t>(id);
+    if (const auto byte = byte_of(only.code)) ids[*byte] = static_cast<int32_t>(id);
   }
+  return ids;
+}
+
+}  // namespace
+
+Bpe::Bpe(const spec::TokenizerSpec& spec,
+         std::unordered_map<std::string_view, int32_t> whole_pieces)
+    : Bpe(spec, std::move(whole_pieces), spec::ranked_merges(spec)) {}
+
+Bpe::Bpe(const spec::TokenizerSpec& spec,
+         std::unordered_map<std::string_view, int32_t> whole_pieces,
+         const std::vector<spec::RankedMerge>& merges)
+    : of_bytes_(spec::is_byte_level(spec)),
+      byte_ids_(of_bytes_ ? printable_bytes(spec) : byte_tokens(spec)),
+      unknown_(spec.unknown),
+      fuse_unknown_(spec.fuse_unknown),
+      merges_(merges),
+      whole_pieces_(std::move(whole_pieces)) {
+  if (of_bytes_) return;
+  if (spec.word_prefix.empty() && spec.word_suffix.empty()) {
+    characters_ = {character_tokens(spec)};
+  } else {
+    for (const bool is_first : {false, true}) {
+      for (const bool is_last : {false, true}) {
+        characters_.push_back(character_tokens(spec, is_first ? "" : spec.word_prefix,
+                                               is_last ? spec.word_suffix : ""));
+      }
+    }
+  }
+  seams_.emplace(spec, merges, characters_[0]);
 }
 
 void Bpe::encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const {
-  if (const PieceCache::Slot* known = scratch.cache.find(piece)) {
+  const auto whole = whole_pieces_.empty() ? whole_pieces_.end() : whole_pieces_.find(piece);
+  if (whole != whole_pieces_.end()) return ids.push_back(whole->second);
+  for (size_t at = 0; at < piece.size();) {
+    const size_t end = seams_ ? next_seam(piece, at) : piece.size();
+    encode_between_seams(piece.substr(at, end - at), scratch, ids);
+    at = end;
+  }
+}
+
+void Bpe::encode_between_seams(std::string_view part, Scratch& scratch,
+                               std::vector<int32_t>& ids) const {
+  if (const PieceCache::Slot* known = scratch.cache.find(part)) {
     ids.insert(ids.end(), known->ids, known->ids + known->count);
     return;
   }
   const size_t first = ids.size();
-  encode_uncached(piece, scratch, ids);
-  scratch.cache.store(piece, ids.data() + first, ids.size() - first);
+  encode_uncached(part, scratch, ids);
+  scratch.cache.store(part, ids.data() + first, ids.size() - first);
 }
 
-void Bpe::encode_uncached(std::string_view piece, Scratch& scratch,
-                          std::vector<int32_t>& ids) const {
-  if (!whole_pieces_.empty()) {
-    if (const auto whole = whole_pieces_.find(piece); whole != whole_pieces_.end()) {
-      ids.push_back(whole->second);
-      return;
-    }
+size_t Bpe::next_seam(std::string_view piece, size_t at) const {
+  int32_t left = -1;
+  while (at < piece.size()) {
+    const Utf8Char next = utf8_char(piece, at);
+    const int32_t right = characters_[0][next.code];
+    // Unknown characters stay together: they may become one unknown token.
+    if (left >= 0 && right >= 0 && seams_->between(left, right)) return at;
+    left = right;
+    at += next.bytes;
   }
+  return at;
+}
+
+void Bpe::encode_uncached(std::string_view part, Scratch& scratch,
+                          std::vector<int32_t>& ids) const {
   const size_t first = ids.size();
-  append_bytes(piece, ids);
+  if (of_bytes_) {
+    append_bytes(part, ids);
+  } else {
+    append_characters(part, ids);
+  }
   if (ids.size() - first <= kFew) {
     join_few(ids, first);
   } else {
@@ -140,6 +121,30 @@ void Bpe::append_bytes(std::string_view piece, std::vector<int32_t>& ids) const 
     }
     last_unknown = id < 0;
   }
+}
+
+const CharacterTable& Bpe::characters(bool is_first, bool is_last) const {
+  return characters_.size() == 1 ? characters_[0] : characters_[is_first * 2 + is_last];
+}
+
+void Bpe::append_characters(std::string_view piece, std::vector<int32_t>& ids) const {
+  bool unknown_waits = false;
+  for (size_t at = 0; at < piece.size();) {
+    const Utf8Char next = utf8_char(piece, at);
+    const std::string_view bytes = piece.substr(at, next.bytes);
+    const int32_t id = characters(at == 0, at + next.bytes == piece.size())[next.code];
+    at += next.bytes;
+    if (id >= 0) {
+      if (unknown_waits) ids.push_back(unknown_);
+      unknown_waits = false;
+      ids.push_back(id);
+    } else if (!append_byte_tokens(byte_ids_, bytes, ids) && unknown_ >= 0) {
+      // Hugging Face's library puts it before the next known character, after any bytes between.
+      if (unknown_waits && !fuse_unknown_) ids.push_back(unknown_);
+      unknown_waits = true;
+    }
+  }
+  if (unknown_waits) ids.push_back(unknown_);
 }
 
 void Bpe::join_few(std::vector<int32_t>& ids, size_t first) const {

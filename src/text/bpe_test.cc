@@ -21,7 +21,7 @@ TokenizerSpec letters(std::vector<TokenizerSpec::Merge> merges) {
 }
 
 Ids encode(const TokenizerSpec& spec, std::string_view piece) {
-  Bpe::Scratch scratch;
+  PieceModel::Scratch scratch;
   Ids ids;
   Bpe(spec, {}).encode(piece, scratch, ids);
   return ids;
@@ -80,7 +80,7 @@ TEST(Bpe, BytesThatAreNoTokensAreLeftOutOrUnknown) {
 
 TEST(Bpe, AWholePieceMayBeTakenAsItIs) {
   const Bpe bpe(letters({{0, 1, 3}}), {{"abc", 4}});
-  Bpe::Scratch scratch;
+  PieceModel::Scratch scratch;
   Ids ids;
   bpe.encode("abc", scratch, ids);
   bpe.encode("abca", scratch, ids);
@@ -90,7 +90,7 @@ TEST(Bpe, AWholePieceMayBeTakenAsItIs) {
 TEST(Bpe, GivesWhatTheSlowWayGives) {
   const TokenizerSpec spec = small_tokenizer();
   const Bpe bpe(spec, {});
-  Bpe::Scratch scratch;
+  PieceModel::Scratch scratch;
   const std::string words[] = {"router", "the",  "aaaa", "abab", " ",
                                "中文",   "größ", "🙂", "12",   "\xff"};
   Random random(1);

@@ -14,8 +14,8 @@ using Code = utf8proc_int32_t;
 
 // Below this first byte no character changes, and none combines with the one before it: U+0300 for
 // NFC, else U+0080.
-uint8_t first_risky_byte(spec::Normalizer form) {
-  return form == spec::Normalizer::Nfc ? 0xcc : 0x80;
+uint8_t first_risky_byte(spec::NormalForm form) {
+  return form == spec::NormalForm::Nfc ? 0xcc : 0x80;
 }
 
 size_t char_start_before(std::string_view text, size_t at) {
@@ -24,18 +24,18 @@ size_t char_start_before(std::string_view text, size_t at) {
   return at;
 }
 
-int decomposition_options(spec::Normalizer form) {
-  const bool compatibility = form == spec::Normalizer::Nfkc || form == spec::Normalizer::Nfkd;
+int decomposition_options(spec::NormalForm form) {
+  const bool compatibility = form == spec::NormalForm::Nfkc || form == spec::NormalForm::Nfkd;
   return UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compatibility ? UTF8PROC_COMPAT : 0);
 }
 
-bool composes(spec::Normalizer form) {
-  return form == spec::Normalizer::Nfc || form == spec::Normalizer::Nfkc;
+bool composes(spec::NormalForm form) {
+  return form == spec::NormalForm::Nfc || form == spec::NormalForm::Nfkc;
 }
 
 int combining_class(Code code) { return utf8proc_get_property(code)->combining_class; }
 
-std::vector<Code> decompose(std::string_view text, spec::Normalizer form) {
+std::vector<Code> decompose(std::string_view text, spec::NormalForm form) {
   const auto options = static_cast<utf8proc_option_t>(decomposition_options(form));
   std::vector<Code> codes;
   codes.reserve(text.size());
@@ -71,7 +71,7 @@ void order_marks(std::vector<Code>& codes) {
   }
 }
 
-void append_normalized(std::string& out, std::string_view text, spec::Normalizer form) {
+void append_normalized(std::string& out, std::string_view text, spec::NormalForm form) {
   std::vector<Code> codes = decompose(text, form);
   order_marks(codes);
   if (composes(form)) {
@@ -85,13 +85,13 @@ void append_normalized(std::string& out, std::string_view text, spec::Normalizer
 
 }  // namespace
 
-bool may_need_normalizing(std::string_view text, spec::Normalizer form) {
+bool may_need_normalizing(std::string_view text, spec::NormalForm form) {
   const uint8_t risky = first_risky_byte(form);
   return std::any_of(text.begin(), text.end(),
                      [&](char c) { return static_cast<uint8_t>(c) >= risky; });
 }
 
-std::string normalize(std::string_view text, spec::Normalizer form) {
+std::string normalize(std::string_view text, spec::NormalForm form) {
   // Stretches of safe characters are copied; a risky stretch takes the character before it along,
   // since its first mark may combine with it.
   const uint8_t risky = first_risky_byte(form);

@@ -11,23 +11,23 @@
 namespace moiety::text {
 namespace {
 
-using spec::Normalizer;
+using spec::NormalForm;
 
-constexpr Normalizer kForms[] = {Normalizer::Nfc, Normalizer::Nfd, Normalizer::Nfkc,
-                                 Normalizer::Nfkd};
+constexpr NormalForm kForms[] = {NormalForm::Nfc, NormalForm::Nfd, NormalForm::Nfkc,
+                                 NormalForm::Nfkd};
 
 TEST(Normalize, ComposesAndDecomposes) {
-  EXPECT_EQ(normalize("e\u0301a", Normalizer::Nfc), "\u00e9a");
-  EXPECT_EQ(normalize("\u00e9a", Normalizer::Nfd), "e\u0301a");
-  EXPECT_EQ(normalize("\ufb01\u2460", Normalizer::Nfc), "\ufb01\u2460");
-  EXPECT_EQ(normalize("\ufb01\u2460", Normalizer::Nfkc), "fi1");
-  EXPECT_EQ(normalize("\u1100\u1161\u11a8", Normalizer::Nfc), "\uac01");
-  EXPECT_EQ(normalize("\uac01", Normalizer::Nfd), "\u1100\u1161\u11a8");
+  EXPECT_EQ(normalize("e\u0301a", NormalForm::Nfc), "\u00e9a");
+  EXPECT_EQ(normalize("\u00e9a", NormalForm::Nfd), "e\u0301a");
+  EXPECT_EQ(normalize("\ufb01\u2460", NormalForm::Nfc), "\ufb01\u2460");
+  EXPECT_EQ(normalize("\ufb01\u2460", NormalForm::Nfkc), "fi1");
+  EXPECT_EQ(normalize("\u1100\u1161\u11a8", NormalForm::Nfc), "\uac01");
+  EXPECT_EQ(normalize("\uac01", NormalForm::Nfd), "\u1100\u1161\u11a8");
 }
 
 TEST(Normalize, OrdersMarksByCombiningClass) {
-  EXPECT_EQ(normalize("q\u0307\u0323", Normalizer::Nfc), "q\u0323\u0307");
-  EXPECT_EQ(normalize("a\u0307\u0323", Normalizer::Nfc), "\u1ea1\u0307");
+  EXPECT_EQ(normalize("q\u0307\u0323", NormalForm::Nfc), "q\u0323\u0307");
+  EXPECT_EQ(normalize("a\u0307\u0323", NormalForm::Nfc), "\u1ea1\u0307");
 }
 
 TEST(Normalize, AgreesWithUtf8procOnTheWholeText) {
@@ -54,7 +54,7 @@ TEST(Normalize, AgreesWithUtf8procOnTheWholeText) {
 TEST(Normalize, WhatNeedsNoNormalisingStays) {
   for (uint64_t seed = 0; seed < 500; ++seed) {
     const std::string text = random_text(seed, 4);
-    for (const Normalizer form : kForms) {
+    for (const NormalForm form : kForms) {
       if (may_need_normalizing(text, form)) continue;
       EXPECT_EQ(normalize(text, form), text);
     }
@@ -65,7 +65,7 @@ TEST(Normalize, AMegabyteOfDisorderedMarksTakesNoQuadraticTime) {
   std::string text = "a";
   while (text.size() < 1'000'000) text += "\u0301\u0323";
   const auto start = std::chrono::steady_clock::now();
-  normalize(text, Normalizer::Nfc);
+  normalize(text, NormalForm::Nfc);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
 }
 

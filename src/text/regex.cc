@@ -93,4 +93,21 @@ std::optional<Regex::Match> Regex::find(std::string_view text, size_t from,
   return Match{ends[0], ends[1]};
 }
 
+void Regex::find_all(std::string_view text, RegexScratch& scratch,
+                     std::vector<Match>& matches) const {
+  matches.clear();
+  size_t from = 0;
+  while (from <= text.size()) {
+    const auto match = find(text, from, scratch);
+    if (!match) return;
+    if (match->begin == match->end && !matches.empty() && match->end == matches.back().end) {
+      do ++from;
+      while (from < text.size() && (static_cast<unsigned char>(text[from]) & 0xc0) == 0x80);
+      continue;
+    }
+    matches.push_back(*match);
+    from = match->end;
+  }
+}
+
 }  // namespace moiety::text

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 struct pcre2_real_code_8;
 struct pcre2_real_jit_stack_8;
@@ -44,6 +45,10 @@ class Regex {
   // The first match that begins at or after `from`. `text` must be valid UTF-8. Throws Error(Input)
   // if it takes more steps than any real pattern needs.
   std::optional<Match> find(std::string_view text, size_t from, RegexScratch& scratch) const;
+
+  // All matches from left to right, none of which overlap, into `matches`. An empty match right
+  // behind another match doesn't count.
+  void find_all(std::string_view text, RegexScratch& scratch, std::vector<Match>& matches) const;
 
  private:
   struct Free {

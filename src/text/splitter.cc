@@ -91,28 +91,39 @@ void rewrite_pieces(std::vector<std::string_view>& pieces, std::string& buffer, 
 
 }  // namespace
 
-Splitter::Splitter(const std::vector<PreTokenizer>& steps) {
+Splitter::Splitter(const std::vector<PreTokenizer>& steps, bool gives_bytes) {
   for (const PreTokenizer& step : steps) {
-    const bool byte_level = step.kind == PreTokenizer::Kind::ByteLevel;
+    const bool by_regex = step.kind == PreTokenizer::Kind::Split ||
+                          step.kind == PreTokenizer::Kind::Digits ||
+                          (step.kind == PreTokenizer::Kind::ByteLevel && step.use_regex);
     Step compiled{.spec = step};
-    if (!byte_level || step.use_regex) compiled.regex = std::make_unique<Regex>(pattern_of(step));
+    if (by_regex) compiled.regex = std::make_unique<Regex>(pattern_of(step));
     steps_.push_back(std::move(compiled));
   }
   const auto is_byte_level = [](const PreTokenizer& step) {
     return step.kind == PreTokenizer::Kind::ByteLevel;
   };
-  require(std::count_if(steps.begin(), steps.end(), is_byte_level) == 1,
+  const auto byte_levels = std::count_if(steps.begin(), steps.end(), is_byte_level);
+  require(byte_levels <= 1 && (byte_levels == 1 || !gives_bytes),
           "a byte-level tokenizer has one ByteLevel among its pre-tokenizers, found {}",
-          std::count_if(steps.begin(), steps.end(), is_byte_level));
-  maps_early_ = !is_byte_level(steps.back());
+          byte_levels);
+  require(std::count_if(steps.begin(), steps.end(),
+                        [](const PreTokenizer& step) {
+                          return step.kind == PreTokenizer::Kind::Metaspace;
+                        }) <= 1,
+          "two Metaspace steps among the pre-tokenizers; one is supported");
+  // Steps after it look at the printable characters.
+  maps_ = byte_levels == 1 && (!gives_bytes || !is_byte_level(steps.back()));
+  maps_back_ = maps_ && gives_bytes;
 }
 
-std::span<const std::string_view> Splitter::split(std::string_view text, Scratch& scratch) const {
+std::span<const std::string_view> Splitter::split(std::string_view text, bool at_start,
+                                                  Scratch& scratch) const {
   scratch.pieces.clear();
   if (text.empty()) return {};
   scratch.pieces.push_back(text);
-  for (const Step& step : steps_) run(step, scratch);
-  if (maps_early_) {
+  for (const Step& step : steps_) run(step, at_start, scratch);
+  if (maps_back_) {
     rewrite_pieces(scratch.pieces, scratch.bytes, [](std::string_view piece, std::string& out) {
       out += from_printable(piece).value();
     });
@@ -120,7 +131,9 @@ std::span<const std::string_view> Splitter::split(std::string_view text, Scratch
   return scratch.pieces;
 }
 
-void Splitter::run(const Step& step, Scratch& scratch) const {
+void Splitter::run(const Step& step, bool at_start, Scratch& scratch) const {
+  if (step.spec.kind == PreTokenizer::Kind::Metaspace)
+    return write_metaspaces(step.spec, at_start, scratch);
   const bool byte_level = step.spec.kind == PreTokenizer::Kind::ByteLevel;
   if (byte_level && step.spec.add_prefix_space) {
     rewrite_pieces(scratch.pieces, scratch.padded, [](std::string_view piece, std::string& out) {
@@ -133,31 +146,53 @@ void Splitter::run(const Step& step, Scratch& scratch) const {
     for (const std::string_view piece : scratch.pieces) cut(step, piece, scratch);
     scratch.pieces.swap(scratch.next);
   }
-  if (byte_level && maps_early_) {
+  if (byte_level && maps_) {
     rewrite_pieces(scratch.pieces, scratch.printable,
                    [](std::string_view piece, std::string& out) { out += to_printable(piece); });
   }
 }
 
+void Splitter::write_metaspaces(const PreTokenizer& step, bool at_start, Scratch& scratch) const {
+  const std::string_view sign = step.replacement;
+  bool is_first = at_start;
+  rewrite_pieces(scratch.pieces, scratch.spaced, [&](std::string_view piece, std::string& out) {
+    const bool wants = step.prepend == PreTokenizer::Prepend::Always ||
+                       (step.prepend == PreTokenizer::Prepend::First && is_first);
+    if (wants && !piece.starts_with(' ') && !piece.starts_with(sign)) out += sign;
+    for (const char c : piece) {
+      if (c == ' ') {
+        out += sign;
+      } else {
+        out += c;
+      }
+    }
+    is_first = false;
+  });
+  if (!step.split) return;
+
+  scratch.next.clear();
+  for (const std::string_view piece : scratch.pieces) {
+    size_t begin = 0;
+    for (size_t at = 1; (at = piece.find(sign, at)) != piece.npos; at += sign.size()) {
+      if (at == begin) continue;
+      scratch.next.push_back(piece.substr(begin, at - begin));
+      begin = at;
+    }
+    scratch.next.push_back(piece.substr(begin));
+  }
+  scratch.pieces.swap(scratch.next);
+}
+
 void Splitter::cut(const Step& step, std::string_view piece, Scratch& scratch) const {
   Cutter cutter(piece, step.spec, scratch.next);
-  size_t from = 0, last_end = 0;
-  bool any = false;
-  while (from <= piece.size()) {
-    const auto match = step.regex->find(piece, from, scratch.regex);
-    if (!match) break;
-    if (match->begin == match->end && any && match->end == last_end) {
-      // An empty match right behind a match doesn't count; go on one character later.
-      do ++from;
-      while (from < piece.size() && (static_cast<unsigned char>(piece[from]) & 0xc0) == 0x80);
-      continue;
-    }
-    if (match->begin > last_end) cutter.add(match->begin, false);
-    cutter.add(match->end, true);
-    from = last_end = match->end;
-    any = true;
+  step.regex->find_all(piece, scratch.regex, scratch.matches);
+  size_t done = 0;
+  for (const Regex::Match& match : scratch.matches) {
+    if (match.begin > done) cutter.add(match.begin, false);
+    cutter.add(match.end, true);
+    done = match.end;
   }
-  if (last_end < piece.size()) cutter.add(piece.size(), false);
+  if (done < piece.size()) cutter.add(piece.size(), false);
   cutter.flush();
 }
 

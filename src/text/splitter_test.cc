@@ -25,7 +25,7 @@ const PreTokenizer kBytesOnly{.use_regex = false};
 
 Pieces split(const std::vector<PreTokenizer>& steps, std::string_view text) {
   Splitter::Scratch scratch;
-  const auto pieces = Splitter(steps).split(text, scratch);
+  const auto pieces = Splitter(steps).split(text, true, scratch);
   return {pieces.begin(), pieces.end()};
 }
 
@@ -96,7 +96,7 @@ TEST(Splitter, IsolatedPiecesJoinToTheText) {
   for (uint64_t seed = 0; seed < 500; ++seed) {
     const std::string text = random_text(seed, 40);
     std::string joined;
-    for (const std::string_view piece : splitter.split(text, scratch)) {
+    for (const std::string_view piece : splitter.split(text, true, scratch)) {
       EXPECT_FALSE(piece.empty());
       joined += piece;
     }

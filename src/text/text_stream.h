@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "text/decoder.h"
 #include "text/tokenizer.h"
 
 namespace moiety::text {
@@ -12,18 +13,18 @@ class TextStream {
  public:
   // The tokenizer must outlive the stream.
   explicit TextStream(const Tokenizer& tokenizer, bool skip_special = false)
-      : tokenizer_(&tokenizer), skip_special_(skip_special) {}
+      : tokenizer_(&tokenizer), stream_(tokenizer.decoder()), skip_special_(skip_special) {}
 
-  // What is complete now. All that push() and finish() return is, in one string, what decode()
-  // makes of all ids.
+  // What is certain now; a run of byte tokens is certain when it ends. All that push() and finish()
+  // return is, in one string, what decode() makes of all ids.
   std::string push(int32_t id);
-  // The rest: U+FFFD if the text ends inside a character. The stream is empty afterwards.
+  // The rest: U+FFFD if the text ends inside a character. The stream begins anew.
   std::string finish();
 
  private:
   const Tokenizer* tokenizer_;
+  Decoder::Stream stream_;
   bool skip_special_;
-  std::string pending_;  // the beginning of a character
 };
 
 }  // namespace moiety::text

@@ -1,28 +1,44 @@
 #include "text/tokenizer.h"
 
+#include <algorithm>
 #include <mutex>
 
 #include "base/error.h"
+#include "text/bpe.h"
 #include "text/byte_alphabet.h"
-#include "text/normalize.h"
+#include "text/unigram.h"
 #include "text/utf8.h"
+#include "text/word_piece.h"
 
 namespace moiety::text {
 namespace {
 
-std::string normalize_all(std::string text, const std::vector<spec::Normalizer>& forms) {
-  for (const spec::Normalizer form : forms) {
-    if (may_need_normalizing(text, form)) text = normalize(text, form);
+// A content that is looked for after normalisation is written so. What sentencepiece adds around a
+// text is no part of it, and it leaves such tokens as they are.
+std::string normalized_content(const spec::AddedToken& added, const spec::TokenizerSpec& spec) {
+  const auto keeps = [](const spec::Normalizer& step) {
+    return step.kind == spec::Normalizer::Kind::SentencePiece;
+  };
+  if (std::any_of(spec.normalizers.begin(), spec.normalizers.end(), keeps)) return added.content;
+  Normalizer::Scratch scratch;
+  return std::string(Normalizer(spec.normalizers).run(added.content, scratch));
+}
+
+std::vector<spec::AddedToken> user_defined(const spec::TokenizerSpec& spec) {
+  std::vector<spec::AddedToken> tokens;
+  for (size_t id = 0; id < spec.types.size(); ++id) {
+    if (spec.types[id] == spec::TokenType::UserDefined)
+      tokens.push_back({.id = static_cast<int32_t>(id), .content = spec.tokens[id]});
   }
-  return text;
+  return tokens;
 }
 
 }  // namespace
 
 struct Tokenizer::Scratch {
+  Normalizer::Scratch normalizer;
   Splitter::Scratch splitter;
-  Bpe::Scratch bpe;
-  std::string normalized;
+  PieceModel::Scratch model;
   std::vector<AddedTokens::Part> parts, normalized_parts;
 };
 
@@ -53,34 +69,48 @@ Tokenizer::Tokenizer(spec::TokenizerSpec spec) : spec_(std::move(spec)), pool_(n
   special_.resize(count);
   for (const spec::AddedToken& added : spec_.added) special_[added.id] = added.special;
 
+  decoder_ = std::make_unique<Decoder>(spec_.decoders);
   ids_.reserve(count);
   bytes_begin_.reserve(count + 1);
-  std::unordered_map<std::string_view, int32_t> whole_pieces;
-  std::vector<int32_t> byte_strings;  // tokens wholly in the printable alphabet
+  bytes_.reserve(count * 8 + 64);  // never inside the string itself: views must survive a move
   for (size_t id = 0; id < count; ++id) {
     const std::string& token = spec_.tokens[id];
     bytes_begin_.push_back(bytes_.size());
     if (token.empty()) continue;
     ids_.emplace(token, static_cast<int32_t>(id));
-    const std::optional<std::string> bytes = from_printable(token);
-    bytes_ += bytes ? *bytes : token;
-    if (bytes) byte_strings.push_back(static_cast<int32_t>(id));
+    bytes_ += decoder_->bytes_of(token);
   }
   bytes_begin_.push_back(bytes_.size());
-  if (spec_.ignore_merges) {
-    for (const int32_t id : byte_strings) whole_pieces.emplace(token_bytes(id), id);
-  }
-  bpe_ = std::make_unique<Bpe>(spec_, std::move(whole_pieces));
-  splitter_ = std::make_unique<Splitter>(spec_.pre_tokenizers);
+  model_ = make_model();
+  splitter_ = std::make_unique<Splitter>(spec_.pre_tokenizers, spec::is_byte_level(spec_));
 
   std::vector<spec::AddedToken> as_written, normalized;
   for (spec::AddedToken added : spec_.added) {
-    if (added.normalized)
-      added.content = normalize_all(std::move(added.content), spec_.normalizers);
+    if (added.normalized) added.content = normalized_content(added, spec_);
     (added.normalized ? normalized : as_written).push_back(std::move(added));
   }
+  normalizer_ = std::make_unique<Normalizer>(spec_.normalizers, user_defined(spec_));
   added_ = std::make_unique<AddedTokens>(std::move(as_written));
   added_normalized_ = std::make_unique<AddedTokens>(std::move(normalized));
+}
+
+std::unique_ptr<PieceModel> Tokenizer::make_model() const {
+  if (spec_.model == spec::TokenizerSpec::Model::Unigram) return std::make_unique<Unigram>(spec_);
+  if (spec_.model == spec::TokenizerSpec::Model::WordPiece)
+    return std::make_unique<WordPiece>(spec_);
+
+  std::unordered_map<std::string_view, int32_t> whole_pieces;
+  const bool of_bytes = spec::is_byte_level(spec_);
+  for (int32_t id = 0; spec_.ignore_merges && id < vocab_size(); ++id) {
+    const std::string& token = spec_.tokens[id];
+    if (token.empty()) continue;
+    if (!of_bytes) {
+      whole_pieces.emplace(token, id);
+    } else if (from_printable(token)) {
+      whole_pieces.emplace(token_bytes(id), id);
+    }
+  }
+  return std::make_unique<Bpe>(spec_, std::move(whole_pieces));
 }
 
 Tokenizer::~Tokenizer() = default;
@@ -101,7 +131,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special) 
     if (part.id >= 0) {
       ids.push_back(part.id);
     } else {
-      encode_ordinary(part.text, *scratch, ids);
+      encode_ordinary(part.text, part.text.data() == text.data(), *scratch, ids);
     }
   }
   pool_->give_back(std::move(scratch));
@@ -109,13 +139,9 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special) 
   return ids;
 }
 
-void Tokenizer::encode_ordinary(std::string_view text, Scratch& scratch,
+void Tokenizer::encode_ordinary(std::string_view text, bool at_start, Scratch& scratch,
                                 std::vector<int32_t>& ids) const {
-  for (const spec::Normalizer form : spec_.normalizers) {
-    if (!may_need_normalizing(text, form)) continue;
-    scratch.normalized = normalize(text, form);
-    text = scratch.normalized;
-  }
+  text = normalizer_->run(text, scratch.normalizer);
   scratch.normalized_parts.clear();
   added_normalized_->split(text, scratch.normalized_parts);
   for (const AddedTokens::Part& part : scratch.normalized_parts) {
@@ -123,17 +149,25 @@ void Tokenizer::encode_ordinary(std::string_view text, Scratch& scratch,
       ids.push_back(part.id);
       continue;
     }
-    for (const std::string_view piece : splitter_->split(part.text, scratch.splitter))
-      bpe_->encode(piece, scratch.bpe, ids);
+    const bool first = at_start && part.text.data() == text.data();
+    for (const std::string_view piece : splitter_->split(part.text, first, scratch.splitter))
+      model_->encode(piece, scratch.model, ids);
   }
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {
-  std::string bytes;
+  std::string text;
+  Decoder::Stream stream(*decoder_);
   for (const int32_t id : ids) {
-    if (!skip_special || !is_special(id)) bytes += token_bytes(id);
+    const std::string* known = token(id);
+    if (known != nullptr && !(skip_special && is_special(id))) stream.push(*known, text);
   }
-  return is_valid_utf8(bytes) ? bytes : replace_invalid(bytes);
+  stream.finish(text);
+  return text;
+}
+
+const std::string* Tokenizer::token(int32_t id) const {
+  return id < 0 || id >= vocab_size() || spec_.tokens[id].empty() ? nullptr : &spec_.tokens[id];
 }
 
 std::string_view Tokenizer::token_bytes(int32_t id) const {

@@ -1,5 +1,5 @@
-// Text to token ids and back: byte-level BPE, the same ids as Hugging Face's tokenizers library
-// gives.
+// Text to token ids and back: the same ids as Hugging Face's tokenizers library and sentencepiece
+// give.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,9 @@
 
 #include "spec/tokenizer_spec.h"
 #include "text/added_tokens.h"
-#include "text/bpe.h"
+#include "text/decoder.h"
+#include "text/normalizer.h"
+#include "text/piece_model.h"
 #include "text/splitter.h"
 
 namespace moiety::text {
@@ -32,11 +34,13 @@ class Tokenizer {
   // the text.
   std::vector<int32_t> encode(std::string_view text, bool add_special) const;
 
-  // Bytes that are no UTF-8 become U+FFFD, one for each maximal invalid part; unknown ids are left
-  // out.
+  // Bytes that are no UTF-8 become U+FFFD, one for each maximal invalid part unless the decoder says
+  // otherwise; unknown ids are left out.
   std::string decode(std::span<const int32_t> ids, bool skip_special) const;
 
-  // The bytes that the id stands for; empty if it stands for none.
+  // The text of the token as the file has it; null if the id has none.
+  const std::string* token(int32_t id) const;
+  // The bytes that the id stands for in the middle of a text; empty if it stands for none.
   std::string_view token_bytes(int32_t id) const;
 
   // One more than the greatest id.
@@ -46,11 +50,14 @@ class Tokenizer {
   bool is_special(int32_t id) const;
 
   const spec::TokenizerSpec& spec() const { return spec_; }
+  const Decoder& decoder() const { return *decoder_; }
 
  private:
   struct Scratch;
   class ScratchPool;
-  void encode_ordinary(std::string_view text, Scratch& scratch, std::vector<int32_t>& ids) const;
+  void encode_ordinary(std::string_view text, bool at_start, Scratch& scratch,
+                       std::vector<int32_t>& ids) const;
+  std::unique_ptr<PieceModel> make_model() const;
 
   // All constant after construction.
   spec::TokenizerSpec spec_;
@@ -58,7 +65,9 @@ class Tokenizer {
   std::vector<size_t> bytes_begin_;  // where each id's begin, and the end
   std::vector<bool> special_;
   std::unordered_map<std::string_view, int32_t> ids_;  // the keys look into spec_
-  std::unique_ptr<Bpe> bpe_;
+  std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<PieceModel> model_;
+  std::unique_ptr<Normalizer> normalizer_;
   std::unique_ptr<Splitter> splitter_;
   std::unique_ptr<AddedTokens> added_, added_normalized_;
 

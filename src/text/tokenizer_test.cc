@@ -72,7 +72,7 @@ TEST(Tokenizer, PrefixAndSuffixAreAddedOnRequest) {
 TEST(Tokenizer, NormalizedTokensAreFoundAfterNormalisation) {
   TokenizerSpec spec = with_added(
       {{.content = "e\u0301x", .normalized = true}, {.content = "a\u0301y", .normalized = false}});
-  spec.normalizers = {spec::Normalizer::Nfc};
+  spec.normalizers = {{.form = spec::NormalForm::Nfc}};
   const int32_t normalized = spec.added[1].id, as_written = spec.added[2].id;
   const Tokenizer tokenizer(spec);
   EXPECT_EQ(tokenizer.encode("\u00e9x", false), Ids{normalized});

@@ -29,7 +29,7 @@ std::vector<Pair> train_slowly(const std::vector<std::string>& documents,
   const Splitter splitter(options.pre_tokenizers);
   Splitter::Scratch scratch;
   for (const std::string& document : documents) {
-    for (const std::string_view piece : splitter.split(document, scratch)) {
+    for (const std::string_view piece : splitter.split(document, true, scratch)) {
       words.emplace_back();
       for (const char c : piece) words.back().push_back(to_printable(std::string(1, c)));
     }

@@ -55,7 +55,7 @@ WordCounts count_block(std::span<const std::string_view> parts, const Splitter& 
   Splitter::Scratch scratch;
   for (const std::string_view part : parts) {
     const std::string repaired = is_valid_utf8(part) ? std::string() : replace_invalid(part);
-    for (std::string_view word : splitter.split(repaired.empty() ? part : repaired, scratch)) {
+    for (std::string_view word : splitter.split(repaired.empty() ? part : repaired, true, scratch)) {
       for (; word.size() > kLongestWord; word.remove_prefix(kLongestWord))
         add(counts, word.substr(0, kLongestWord), 1);
       add(counts, word, 1);

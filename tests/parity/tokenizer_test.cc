@@ -92,7 +92,8 @@ TEST_P(RealTokenizer, IsTheSameThroughGguf) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Npm, RealTokenizer,
-                         testing::Values("qwen3", "llama3", "llama3_1", "deepseek_v3", "gptoss"),
+                         testing::Values("qwen3", "llama3", "llama3_1", "deepseek_v3", "gptoss",
+                                         "llama2", "gemma3"),
                          [](const auto& row) { return std::string(row.param); });
 
 std::string read_all(FILE* pipe) {
@@ -183,7 +184,7 @@ TEST(GgufPreTokenizers, EachNameGivesATokenizer) {
 TEST(BentTokenizerFile, IsRefusedOrWorks) {
   spec::TokenizerSpec spec = small_tokenizer(300);
   spec.pre_tokenizers = format::find_gguf_pre_tokenizer("deepseek-v3")->steps;
-  spec.normalizers = {spec::Normalizer::Nfc};
+  spec.normalizers = {{.form = spec::NormalForm::Nfc}};
   spec.prefix = {0};
   const std::string good = format::write_tokenizer_json(spec);
   size_t refused = 0;
