@@ -7,6 +7,7 @@
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/open_tokenizer.h"
+#include "format/elements.h"
 #include "format/gguf_config.h"
 #include "format/gguf_tokenizer.h"
 #include "format/hf_config.h"
@@ -31,8 +32,9 @@ std::optional<ElementType> parse_type(const std::string& name) {
   std::string upper = name;
   std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return std::toupper(c); });
   const auto type = spec::from_name(upper);
-  if (!type || !spec::info(*type).is_weight) {
-    fail(ErrorKind::Usage, "--type {}: expected f32, f16, bf16 or q8_0", name);
+  if (!type || !format::can_write(*type)) {
+    fail(ErrorKind::Usage, "--type {}: expected f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1 or mxfp4{}", name,
+         type ? "; moiety reads this type and does not write it" : "");
   }
   return type;
 }
@@ -96,13 +98,13 @@ int convert(int argc, char** argv) {
   CLI::App app(kHelp, "moiety convert");
   app.add_option("IN", in, "a checkpoint or training run, a Hugging Face folder, a GGUF file")->required();
   app.add_option("OUT", out, "a .gguf file or a folder to write")->required();
-  app.add_option("--type", type_name, "matrices as f32, f16, bf16 or q8_0 (GGUF only); default: as they are");
+  app.add_option("--type", type_name, "matrices as f32, f16, bf16 or, GGUF only, q8_0, q4_0, q4_1, q5_0, q5_1, mxfp4; default: as they are");
   app.add_flag("--json", json, "say what was written as JSON");
   if (const auto status = parse(app, argc, argv)) return *status;
   const auto type = parse_type(type_name);
   const bool to_gguf = fs::path(out).extension() == ".gguf";
-  if (!to_gguf && type == ElementType::Q8_0) {
-    fail(ErrorKind::Usage, "--type q8_0: Hugging Face folders hold f32, f16 or bf16; name OUT something.gguf");
+  if (!to_gguf && type && spec::info(*type).safetensors_name.empty()) {
+    fail(ErrorKind::Usage, "--type {}: Hugging Face folders hold f32, f16 or bf16; name OUT something.gguf", type_name);
   }
 
   const ModelFile model(in);

@@ -1,12 +1,16 @@
 // moiety inspect: what is in a model, checkpoint, GGUF, safetensors or tokenizer file.
+#include <algorithm>
 #include <map>
+#include <memory>
 
 #include "base/json.h"
 #include "base/progress.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
+#include "cli/open_tokenizer.h"
 #include "format/model_file.h"
 #include "format/model_path.h"
+#include "format/tensor_groups.h"
 #include "format/tokenizer_json.h"
 
 namespace moiety::cli {
@@ -20,16 +24,128 @@ constexpr const char* kHelp =
     "  moiety inspect model.gguf\n"
     "  moiety inspect quick/run --json";
 
-constexpr size_t kShownList = 8;
+constexpr size_t kShownList = 8, kShownText = 100;
 
-Json shown(const format::GgufValue& value) {
+struct File {
+  fs::path path;
+  std::string kind;
+  size_t tensors = 0;
+  size_t bytes = 0;
+};
+
+// Everything that is known of what was named. The parts that are not there are empty.
+struct Contents {
+  fs::path path;
+  std::optional<spec::ModelSpec> spec;
+  std::string not_a_model;  // why it can't be run
+  std::vector<File> files;
+  std::optional<format::GgufMetadata> gguf_metadata;
+  std::map<std::string, std::string> safetensors_metadata;
+  std::vector<TensorView> tensors;
+  std::string tokenizer, chat_template;  // in a line
+
+  // What the tensors look into.
+  std::unique_ptr<format::ModelFile> model;
+  std::unique_ptr<format::GgufFile> gguf;
+  std::vector<format::SafetensorsFile> safetensors;
+};
+
+// Reading
+
+void read_gguf(const fs::path& path, Contents& contents) {
+  contents.gguf = std::make_unique<format::GgufFile>(path);
+  for (const auto& part : contents.gguf->parts()) {
+    contents.files.push_back({part.path, fmt::format("GGUF v{}", part.version), part.tensors, part.bytes});
+  }
+  contents.gguf_metadata = contents.gguf->metadata();
+  contents.tensors = contents.gguf->tensors();
+}
+
+void read_safetensors(const fs::path& path, Contents& contents) {
+  const auto& file = contents.safetensors.emplace_back(path);
+  contents.files.push_back({path, "safetensors", file.tensors().size(), fs::file_size(path)});
+  contents.safetensors_metadata.insert(file.metadata().begin(), file.metadata().end());
+  contents.tensors.insert(contents.tensors.end(), file.tensors().begin(), file.tensors().end());
+}
+
+// The files that a model is made of, or of a folder that is no model we know all that hold tensors.
+std::vector<fs::path> safetensors_of(const fs::path& folder, const format::ModelFile* model) {
+  if (model != nullptr) return model->files();
+  std::vector<fs::path> paths;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".safetensors") paths.push_back(entry.path());
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+void read_model(Contents& contents) {
+  try {
+    contents.model = std::make_unique<format::ModelFile>(contents.path);
+    contents.spec = contents.model->spec();
+  } catch (const Error& error) {
+    contents.not_a_model = error.what();
+  }
+}
+
+std::string tokenizer_line(const fs::path& path) {
+  try {
+    const auto tokenizer = find_tokenizer(path);
+    if (!tokenizer) return "none";
+    const spec::TokenizerSpec& spec = tokenizer->spec();
+    return fmt::format("{} tokens, {} merges, {} added tokens", spec.tokens.size(), spec.merges.size(), spec.added.size());
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+std::string read_chat_template(const Contents& contents) {
+  if (contents.gguf_metadata) {
+    constexpr const char* kKey = "tokenizer.chat_template";
+    return contents.gguf_metadata->has(kKey) ? contents.gguf_metadata->text(kKey) : "";
+  }
+  if (fs::exists(contents.path / "chat_template.jinja")) return read_file(contents.path / "chat_template.jinja");
+  const fs::path path = contents.path / "tokenizer_config.json";
+  if (!fs::exists(path)) return "";
+  const Json json = parse_json(read_file(path), path.string());
+  const auto found = json.find("chat_template");
+  return found == json.end() ? "" : found->is_string() ? found->get<std::string>() : found->dump();
+}
+
+std::string chat_template_line(const Contents& contents) {
+  try {
+    const std::string text = read_chat_template(contents);
+    return text.empty() ? "none" : fmt::format("{} bytes of Jinja", text.size());
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+Contents read(const fs::path& path) {
+  Contents contents;
+  contents.path = path;
+  if (path.extension() == ".safetensors") {
+    read_safetensors(path, contents);
+    return contents;
+  }
+  if (!fs::is_directory(path)) read_gguf(path, contents);
+  read_model(contents);
+  if (fs::is_directory(path)) {
+    for (const fs::path& file : safetensors_of(path, contents.model.get())) read_safetensors(file, contents);
+    require(contents.spec.has_value() || !contents.files.empty(), "{}", contents.not_a_model);
+  }
+  contents.tokenizer = tokenizer_line(path);
+  contents.chat_template = chat_template_line(contents);
+  return contents;
+}
+
+// JSON
+
+Json json_of(const format::GgufValue& value) {
   return std::visit(
       [](const auto& v) -> Json {
-        if constexpr (requires { v.size(); } && !std::is_same_v<std::decay_t<decltype(v)>, std::string>) {
-          Json list = Json::array();
-          for (size_t i = 0; i < std::min(v.size(), kShownList); ++i) list.push_back(v[i]);
-          if (v.size() > kShownList) list.push_back(fmt::format("… {} in all", v.size()));
-          return list;
+        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, format::GgufNestedList>) {
+          return fmt::format("{} lists", v.count);
         } else {
           return v;
         }
@@ -45,93 +161,137 @@ Json json_of(const std::vector<TensorView>& tensors) {
   return list;
 }
 
-Json json_of(const format::GgufMetadata& metadata) {
-  Json json = Json::object();
-  for (const std::string& key : metadata.keys()) json[key] = shown(metadata.value(key));
-  return json;
+std::map<std::string_view, size_t> bytes_by_type(const std::vector<TensorView>& tensors) {
+  std::map<std::string_view, size_t> bytes;
+  for (const TensorView& t : tensors) bytes[spec::name(t.type)] += t.bytes.size();
+  return bytes;
+}
+
+Json json_of(const Contents& contents) {
+  Json out = {{"path", contents.path.string()}, {"files", Json::array()}};
+  for (const File& file : contents.files) {
+    out["files"].push_back({{"path", file.path.string()}, {"kind", file.kind}, {"tensors", file.tensors}, {"bytes", file.bytes}});
+  }
+  if (contents.spec) {
+    out["family"] = contents.spec->family;
+    out["parameters"] = contents.spec->parameters();
+    out["active_parameters"] = contents.spec->active_parameters();
+    out["spec"] = spec::to_json(*contents.spec);
+  }
+  if (!contents.not_a_model.empty()) out["cannot_run"] = contents.not_a_model;
+  if (!contents.tokenizer.empty()) out["tokenizer"] = contents.tokenizer;
+  if (!contents.chat_template.empty()) out["chat_template"] = contents.chat_template;
+  if (contents.gguf_metadata) {
+    Json metadata = Json::object();
+    for (const std::string& key : contents.gguf_metadata->keys()) metadata[key] = json_of(contents.gguf_metadata->value(key));
+    out["metadata"] = std::move(metadata);
+  } else if (!contents.safetensors_metadata.empty()) {
+    out["metadata"] = contents.safetensors_metadata;
+  }
+  out["bytes_by_type"] = bytes_by_type(contents.tensors);
+  out["tensors"] = json_of(contents.tensors);
+  return out;
 }
 
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-void print_spec(const format::ModelFile& model) {
-  const spec::ModelSpec& s = model.spec();
-  fmt::print("{}: {}, {} parameters, {} active a token\n", model.path().string(), s.family,
-             short_number(static_cast<double>(s.parameters())), short_number(static_cast<double>(s.active_parameters())));
+// Text
+
+std::string bytes_text(size_t bytes) {
+  return bytes < 1000 ? fmt::format("{} B", bytes) : short_number(static_cast<double>(bytes)) + "B";
+}
+
+// At most so many bytes, not cut within a character.
+std::string shortened(std::string text, size_t most) {
+  if (text.size() <= most) return text;
+  while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xc0) == 0x80) --most;
+  return text.substr(0, most) + "…";
+}
+
+std::string text_of(const Json& value) {
+  if (value.is_number_float()) return fmt::format("{:.7g}", value.get<double>());
+  if (value.is_array()) {
+    std::string list;
+    for (size_t i = 0; i < std::min(value.size(), kShownList); ++i) list += (i > 0 ? ", " : "") + text_of(value[i]);
+    return value.size() > kShownList ? fmt::format("{} values: {}, …", value.size(), list) : "[" + list + "]";
+  }
+  if (value.is_object()) {
+    std::string list;
+    for (const auto& [key, inner] : value.items()) {
+      // What a model does without is not worth a word.
+      if (inner.is_null() || inner == false || inner == 0 || inner == "" || inner == "none") continue;
+      list += fmt::format("{}{} {}", list.empty() ? "" : ", ", key, text_of(inner));
+    }
+    return list;
+  }
+  return dump(value);
+}
+
+void print_spec(const spec::ModelSpec& s) {
+  fmt::print("{}: {} parameters, {} active a token\n", s.family, short_number(static_cast<double>(s.parameters())),
+             short_number(static_cast<double>(s.active_parameters())));
   const Json json = spec::to_json(s);
   for (const auto& [key, value] : json.items()) {
-    if (key != "model_type" && key != "feed_forward") fmt::print("  {:<16} {}\n", key, dump(value));
+    if (key == "model_type" || key == "feed_forward" || value.is_null()) continue;
+    fmt::print("  {:<16} {}\n", key, text_of(value));
   }
   fmt::print("  {:<16} {} of {}\n", "sparse layers", s.moe_layers(), s.num_layers);
 }
 
-void print_metadata(const format::GgufMetadata& metadata) {
-  fmt::print("\nmetadata\n");
-  for (const std::string& key : metadata.keys()) {
-    std::string value = dump(shown(metadata.value(key)));
-    if (value.size() > 120) value = value.substr(0, 117) + "…";
-    fmt::print("  {:<44} {}\n", key, value);
+void print_files(const std::vector<File>& files) {
+  for (const File& file : files) {
+    fmt::print("  {:<44} {:<12} {:>6} tensors {:>10}\n", file.path.filename().string(), file.kind, file.tensors,
+               bytes_text(file.bytes));
   }
 }
 
-void print_tensors(const std::vector<TensorView>& tensors) {
-  std::map<std::string_view, size_t> bytes_by_type;
-  size_t bytes = 0;
+void print_metadata(const Contents& contents) {
+  if (contents.gguf_metadata) {
+    fmt::print("\nmetadata\n");
+    for (const std::string& key : contents.gguf_metadata->keys()) {
+      fmt::print("  {:<44} {}\n", key, shortened(text_of(json_of(contents.gguf_metadata->value(key))), kShownText));
+    }
+  } else if (!contents.safetensors_metadata.empty()) {
+    fmt::print("\nmetadata\n");
+    for (const auto& [key, value] : contents.safetensors_metadata) {
+      fmt::print("  {:<44} {}\n", key, shortened(dump(value), kShownText));
+    }
+  }
+}
+
+void print_row(std::string_view name, size_t count, spec::ElementType type, const std::vector<int64_t>& shape, size_t bytes) {
+  fmt::print("  {:<58} {:>6} {:<12} {:>20} {:>10}\n", name, count == 1 ? "" : fmt::format("{} x", count), spec::name(type),
+             format::shape_text(shape), bytes_text(bytes));
+}
+
+void print_tensors(const std::vector<TensorView>& tensors, bool each) {
   fmt::print("\n{} tensors\n", tensors.size());
-  for (const TensorView& t : tensors) {
-    std::string shape;
-    for (const int64_t size : t.shape) shape += fmt::format("{}{}", shape.empty() ? "" : " x ", size);
-    fmt::print("  {:<56} {:<5} {:>20} {:>10}B\n", t.name, spec::name(t.type), shape,
-               short_number(static_cast<double>(t.bytes.size())));
-    bytes_by_type[spec::name(t.type)] += t.bytes.size();
-    bytes += t.bytes.size();
+  if (each) {
+    for (const TensorView& t : tensors) print_row(t.name, 1, t.type, t.shape, t.bytes.size());
+  } else {
+    for (const auto& group : format::group_tensors(tensors)) {
+      print_row(group.name, group.count, group.type, group.shape, group.bytes);
+    }
   }
-  fmt::print("  total {}B:", short_number(static_cast<double>(bytes)));
-  for (const auto& [type, part] : bytes_by_type) fmt::print(" {} {}B", type, short_number(static_cast<double>(part)));
-  fmt::print("\n");
+  size_t total = 0;
+  std::string parts;
+  for (const auto& [type, bytes] : bytes_by_type(tensors)) {
+    total += bytes;
+    parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", type, bytes_text(bytes));
+  }
+  fmt::print("  total {}: {}\n", bytes_text(total), parts);
 }
 
-int inspect_model(const fs::path& path, bool json) {
-  const format::ModelFile model(path);
-  if (json) {
-    Json out = {{"path", model.path().string()},
-                {"family", model.spec().family},
-                {"parameters", model.spec().parameters()},
-                {"active_parameters", model.spec().active_parameters()},
-                {"spec", spec::to_json(model.spec())},
-                {"tensors", json_of(model.tensors())}};
-    if (model.gguf() != nullptr) out["metadata"] = json_of(model.gguf()->metadata());
-    fmt::print("{}\n", dump(out));
-    return 0;
-  }
-  print_spec(model);
-  if (model.gguf() != nullptr) print_metadata(model.gguf()->metadata());
-  print_tensors(model.tensors());
-  return 0;
-}
-
-// A GGUF file need not hold a model that we know to be looked at.
-int inspect_gguf(const fs::path& path, bool json) {
-  const format::GgufFile file(path);
-  if (json) {
-    fmt::print("{}\n", dump({{"path", path.string()}, {"metadata", json_of(file.metadata())}, {"tensors", json_of(file.tensors())}}));
-    return 0;
-  }
-  fmt::print("{}: GGUF\n", path.string());
-  print_metadata(file.metadata());
-  print_tensors(file.tensors());
-  return 0;
-}
-
-int inspect_safetensors(const fs::path& path, bool json) {
-  const format::SafetensorsFile file(path);
-  if (json) {
-    fmt::print("{}\n", dump({{"path", path.string()}, {"metadata", file.metadata()}, {"tensors", json_of(file.tensors())}}));
-    return 0;
-  }
-  fmt::print("{}: safetensors\n", path.string());
-  for (const auto& [key, value] : file.metadata()) fmt::print("  {:<20} {}\n", key, value);
-  print_tensors(file.tensors());
-  return 0;
+void print(const Contents& contents, bool each_tensor) {
+  fmt::print("{}\n", contents.path.string());
+  print_files(contents.files);
+  if (contents.spec || !contents.not_a_model.empty()) fmt::print("\n");
+  if (contents.spec) print_spec(*contents.spec);
+  if (!contents.not_a_model.empty()) fmt::print("not a model that can be run: {}\n", contents.not_a_model);
+  if (!contents.tokenizer.empty()) fmt::print("  {:<16} {}\n", "tokenizer", contents.tokenizer);
+  if (!contents.chat_template.empty()) fmt::print("  {:<16} {}\n", "chat template", contents.chat_template);
+  print_metadata(contents);
+  print_tensors(contents.tensors, each_tensor);
 }
 
 int inspect_tokenizer(const fs::path& path, bool json) {
@@ -140,38 +300,33 @@ int inspect_tokenizer(const fs::path& path, bool json) {
     fmt::print("{}\n", dump({{"path", path.string()}, {"tokens", t.tokens.size()}, {"merges", t.merges.size()}, {"added", t.added.size()}}));
     return 0;
   }
-  fmt::print("{}: byte-level BPE, {} tokens, {} merges, {} added tokens\n", path.string(), t.tokens.size(), t.merges.size(),
-             t.added.size());
+  fmt::print("{}: {} tokens, {} merges, {} added tokens\n", path.string(), t.tokens.size(), t.merges.size(), t.added.size());
   for (const spec::AddedToken& token : t.added) {
     fmt::print("  {:>8} {}{}\n", token.id, token.content, token.special ? "  (special)" : "");
   }
   return 0;
 }
 
-bool is_known_gguf(const fs::path& path) {
-  const format::GgufFile file(path);
-  if (!file.metadata().has("general.architecture")) return false;
-  for (const format::Family& family : format::families()) {
-    if (file.metadata().text("general.architecture") == family.gguf_architecture) return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 int inspect(int argc, char** argv) {
   std::string name;
-  bool json = false;
+  bool json = false, each_tensor = false;
   CLI::App app(kHelp, "moiety inspect");
   app.add_option("FILE", name, "a model, a GGUF or safetensors file, a tokenizer.json")->required();
-  app.add_flag("--json", json, "one JSON object");
+  app.add_flag("--tensors", each_tensor, "a line for every tensor, instead of one for those that are alike");
+  app.add_flag("--json", json, "one JSON object, with everything in full");
   if (const auto status = parse(app, argc, argv)) return *status;
 
   const fs::path path = format::resolve_model_path(name);
-  if (fs::is_directory(path)) return inspect_model(path, json);
-  if (path.extension() == ".safetensors") return inspect_safetensors(path, json);
   if (path.extension() == ".json") return inspect_tokenizer(path, json);
-  return is_known_gguf(path) ? inspect_model(path, json) : inspect_gguf(path, json);
+  const Contents contents = read(path);
+  if (json) {
+    fmt::print("{}\n", dump(json_of(contents)));
+  } else {
+    print(contents, each_tensor);
+  }
+  return 0;
 }
 
 }  // namespace moiety::cli

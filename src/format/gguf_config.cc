@@ -20,16 +20,15 @@ const Family& family_of(const GgufMetadata& m) {
 
 // llama.cpp's numbers for the type most tensors have (general.file_type).
 int64_t file_type(spec::ElementType type) {
-  switch (type) {
-    case spec::ElementType::F16:
-      return 1;
-    case spec::ElementType::Q8_0:
-      return 7;
-    case spec::ElementType::BF16:
-      return 32;
-    default:
-      return 0;
+  using Type = spec::ElementType;
+  constexpr std::pair<Type, int64_t> kNumbers[] = {
+      {Type::F16, 1},  {Type::BF16, 32}, {Type::Q8_0, 7},  {Type::Q4_0, 2},  {Type::Q4_1, 3},   {Type::Q5_0, 8},
+      {Type::Q5_1, 9}, {Type::Q4_K, 15}, {Type::Q5_K, 17}, {Type::Q6_K, 18}, {Type::MXFP4, 38},
+  };
+  for (const auto& [known, number] : kNumbers) {
+    if (known == type) return number;
   }
+  return 0;
 }
 
 }  // namespace
