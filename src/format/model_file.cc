@@ -81,7 +81,12 @@ void ModelFile::open_folder() {
   }
 }
 
-std::vector<fs::path> ModelFile::files() const { return gguf_ ? std::vector{path_} : shard_paths_; }
+std::vector<fs::path> ModelFile::files() const {
+  if (!gguf_) return shard_paths_;
+  std::vector<fs::path> paths;
+  for (const GgufFile::Part& part : gguf_->parts()) paths.push_back(part.path);
+  return paths;
+}
 
 TensorView ModelFile::weight(const Weight& weight) const {
   const std::string name = names_->name(weight);
