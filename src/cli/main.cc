@@ -27,6 +27,7 @@ constexpr Command kCommands[] = {
     {"bench", cli::bench, "speed, against the limits of this machine"},
     {"convert", cli::convert, "a checkpoint, Hugging Face folder or GGUF file into another"},
     {"inspect", cli::inspect, "what is in this file"},
+    {"template", cli::template_, "a conversation to the prompt of a chat template"},
     {"tokenize", cli::tokenize, "text to token ids"},
     {"detokenize", cli::detokenize, "token ids to text"},
     {"logits", cli::logits, "a model's logits and routes as files"},
