@@ -65,14 +65,14 @@ class Pool {
 int run(const std::string& name, const std::string& out, spec::ElementType type) {
   for (const Shape& shape : shapes()) {
     if (shape.name != name) continue;
-    const format::Family& family = format::closest_family(shape.spec);
+    const format::Family& family = format::closest_family(shape.spec, format::FileKind::Gguf);
     format::GgufMetadata metadata;
     format::add_gguf_config(shape.spec, family, type, name, metadata);
     Pool pool;
     std::vector<format::TensorSource> tensors;
     for (const spec::Weight& weight : spec::weights_of(shape.spec, false)) {
       format::TensorSource tensor;
-      tensor.name = family.gguf_names.name(weight);
+      tensor.name = format::name_of(*family.gguf.names.rows(weight.role).front(), weight);
       tensor.shape = spec::shape_of(shape.spec, weight.role);
       if (spec::is_expert(weight.role)) tensor.shape.insert(tensor.shape.begin(), shape.spec.moe.router.num_experts);
       tensor.type = tensor.shape.size() == 1 || weight.role == spec::Role::Router ? spec::ElementType::F32 : type;

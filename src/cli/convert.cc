@@ -70,8 +70,7 @@ void write_hf(const ModelFile& model, const Family& family, std::optional<Elemen
   AtomicFolder folder(out);
   const auto tensors = format::hf_tensors(model, family, type);
   format::write_safetensors(folder.path() / "model.safetensors", tensors, {{"format", "pt"}});
-  ElementType main = type.value_or(format::main_type(model));
-  if (spec::info(main).safetensors_name.empty()) main = ElementType::F32;
+  const ElementType main = type.value_or(format::main_type(model, false));
   write_file(folder.path() / "config.json", format::hf_config(model.spec(), family, main).dump(2) + "\n");
   write_file(folder.path() / "generation_config.json", format::hf_generation_config(model.spec()).dump(2) + "\n");
   if (const auto tokenizer = find_tokenizer(model.path())) write_hf_tokenizer(model, *tokenizer, folder.path());
@@ -81,7 +80,7 @@ void write_hf(const ModelFile& model, const Family& family, std::optional<Elemen
 void write_gguf(const ModelFile& model, const Family& family, std::optional<ElementType> type, const fs::path& out) {
   format::GgufMetadata metadata;
   metadata.where = out.string();
-  format::add_gguf_config(model.spec(), family, type.value_or(format::main_type(model)), out.stem().string(), metadata);
+  format::add_gguf_config(model.spec(), family, type.value_or(format::main_type(model, true)), out.stem().string(), metadata);
   if (const auto tokenizer = find_tokenizer(model.path())) {
     const spec::ModelSpec& spec = model.spec();
     format::add_gguf_tokenizer(tokenizer->spec(), spec.vocab_size, spec.bos_token, spec.eos_tokens, metadata);
@@ -109,13 +108,13 @@ int convert(int argc, char** argv) {
 
   const ModelFile model(in);
   require(!fs::exists(out) || !fs::equivalent(out, model.path()), "{}: IN and OUT are the same", out);
-  const Family& family = format::closest_family(model.spec());
+  const Family& family = format::closest_family(model.spec(), to_gguf ? format::FileKind::Gguf : format::FileKind::HuggingFace);
   if (to_gguf) {
     write_gguf(model, family, type, out);
   } else {
     write_hf(model, family, type, out);
   }
-  const char* architecture = to_gguf ? family.gguf_architecture : family.hf_architecture;
+  const char* architecture = to_gguf ? family.gguf.architecture : family.hf.architecture;
   if (json) {
     fmt::print("{}\n", Json{{"out", out}, {"architecture", architecture}}.dump());
   } else {

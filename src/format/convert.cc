@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "format/gguf_config.h"
 
 namespace moiety::format {
 namespace {
@@ -13,15 +14,15 @@ using spec::Role;
 using spec::RopePairs;
 using spec::Weight;
 
-// Which row of a query or key matrix goes where, so that `to` pairs turn what `from` pairs turned. Each head of d rows:
-// pair i is rows (i, i + d/2) as halves and (2i, 2i + 1) as neighbours.
-std::vector<int64_t> row_order(int64_t rows, int64_t head_dim, RopePairs from, RopePairs to) {
+// Which row of a query or key matrix goes where, so that `to` pairs turn what `from` pairs turned. Of each head's rows the
+// first `dim` are turned: pair i is rows (i, i + dim/2) as halves and (2i, 2i + 1) as neighbours.
+std::vector<int64_t> row_order(int64_t rows, int64_t head_dim, int64_t dim, RopePairs from, RopePairs to) {
   std::vector<int64_t> order(static_cast<size_t>(rows));
   std::iota(order.begin(), order.end(), 0);
   if (from == to) return order;
   for (int64_t row = 0; row < rows; ++row) {
-    const int64_t head = row / head_dim * head_dim, i = row % head_dim, half = head_dim / 2;
-    order[row] = head + (to == RopePairs::Neighbours ? i / 2 + i % 2 * half : i % half * 2 + i / half);
+    const int64_t head = row / head_dim * head_dim, i = row % head_dim, half = dim / 2;
+    if (i < dim) order[row] = head + (to == RopePairs::Neighbours ? i / 2 + i % 2 * half : i % half * 2 + i / half);
   }
   return order;
 }
@@ -31,10 +32,16 @@ bool is_rotated(Role role) {
 }
 
 void add_rows(const TensorView& tensor, const std::vector<int64_t>& order, std::vector<TensorView>& parts) {
-  const size_t row_bytes = tensor.bytes.size() / order.size();
   const int64_t cols = tensor.elements() / static_cast<int64_t>(order.size());
+  const size_t row_bytes = tensor.bytes.size() / order.size();
   for (const int64_t row : order) {
-    parts.push_back({tensor.name, tensor.type, {cols}, tensor.bytes.subspan(row * row_bytes, row_bytes)});
+    TensorView part{tensor.name, tensor.type, {1, cols}, tensor.bytes.subspan(row * row_bytes, row_bytes)};
+    part.scales = tensor.scales;
+    if (part.scales.data != nullptr) {
+      part.scales.data = tensor.scales.row(static_cast<size_t>(row));
+      part.scales.block_rows = 1;
+    }
+    parts.push_back(std::move(part));
   }
 }
 
@@ -45,81 +52,127 @@ struct Target {
   std::optional<ElementType> type;
 };
 
+// A type that such files have and that holds the same numbers (FP8 under its scales nearly so).
+ElementType writable(ElementType type, bool is_gguf) {
+  if (type == ElementType::MXFP4_PLANES) return is_gguf ? ElementType::MXFP4 : ElementType::BF16;
+  if (type == ElementType::F8_E4M3 || (type == ElementType::MXFP4 && !is_gguf)) return ElementType::BF16;
+  if (!is_gguf && spec::info(type).safetensors_name.empty()) return ElementType::F32;
+  return type;
+}
+
 // Blocks must fill rows; what doesn't fit goes out as f16, as llama.cpp's own tools do.
 ElementType type_for(const Target& target, const TensorView& tensor, Role role) {
-  const bool is_matrix = tensor.shape.size() == 2 && tensor.shape[0] > 1;
+  const bool is_matrix = tensor.shape.size() >= 2 && tensor.shape[0] > 1;
   if (target.is_gguf && (!is_matrix || role == Role::Router)) return ElementType::F32;
   if (role == Role::SelectionBias) return ElementType::F32;
-  ElementType type = target.type.value_or(tensor.type);
-  if (!target.is_gguf && spec::info(type).safetensors_name.empty()) type = ElementType::F32;
+  const ElementType type = writable(target.type.value_or(tensor.type), target.is_gguf);
   if (!is_matrix && spec::info(type).block_elements > 1) return ElementType::F32;
   const size_t cols = static_cast<size_t>(tensor.shape.back());
   return cols % spec::info(type).block_elements == 0 ? type : ElementType::F16;
 }
 
+// Of the rows of a role, the one that is written.
+const WeightName& row_to_write(const WeightNames& names, Role role, const ModelFile& model) {
+  for (const WeightName* row : names.rows(role)) {
+    if (!has_planes(row->layout)) return *row;
+  }
+  fail(ErrorKind::Input, "{}: this architecture has no place for a tensor that the model has", model.path().string());
+}
+
+// The tensor that holds this weight, and perhaps others.
 TensorSource convert_one(const ModelFile& model, const Target& target, const Weight& weight) {
   const spec::ModelSpec& spec = model.spec();
-  const bool stack = spec::is_expert(weight.role) && weight.expert < 0;
-  const TensorView first = model.weight(stack ? Weight{weight.role, weight.layer, 0} : weight);
+  const WeightName& row = row_to_write(target.names, weight.role, model);
+  const bool stack = is_stack(row);
+  const auto one = [&](int expert) { return model.weight({weight.role, weight.layer, stack ? expert : weight.expert}); };
+  const TensorView first = one(0);
 
   TensorSource out;
-  out.name = target.names.name(weight);
-  require(!out.name.empty(), "this architecture has no place for a tensor that the model has ({})", first.name);
-  out.shape = first.shape;
+  out.name = name_of(row, weight);
+  out.shape = stored_shape(spec, weight.role, row.layout);
   out.type = type_for(target, first, weight.role);
-  if (stack) {
-    out.shape.insert(out.shape.begin(), spec.moe.router.num_experts);
-    for (int expert = 0; expert < spec.moe.router.num_experts; ++expert) {
-      out.parts.push_back(model.weight({weight.role, weight.layer, expert}));
+  const int pieces = stack ? spec.moe.router.num_experts : 1;
+  if (stack) out.shape.insert(out.shape.begin(), pieces);
+  for (int expert = 0; expert < pieces; ++expert) {
+    if (row.layout != Layout::Plain) {
+      out.made.push_back([&model, weight, expert, layout = row.layout] {
+        return join_weights(model.spec(), weight.role, layout,
+                            [&](Role role) { return model.weight({role, weight.layer, is_expert(role) ? expert : -1}); });
+      });
+    } else if (is_rotated(weight.role) && spec.attention.rope.pairs != target.rope_pairs) {
+      require(!spec.attention.latent, "{}: its latent attention rotates other pairs than the architecture it is written as",
+              model.path().string());
+      add_rows(first, row_order(first.shape[0], spec.attention.head_dim, spec.attention.rope_dim(),
+                                spec.attention.rope.pairs, target.rope_pairs), out.parts);
+    } else {
+      out.parts.push_back(one(expert));
     }
-  } else if (is_rotated(weight.role) && spec.attention.rope_pairs != target.rope_pairs) {
-    add_rows(first, row_order(first.shape[0], spec.attention.head_dim, spec.attention.rope_pairs, target.rope_pairs),
-             out.parts);
-  } else {
-    out.parts.push_back(first);
   }
   return out;
 }
 
-// A bias that the family's files always have and the model does without.
-TensorSource zero_bias(const spec::ModelSpec& spec, const Target& target, const Weight& weight) {
-  static constexpr std::byte kZeros[1 << 16] = {};
-  TensorSource bias;
-  bias.name = target.names.name(weight);
-  bias.shape = spec::shape_of(spec, weight.role);
-  const size_t bytes = spec::bytes_of(ElementType::F32, bias.elements());
-  require(bytes <= sizeof kZeros, "{}: a bias of {} bytes", bias.name, bytes);
-  bias.parts.push_back({bias.name, ElementType::F32, bias.shape, std::span(kZeros).first(bytes)});
-  return bias;
+// Numbers that the model has without a tensor of their own.
+TensorSource from_numbers(std::string name, std::vector<float> numbers) {
+  TensorSource out;
+  out.name = std::move(name);
+  out.shape = {static_cast<int64_t>(numbers.size())};
+  out.made.push_back([numbers = std::move(numbers)] { return numbers; });
+  return out;
+}
+
+// Biases that the family's files always have and the model does without.
+void add_zero_biases(const spec::ModelSpec& spec, const Family& family, const Target& target,
+                     const std::set<std::pair<Role, int>>& had, std::vector<TensorSource>& out) {
+  for (int layer = 0; layer < spec.num_layers; ++layer) {
+    for (const Role role : family.always_has) {
+      const bool has_place = role != Role::SelectionBias || spec.feed_forward[layer] == spec::FeedForward::Moe;
+      if (!has_place || had.contains({role, layer})) continue;
+      const size_t size = static_cast<size_t>(spec::shape_of(spec, role)[0]);
+      out.push_back(from_numbers(name_of(*target.names.rows(role).front(), {role, layer}), std::vector<float>(size)));
+    }
+  }
+}
+
+// llama.cpp takes these kinds of scaling as divisors of the frequencies.
+void add_rope_factors(const spec::AttentionSpec& attention, std::vector<TensorSource>& out) {
+  using enum spec::RopeScalingKind;
+  const spec::RopeScaling& scaling = attention.rope.scaling;
+  if (scaling.kind != Llama3 && scaling.kind != Factors) return;
+  require(scaling.kind == Llama3 || (scaling.short_factors == scaling.long_factors && scaling.amplitude == 1),
+          "a GGUF file can't hold rope factors that differ with the length of the context");
+  const std::vector<float> scaled = spec::frequencies(attention.rope, attention.rope_dim(), false);
+  std::vector<float> plain = spec::frequencies({.theta = attention.rope.theta}, attention.rope_dim(), false);
+  for (size_t i = 0; i < plain.size(); ++i) plain[i] /= scaled[i];
+  out.push_back(from_numbers(kRopeFactors, std::move(plain)));
 }
 
 std::vector<TensorSource> convert_all(const ModelFile& model, const Family& family, const Target& target) {
   const spec::ModelSpec& spec = model.spec();
+  const bool each_expert = spec.moe_layers() > 0 && !target.names.stacks_experts();
   std::vector<TensorSource> out;
   std::set<std::pair<Role, int>> had;
-  for (const Weight& weight : spec::weights_of(spec, !target.names.stacks_experts())) {
-    out.push_back(convert_one(model, target, weight));
+  for (const Weight& weight : spec::weights_of(spec, each_expert)) {
     had.insert({weight.role, weight.layer});
+    if (!is_first_in_tensor(row_to_write(target.names, weight.role, model).layout)) continue;
+    out.push_back(convert_one(model, target, weight));
   }
-  for (int layer = 0; layer < spec.num_layers; ++layer) {
-    for (const Role role : family.always_has) {
-      const bool has_place = role != Role::SelectionBias || spec.feed_forward[layer] == spec::FeedForward::Moe;
-      if (has_place && !had.contains({role, layer})) out.push_back(zero_bias(spec, target, {role, layer}));
-    }
-  }
+  add_zero_biases(spec, family, target, had, out);
+  if (target.is_gguf) add_rope_factors(spec.attention, out);
   return out;
 }
 
 }  // namespace
 
 std::vector<TensorSource> hf_tensors(const ModelFile& model, const Family& family, std::optional<ElementType> type) {
-  return convert_all(model, family, {family.hf_names, RopePairs::Halves, false, type});
+  return convert_all(model, family, {family.hf.names, family.hf.rope_pairs, false, type});
 }
 
 std::vector<TensorSource> gguf_tensors(const ModelFile& model, const Family& family, std::optional<ElementType> type) {
-  return convert_all(model, family, {family.gguf_names, family.gguf_rope_pairs, true, type});
+  return convert_all(model, family, {family.gguf.names, family.gguf.rope_pairs, true, type});
 }
 
-ElementType main_type(const ModelFile& model) { return model.weight({Role::Query, 0}).type; }
+ElementType main_type(const ModelFile& model, bool is_gguf) {
+  return writable(model.weight({Role::AttentionOutput, 0}).type, is_gguf);
+}
 
 }  // namespace moiety::format

@@ -16,7 +16,7 @@ std::vector<TensorSource> hf_tensors(const ModelFile& model, const Family& famil
 std::vector<TensorSource> gguf_tensors(const ModelFile& model, const Family& family,
                                        std::optional<spec::ElementType> type);
 
-// The type of the model's matrices, as far as one can name one.
-spec::ElementType main_type(const ModelFile& model);
+// The type that most of the model's matrices get in such a file, as far as one can name one.
+spec::ElementType main_type(const ModelFile& model, bool is_gguf);
 
 }  // namespace moiety::format

@@ -142,6 +142,12 @@ void from_floats(ElementType type, std::span<const float> floats, std::span<std:
 void write_elements(AtomicFile& file, const TensorSource& tensor) {
   std::vector<std::byte> converted;
   size_t written = 0;
+  const auto convert = [&](const std::string& name, const std::vector<float>& floats) {
+    require(all_finite(floats), "tensor {}: it holds a NaN or an infinity; the model is broken", name);
+    converted.resize(spec::bytes_of(tensor.type, floats.size()));
+    from_floats(tensor.type, floats, converted);
+    file.write(converted);
+  };
   for (const TensorView& part : tensor.parts) {
     written += static_cast<size_t>(part.elements());
     const bool same_type = part.type == tensor.type;
@@ -153,12 +159,16 @@ void write_elements(AtomicFile& file, const TensorSource& tensor) {
     require((same_type && part.scales.data == nullptr) || can_write(tensor.type), "tensor {}: moiety does not write {}",
             tensor.name, spec::name(tensor.type));
     for_each_piece(part, [&](std::span<const std::byte> bytes, const std::vector<float>& floats) {
+      if (!same_type || part.scales.data != nullptr) return convert(part.name, floats);
       require(all_finite(floats), "tensor {}: it holds a NaN or an infinity; the model is broken", part.name);
-      if (same_type && part.scales.data == nullptr) return file.write(bytes);
-      converted.resize(spec::bytes_of(tensor.type, floats.size()));
-      from_floats(tensor.type, floats, converted);
-      file.write(converted);
+      file.write(bytes);
     });
+  }
+  for (const auto& make : tensor.made) {
+    require(can_write(tensor.type), "tensor {}: moiety does not write {}", tensor.name, spec::name(tensor.type));
+    const std::vector<float> floats = make();
+    written += floats.size();
+    convert(tensor.name, floats);
   }
   assert(written == tensor.elements());
 }

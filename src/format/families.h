@@ -6,40 +6,58 @@
 #include <string>
 
 #include "base/json.h"
+#include "format/features.h"
 #include "format/gguf.h"
 #include "format/weight_names.h"
 #include "spec/model_spec.h"
 
 namespace moiety::format {
 
+// A family as Hugging Face's code has it.
+struct HfFamily {
+  const char* model_type;    // config.json "model_type"
+  const char* architecture;  // config.json "architectures"
+  const WeightNames& names;
+  spec::RopePairs rope_pairs;
+  // Fills in what the family's config.json says differently from what all share, and writes it.
+  void (*read)(const JsonObject& config, spec::ModelSpec& spec);
+  void (*write)(const spec::ModelSpec& spec, Json& config);
+  Features may;  // have, beside what it must
+};
+
+// … and as llama.cpp has it.
+struct GgufFamily {
+  const char* architecture;  // nullptr: llama.cpp has no such model, or computes it otherwise
+  const WeightNames& names = kGgufNames;
+  spec::RopePairs rope_pairs = spec::RopePairs::Halves;
+  void (*read)(const GgufMetadata& metadata, const std::string& prefix, spec::ModelSpec& spec) = nullptr;
+  void (*write)(const spec::ModelSpec& spec, const std::string& prefix, GgufMetadata& metadata) = nullptr;
+  Features may;
+};
+
 struct Family {
   const char* name;  // ModelSpec::family
-  // Hugging Face
-  const char* hf_model_type;    // config.json "model_type"
-  const char* hf_architecture;  // config.json "architectures"
-  const WeightNames& hf_names;
-  // Fills in what the family's config.json says differently from what all share, and writes it.
-  void (*read_hf)(const JsonObject& config, spec::ModelSpec& spec);
-  void (*write_hf)(const spec::ModelSpec& spec, Json& config);
-  // GGUF
-  const char* gguf_architecture;
-  const WeightNames& gguf_names;
-  spec::RopePairs gguf_rope_pairs;
-  void (*read_gguf)(const GgufMetadata& metadata, const std::string& prefix, spec::ModelSpec& spec);
-  void (*write_gguf)(const spec::ModelSpec& spec, const std::string& prefix, GgufMetadata& metadata);
+  Features must;     // have: what its implementations always do
+  HfFamily hf;
+  GgufFamily gguf;
   // Biases that its files always have; zeros for a model that does without.
   std::span<const spec::Role> always_has;
-  // What the family can't say of this model, or an empty string if it says all of it.
-  std::string (*cannot_express)(const spec::ModelSpec& spec);
 };
 
 std::span<const Family> families();
-const Family* family_of_hf(std::string_view model_type);
 // nullptr if no family has this name.
 const Family* family_named(std::string_view name);
+const Family* family_of_hf(std::string_view model_type);
+// Families may share an architecture; `experts` and `sigmoid_scores` say which one it is.
+const Family* family_of_gguf(std::string_view architecture, bool experts, bool sigmoid_scores);
+
+enum class FileKind { HuggingFace, Gguf };
+
+// What the family's files of this kind can't say of a model with these features, or an empty string.
+std::string cannot_express(const Family& family, FileKind kind, Features features);
 
 // The family whose standard implementation computes exactly what `spec` says: its own if it has one, else the first that
 // fits. Throws Error(Input) with what each family lacks if none does.
-const Family& closest_family(const spec::ModelSpec& spec);
+const Family& closest_family(const spec::ModelSpec& spec, FileKind kind);
 
 }  // namespace moiety::format

@@ -1,21 +1,35 @@
 #include "format/gguf_config.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <map>
+#include <set>
+
+#include "format/elements.h"
 
 namespace moiety::format {
 namespace {
 
 using spec::ModelSpec;
 using spec::Role;
+using spec::Weight;
+
+// Ours, in files of models whose yarn doesn't truncate: llama.cpp always does.
+constexpr const char* kYarnTruncate = "rope.scaling.yarn_truncate";
 
 const Family& family_of(const GgufMetadata& m) {
   const std::string& architecture = m.text("general.architecture");
-  std::string known;
+  const std::string experts = architecture + ".expert_count", scores = architecture + ".expert_gating_func";
+  const Family* found = family_of_gguf(architecture, m.has(experts) && m.integer(experts) > 0,
+                                       m.has(scores) && m.integer(scores) == 2);
+  if (found != nullptr) return *found;
+  std::set<std::string> known;
   for (const Family& family : families()) {
-    if (architecture == family.gguf_architecture) return family;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", family.gguf_architecture);
+    if (family.gguf.architecture != nullptr) known.insert(family.gguf.architecture);
   }
-  fail(ErrorKind::Input, "{}: architecture \"{}\" is not one that moiety reads ({})", m.where, architecture, known);
+  fail(ErrorKind::Input, "{}: architecture \"{}\" is not one that moiety reads ({})", m.where, architecture,
+       fmt::join(known, ", "));
 }
 
 // llama.cpp's numbers for the type most tensors have (general.file_type).
@@ -31,18 +45,67 @@ int64_t file_type(spec::ElementType type) {
   return 0;
 }
 
+using Tensors = std::map<std::string, const TensorView*>;
+
+void read_rope_scaling(const GgufMetadata& m, const std::string& prefix, const Tensors& tensors, spec::RopeSpec& rope) {
+  spec::RopeScaling& s = rope.scaling;
+  const auto number = [&](const char* key, float otherwise) {
+    return m.has(prefix + key) ? static_cast<float>(m.number(prefix + key)) : otherwise;
+  };
+  const std::string key = prefix + "rope.scaling.type", type = m.has(key) ? m.text(key) : "none";
+  const auto factors = tensors.find(kRopeFactors);
+  if (factors != tensors.end()) {
+    require(type == "none", "{}: both {} and rope.scaling.type {}", m.where, kRopeFactors, type);
+    s.kind = spec::RopeScalingKind::Factors;
+    s.short_factors = s.long_factors = to_floats(*factors->second);
+    s.original_positions = static_cast<int>(std::clamp<int64_t>(m.integer(prefix + "context_length"), 1, INT32_MAX));
+    return;
+  }
+  if (type == "none") return;
+  s.factor = number("rope.scaling.factor", 1);
+  const std::string original = prefix + "rope.scaling.original_context_length";
+  if (m.has(original)) {
+    require(m.integer(original) >= 0 && m.integer(original) <= INT32_MAX, "{}: metadata {} is {}, out of range", m.where,
+            original, m.integer(original));
+    s.original_positions = static_cast<int>(m.integer(original));
+  }
+  if (type == "linear") {
+    s.kind = spec::RopeScalingKind::Linear;
+  } else if (type == "yarn") {
+    s.kind = spec::RopeScalingKind::Yarn;
+    s.beta_fast = number("rope.scaling.yarn_beta_fast", 32);
+    s.beta_slow = number("rope.scaling.yarn_beta_slow", 1);
+    s.truncate = !m.has(prefix + kYarnTruncate) || m.boolean(prefix + kYarnTruncate);
+    s.amplitude = s.long_amplitude = spec::yarn_amplitude(s.factor) * number("rope.scaling.attn_factor", 1);
+  } else {
+    fail(ErrorKind::Input, "{}: rope.scaling.type \"{}\" is not supported, expected none, linear or yarn", m.where, type);
+  }
+}
+
+void add_rope_scaling(const spec::RopeScaling& s, const std::string& prefix, GgufMetadata& m) {
+  if (s.kind != spec::RopeScalingKind::Linear && s.kind != spec::RopeScalingKind::Yarn) return;
+  const bool yarn = s.kind == spec::RopeScalingKind::Yarn;
+  m.set(prefix + "rope.scaling.type", std::string(yarn ? "yarn" : "linear"));
+  m.set(prefix + "rope.scaling.factor", double{s.factor});
+  if (!yarn) return;
+  m.set(prefix + "rope.scaling.original_context_length", int64_t{s.original_positions});
+  m.set(prefix + "rope.scaling.yarn_beta_fast", double{s.beta_fast});
+  m.set(prefix + "rope.scaling.yarn_beta_slow", double{s.beta_slow});
+  if (!s.truncate) m.set(prefix + kYarnTruncate, false);
+}
+
 }  // namespace
 
 ModelSpec read_gguf_config(const GgufFile& file) {
   const GgufMetadata& m = file.metadata();
   const Family& family = family_of(m);
-  const std::string prefix = std::string(family.gguf_architecture) + ".";
+  const std::string prefix = std::string(family.gguf.architecture) + ".";
   const auto size = [&](const std::string& key, int64_t low = 1) {
     const int64_t value = m.integer(prefix + key);
     require(value >= low && value <= INT32_MAX, "{}: metadata {}{} is {}, out of range", m.where, prefix, key, value);
     return static_cast<int>(value);
   };
-  std::map<std::string, const TensorView*> tensors;
+  Tensors tensors;
   for (const TensorView& tensor : file.tensors()) tensors[tensor.name] = &tensor;
 
   ModelSpec s{.family = family.name};
@@ -56,16 +119,13 @@ ModelSpec read_gguf_config(const GgufFile& file) {
                                                                        : s.attention.num_heads;
   s.attention.head_dim = m.has(prefix + "attention.key_length") ? size("attention.key_length")
                                                                 : s.width / s.attention.num_heads;
-  if (m.has(prefix + "rope.freq_base")) s.attention.rope_theta = static_cast<float>(m.number(prefix + "rope.freq_base"));
-  s.attention.rope_pairs = family.gguf_rope_pairs;
+  if (m.has(prefix + "rope.freq_base")) s.attention.rope.theta = static_cast<float>(m.number(prefix + "rope.freq_base"));
+  s.attention.rope.pairs = family.gguf.rope_pairs;
   if (m.has(prefix + "attention.sliding_window")) s.attention.sliding_window = size("attention.sliding_window", 0);
-  require(!m.has(prefix + "rope.dimension_count") || size("rope.dimension_count") == s.attention.head_dim,
-          "{}: rotating only part of a head is not supported", m.where);
-  require(!m.has(prefix + "rope.scaling.type") || m.text(prefix + "rope.scaling.type") == "none",
-          "{}: rope scaling is not supported", m.where);
+  if (m.has(prefix + "rope.dimension_count")) s.attention.rope.dim = size("rope.dimension_count");
+  read_rope_scaling(m, prefix, tensors, s.attention.rope);
   s.moe.router.num_experts = m.has(prefix + "expert_count") ? size("expert_count", 0) : 0;
-  require(s.moe.router.num_experts > 0, "{}: a model without experts; moiety reads mixture-of-experts models", m.where);
-  s.moe.router.experts_per_token = size("expert_used_count");
+  if (s.moe.router.num_experts > 0) s.moe.router.experts_per_token = size("expert_used_count");
   if (m.has(prefix + "feed_forward_length")) s.dense_hidden = size("feed_forward_length", 0);
   if (m.has("tokenizer.ggml.bos_token_id")) s.bos_token = static_cast<int>(m.integer("tokenizer.ggml.bos_token_id"));
   for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
@@ -73,34 +133,41 @@ ModelSpec read_gguf_config(const GgufFile& file) {
   }
 
   // What only the tensors tell
-  const WeightNames& names = family.gguf_names;
-  const auto embedding = tensors.find(names.name({Role::Embedding}));
-  require(embedding != tensors.end() && embedding->second->shape.size() == 2, "{}: tensor {} is missing or no matrix",
-          m.where, names.name({Role::Embedding}));
-  const int64_t vocabulary = embedding->second->shape[0];
+  const auto find = [&](const Weight& weight) -> const TensorView* {
+    for (const WeightName* row : family.gguf.names.rows(weight.role)) {
+      const auto it = tensors.find(name_of(*row, weight));
+      if (it != tensors.end()) return it->second;
+    }
+    return nullptr;
+  };
+  const TensorView* embedding = find({Role::Embedding});
+  require(embedding != nullptr && embedding->shape.size() == 2, "{}: tensor token_embd.weight is missing or no matrix",
+          m.where);
+  const int64_t vocabulary = embedding->shape[0];
   require(vocabulary <= INT32_MAX, "{}: a vocabulary of {}", m.where, vocabulary);
   s.vocab_size = static_cast<int>(vocabulary);
-  s.tied_embeddings = !tensors.contains(names.name({Role::Head}));
+  s.tied_embeddings = find({Role::Head}) == nullptr;
   for (int layer = 0; layer < s.num_layers; ++layer) {
-    const bool sparse = tensors.contains(names.name({Role::Router, layer}));
-    s.feed_forward.push_back(sparse ? spec::FeedForward::Moe : spec::FeedForward::Dense);
+    s.feed_forward.push_back(find({Role::Router, layer}) != nullptr ? spec::FeedForward::Moe : spec::FeedForward::Dense);
   }
+  s.attention.qkv_bias = find({Role::QueryBias, 0}) != nullptr;
+  s.attention.output_bias = find({Role::AttentionOutputBias, 0}) != nullptr;
 
-  family.read_gguf(m, prefix, s);
+  family.gguf.read(m, prefix, s);
   // GLM-4.5 comes with and without
-  if (s.attention.qk_norm != spec::QkNorm::None && !tensors.contains(names.name({Role::QueryNorm, 0}))) {
+  if (s.attention.qk_norm != spec::QkNorm::None && find({Role::QueryNorm, 0}) == nullptr) {
     s.attention.qk_norm = spec::QkNorm::None;
   }
-  s.attention.qkv_bias = tensors.contains(names.name({Role::QueryBias, 0}));
+  if (s.attention.rope.dim == s.attention.head_dim) s.attention.rope.dim = 0;
   spec::check(s, m.where);
   return s;
 }
 
 void add_gguf_config(const ModelSpec& s, const Family& family, spec::ElementType type, const std::string& name,
                      GgufMetadata& m) {
-  const std::string prefix = std::string(family.gguf_architecture) + ".";
+  const std::string prefix = std::string(family.gguf.architecture) + ".";
   const auto set = [&](const char* key, int64_t value) { m.set(prefix + key, value); };
-  m.set("general.architecture", std::string(family.gguf_architecture));
+  m.set("general.architecture", std::string(family.gguf.architecture));
   m.set("general.type", std::string("model"));
   m.set("general.name", name);
   m.set("general.file_type", file_type(type));
@@ -114,12 +181,15 @@ void add_gguf_config(const ModelSpec& s, const Family& family, spec::ElementType
   set("attention.value_length", s.attention.head_dim);
   if (s.attention.sliding_window > 0) set("attention.sliding_window", s.attention.sliding_window);
   m.set(prefix + "attention.layer_norm_rms_epsilon", double{s.norm_eps});
-  m.set(prefix + "rope.freq_base", double{s.attention.rope_theta});
-  set("rope.dimension_count", s.attention.head_dim);
+  m.set(prefix + "rope.freq_base", double{s.attention.rope.theta});
+  set("rope.dimension_count", s.attention.rope_dim());
+  add_rope_scaling(s.attention.rope.scaling, prefix, m);
   set("vocab_size", s.vocab_size);
-  set("expert_count", s.moe.router.num_experts);
-  set("expert_used_count", s.moe.router.experts_per_token);
-  family.write_gguf(s, prefix, m);
+  if (s.moe_layers() > 0) {
+    set("expert_count", s.moe.router.num_experts);
+    set("expert_used_count", s.moe.router.experts_per_token);
+  }
+  family.gguf.write(s, prefix, m);
 }
 
 }  // namespace moiety::format

@@ -7,6 +7,9 @@
 
 namespace moiety::format {
 
+// The tensor of divisors of the rotary frequencies, [rope_dim / 2].
+inline constexpr const char* kRopeFactors = "rope_freqs.weight";
+
 // Reads the architecture and sizes. Some things only the tensors tell (vocabulary size, tied embeddings, dense layers).
 spec::ModelSpec read_gguf_config(const GgufFile& file);
 

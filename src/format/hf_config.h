@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/file.h"
@@ -14,6 +15,9 @@ namespace moiety::format {
 // Reads FOLDER/config.json (a family's, or our own with model_type "moiety") and, where present,
 // FOLDER/generation_config.json, whose eos_token_id adds to the config's.
 spec::ModelSpec read_hf_config(const fs::path& folder);
+
+// Rows and columns that share a scale in a checkpoint of block-scaled F8_E4M3 weights.
+std::pair<int64_t, int64_t> fp8_block(const fs::path& folder);
 
 // config.json of `spec` as `family` (which must express it) with weights of `type`.
 Json hf_config(const spec::ModelSpec& spec, const Family& family, spec::ElementType type);

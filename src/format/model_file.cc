@@ -1,8 +1,11 @@
 #include "format/model_file.h"
 
+#include <cassert>
+#include <cstring>
 #include <set>
 
 #include "base/json.h"
+#include "format/elements.h"
 #include "format/gguf_config.h"
 #include "format/hf_config.h"
 #include "format/model_path.h"
@@ -61,7 +64,7 @@ ModelFile::ModelFile(const fs::path& path) : path_(resolve_model_path(path)) {
   } else {
     gguf_ = std::make_unique<GgufFile>(path_);
     spec_ = read_gguf_config(*gguf_);
-    names_ = &family_named(spec_.family)->gguf_names;
+    names_ = &family_named(spec_.family)->gguf.names;
     tensors_ = gguf_->tensors();
   }
   for (size_t i = 0; i < tensors_.size(); ++i) {
@@ -73,7 +76,8 @@ ModelFile::ModelFile(const fs::path& path) : path_(resolve_model_path(path)) {
 void ModelFile::open_folder() {
   spec_ = read_hf_config(path_);
   const Family* family = family_named(spec_.family);
-  names_ = family != nullptr ? &family->hf_names : &kOurNames;
+  names_ = family != nullptr ? &family->hf.names : &kOurNames;
+  fp8_block_ = fp8_block(path_);
   shard_paths_ = shards_of(path_);
   for (const fs::path& shard : shard_paths_) {
     shards_.emplace_back(shard);
@@ -88,31 +92,105 @@ std::vector<fs::path> ModelFile::files() const {
   return paths;
 }
 
-TensorView ModelFile::weight(const Weight& weight) const {
-  const std::string name = names_->name(weight);
-  const auto it = index_.find(name);
-  require(it != index_.end(), "{}: tensor {} is missing", path_.string(), name);
-  TensorView tensor = tensors_[it->second];
-
-  std::vector<int64_t> wanted = spec::shape_of(spec_, weight.role);
-  const bool stacked = spec::is_expert(weight.role) && names_->stacks_experts();
-  const int64_t experts = spec_.moe.router.num_experts;
-  if (stacked) wanted.insert(wanted.begin(), experts);
-  require(same_shape(tensor.shape, wanted), "{}: tensor {} has the shape {}, the config calls for {}", path_.string(),
-          name, shape_text(tensor.shape), shape_text(wanted));
-  require(spec::info(tensor.type).is_weight, "{}: tensor {} is {}, which is no type for weights", path_.string(), name,
-          spec::name(tensor.type));
-  if (stacked && weight.expert >= 0) {
-    const size_t bytes = tensor.bytes.size() / static_cast<size_t>(experts);
-    tensor.bytes = tensor.bytes.subspan(bytes * static_cast<size_t>(weight.expert), bytes);
-    wanted.erase(wanted.begin());
+ModelFile::Stored ModelFile::find(const Weight& weight) const {
+  const auto rows = names_->rows(weight.role);
+  require(!rows.empty(), "{}: files of this family have no place for a tensor that the model needs", path_.string());
+  const WeightName* row = nullptr;
+  for (const WeightName* candidate : rows) {
+    if (row == nullptr && index_.contains(name_of(*candidate, weight))) row = candidate;
   }
-  tensor.shape = wanted;
-  return tensor;
+  require(row != nullptr, "{}: tensor {} is missing", path_.string(), name_of(*rows.front(), weight));
+
+  Stored stored{tensors_[index_.at(name_of(*row, weight))], row->layout, is_stack(*row)};
+  const TensorView& tensor = stored.tensor;
+  std::vector<int64_t> wanted = stored_shape(spec_, weight.role, row->layout);
+  if (stored.is_stack) wanted.insert(wanted.begin(), spec_.moe.router.num_experts);
+  require(same_shape(tensor.shape, wanted), "{}: tensor {} has the shape {}, the config calls for {}", path_.string(),
+          tensor.name, shape_text(tensor.shape), shape_text(wanted));
+  require(has_planes(row->layout) ? tensor.type == spec::ElementType::U8 : spec::info(tensor.type).is_weight,
+          "{}: tensor {} is {}, which is no type for weights", path_.string(), tensor.name, spec::name(tensor.type));
+  stored.tensor.shape = wanted;
+  add_scales(stored);
+  return stored;
+}
+
+void ModelFile::add_scales(Stored& stored) const {
+  TensorView& tensor = stored.tensor;
+  const bool planes = has_planes(stored.layout);
+  if (!planes && !spec::info(tensor.type).has_scales) return;
+
+  std::string name = tensor.name + "_scale_inv";
+  if (planes) name = tensor.name.substr(0, tensor.name.rfind('_')) + "_scales";
+  const auto it = index_.find(name);
+  require(it != index_.end(), "{}: tensor {} is {}, but its scales {} are missing", path_.string(), tensor.name,
+          planes ? "MXFP4" : spec::name(tensor.type), name);
+  const TensorView& scales = tensors_[it->second];
+  if (!planes) {
+    tensor.scales = fp8_scales(tensor, scales);
+    return;
+  }
+  const std::vector<int64_t> wanted(tensor.shape.begin(), tensor.shape.end() - 1);
+  require(scales.type == spec::ElementType::U8 || scales.type == spec::ElementType::F8_E8M0,
+          "{}: tensor {} is {}, expected U8", path_.string(), name, spec::name(scales.type));
+  require(scales.shape == wanted, "{}: tensor {} has the shape {}, expected {}", path_.string(), name,
+          shape_text(scales.shape), shape_text(wanted));
+  tensor.scales = {scales.bytes.data(), static_cast<size_t>(wanted.back()), 1, 32};
+}
+
+// A grid of float32; DeepSeek's 128 x 128 unless the shapes say otherwise.
+spec::Scales ModelFile::fp8_scales(const TensorView& tensor, const TensorView& scales) const {
+  const auto bad_shape = [&] {
+    fail(ErrorKind::Input, "{}: tensor {} has the shape {}, expected one scale for every block of {}", path_.string(),
+         scales.name, shape_text(scales.shape), shape_text({fp8_block_.first, fp8_block_.second}));
+  };
+  require(tensor.shape.size() == 2, "{}: tensor {} is F8_E4M3 but no matrix", path_.string(), tensor.name);
+  const auto [block_rows, block_cols] = fp8_block_;
+  const std::vector<int64_t> wanted = {(tensor.shape[0] + block_rows - 1) / block_rows,
+                                       (tensor.shape[1] + block_cols - 1) / block_cols};
+  if (scales.shape != wanted) bad_shape();
+  require(spec::info(scales.type).is_weight && !spec::info(scales.type).has_scales, "{}: tensor {} is {}, expected floats",
+          path_.string(), scales.name, spec::name(scales.type));
+  const auto known = float_scales_.find(scales.name);
+  if (known != float_scales_.end()) return known->second;
+
+  const std::byte* data = scales.bytes.data();
+  const bool aligned = reinterpret_cast<uintptr_t>(data) % alignof(float) == 0;
+  if (scales.type != spec::ElementType::F32 || !aligned) {
+    const std::vector<float> floats = to_floats(scales);
+    std::vector<std::byte>& bytes = owned_.emplace_back(floats.size() * sizeof(float));
+    std::memcpy(bytes.data(), floats.data(), bytes.size());
+    data = bytes.data();
+  }
+  const spec::Scales grid{data, static_cast<size_t>(wanted[1]) * sizeof(float), static_cast<size_t>(block_rows),
+                          static_cast<size_t>(block_cols)};
+  return float_scales_[scales.name] = grid;
+}
+
+TensorView ModelFile::weight(const Weight& weight) const {
+  const auto known = cut_.find({weight.role, weight.layer, weight.expert});
+  if (known != cut_.end()) return known->second;
+
+  Stored stored = find(weight);
+  if (stored.is_stack) {
+    assert(weight.expert >= 0);
+    TensorView& tensor = stored.tensor;
+    const size_t experts = static_cast<size_t>(tensor.shape[0]), expert = static_cast<size_t>(weight.expert);
+    const size_t bytes = tensor.bytes.size() / experts;
+    tensor.bytes = tensor.bytes.subspan(bytes * expert, bytes);
+    tensor.shape.erase(tensor.shape.begin());
+    if (tensor.scales.data != nullptr) {
+      tensor.scales.data += expert * static_cast<size_t>(tensor.shape[0]) * tensor.scales.row_stride;
+    }
+  }
+  const size_t owned = owned_.size();
+  TensorView cut = cut_weight(spec_, weight.role, stored.layout, stored.tensor, owned_);
+  if (owned_.size() > owned) cut_[{weight.role, weight.layer, weight.expert}] = cut;
+  return cut;
 }
 
 void ModelFile::check_weights() const {
-  for (const Weight& w : spec::weights_of(spec_, !names_->stacks_experts())) weight(w);
+  const bool each_expert = spec_.moe_layers() > 0 && !names_->stacks_experts();
+  for (const Weight& w : spec::weights_of(spec_, each_expert)) find(w);
 }
 
 }  // namespace moiety::format

@@ -1,7 +1,9 @@
 // Any model on disk, opened: its spec, and its weights by role instead of by name.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -23,7 +25,8 @@ class ModelFile {
   // nullptr unless it is a GGUF file.
   const GgufFile* gguf() const { return gguf_.get(); }
 
-  // Shape as spec::shape_of says. An expert is cut out of its stack where the file stacks them.
+  // Shape as spec::shape_of says. An expert is cut out of its stack where the file stacks them; scales that lie in a tensor
+  // of their own come along. Not for two threads at once.
   TensorView weight(const spec::Weight& weight) const;
 
   // Everything in the file(s), whatever it is for.
@@ -31,7 +34,16 @@ class ModelFile {
   std::vector<fs::path> files() const;
 
  private:
+  // A weight's tensor, still as stored: of one expert, or of all.
+  struct Stored {
+    TensorView tensor;
+    Layout layout;
+    bool is_stack;
+  };
   void open_folder();
+  Stored find(const spec::Weight& weight) const;
+  void add_scales(Stored& stored) const;
+  spec::Scales fp8_scales(const TensorView& tensor, const TensorView& scales) const;
   void check_weights() const;
 
   fs::path path_;
@@ -40,8 +52,12 @@ class ModelFile {
   std::vector<fs::path> shard_paths_;
   spec::ModelSpec spec_;
   const WeightNames* names_ = nullptr;
+  std::pair<int64_t, int64_t> fp8_block_{128, 128};  // rows and columns that share a scale
   std::vector<TensorView> tensors_;
   std::unordered_map<std::string, size_t> index_;  // name -> place in tensors_
+  mutable OwnedBytes owned_;                       // of weights that had to be turned around
+  mutable std::map<std::tuple<spec::Role, int, int>, TensorView> cut_;  // those weights
+  mutable std::unordered_map<std::string, spec::Scales> float_scales_;  // of tensors whose scales are no floats
 };
 
 }  // namespace moiety::format

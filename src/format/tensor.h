@@ -37,6 +37,8 @@ struct TensorSource {
   spec::ElementType type = spec::ElementType::F32;
   std::vector<int64_t> shape;
   std::vector<TensorView> parts;
+  // Or, instead of parts: pieces that are made when they are written.
+  std::vector<std::function<std::vector<float>()>> made;
 
   TensorSource() = default;
   TensorSource(const TensorView& view) : name(view.name), type(view.type), shape(view.shape), parts{view} {}

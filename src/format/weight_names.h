@@ -1,9 +1,11 @@
-// What each weight is called in each kind of file: name tables, a row a role.
+// What each weight is called in each kind of file, and how it lies in the tensor of that name: tables, a row a role.
 #pragma once
 
 #include <span>
 #include <string>
+#include <vector>
 
+#include "format/weight_layout.h"
 #include "spec/weight.h"
 
 namespace moiety::format {
@@ -13,24 +15,32 @@ namespace moiety::format {
 struct WeightName {
   spec::Role role;
   const char* pattern;
+  Layout layout = Layout::Plain;
 };
 
-// The rows of `special` come before the rows of `common`: a family says only where it differs.
+// The rows of `special` come before the rows of `common`: a family says only where it differs. Where a role has several
+// rows, a file has the tensor of one of them.
 struct WeightNames {
   std::span<const WeightName> common;
   std::span<const WeightName> special;
 
-  // nullptr: files of this kind have no name for the role.
-  const char* pattern(spec::Role role) const;
+  // The rows of a role; none: files of this kind have no place for it.
+  std::vector<const WeightName*> rows(spec::Role role) const;
   bool stacks_experts() const;
-  std::string name(const spec::Weight& weight) const;  // empty if there is none
 };
 
-extern const WeightNames kOurNames;             // training checkpoints
-extern const WeightNames kGgufNames;            // all GGUF families; Glm4 differs in a norm
-extern const WeightNames kGgufGlm4Names;
-extern const WeightNames kMixtralNames;         // Hugging Face, by family
-extern const WeightNames kMlpExpertsNames;      // OLMoE, Qwen2-MoE, Qwen3-MoE
-extern const WeightNames kGlm4Names;
+// The pattern with its numbers filled in.
+std::string name_of(const WeightName& row, const spec::Weight& weight);
+bool is_stack(const WeightName& row);  // of all experts
+std::string our_name(const spec::Weight& weight);  // in training checkpoints
+
+extern const WeightNames kOurNames;           // training checkpoints
+extern const WeightNames kGgufNames;          // all GGUF families
+extern const WeightNames kGgufPostNormNames;  // GLM-4.5 and gpt-oss differ in a norm
+extern const WeightNames kMixtralNames;       // Hugging Face, by family
+extern const WeightNames kMlpExpertsNames;    // Qwen, OLMoE; dense models
+extern const WeightNames kDeepSeekNames;      // DeepSeek, GLM-4.5
+extern const WeightNames kGraniteNames;
+extern const WeightNames kGptOssNames;
 
 }  // namespace moiety::format

@@ -1,11 +1,13 @@
 // The small steps between the matrix products, plainly.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <vector>
 
 #include "base/matrix.h"
+#include "spec/model_spec.h"
 
 namespace moiety::model {
 
@@ -17,7 +19,31 @@ inline void rms_norm(std::span<const float> x, std::span<const float> weight, fl
   for (size_t i = 0; i < x.size(); ++i) out[i] = x[i] * scale * weight[i];
 }
 
+// (x - mean) / sqrt(variance + eps) * weight + bias
+inline void layer_norm(std::span<const float> x, std::span<const float> weight, std::span<const float> bias, float eps,
+                       std::span<float> out) {
+  float sum = 0, squares = 0;
+  for (const float v : x) sum += v;
+  const float mean = sum / static_cast<float>(x.size());
+  for (const float v : x) squares += (v - mean) * (v - mean);
+  const float scale = 1.0f / std::sqrt(squares / static_cast<float>(x.size()) + eps);
+  for (size_t i = 0; i < x.size(); ++i) out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+}
+
+// x += y, where there is a y.
+inline void add(std::span<const float> y, std::span<float> x) {
+  for (size_t i = 0; i < y.size(); ++i) x[i] += y[i];
+}
+
 inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 inline float silu(float x) { return x * sigmoid(x); }
+
+// What an expert makes of its gate and up projections.
+inline float activate(spec::Activation activation, float gate, float up) {
+  if (activation == spec::Activation::SwiGlu) return silu(gate) * up;
+  gate = std::min(gate, 7.0f);
+  up = std::clamp(up, -7.0f, 7.0f);
+  return gate * sigmoid(1.702f * gate) * (up + 1);
+}
 
 }  // namespace moiety::model

@@ -37,16 +37,21 @@ std::vector<ExpertTask> expert_tasks(const DispatchPlan& plan, size_t matrix_row
   return tasks;
 }
 
-// hidden = silu(gate x) * up x for rows [first, first + rows) of the matrices; `scratch` is of hidden's size.
-void gate_and_up(const kernel::Kernels& kernels, const FeedForwardWeights& w, MatrixView<const float> x_RD, size_t first,
-                 size_t rows, MatrixView<float> hidden_RF, MatrixView<float> scratch_RF) {
+// hidden = activation(gate x, up x) for rows [first, first + rows) of the matrices; `scratch` is of hidden's size.
+void gate_and_up(const kernel::Kernels& kernels, const FeedForwardWeights& w, spec::Activation activation,
+                 MatrixView<const float> x_RD, size_t first, size_t rows, MatrixView<float> hidden_RF,
+                 MatrixView<float> scratch_RF) {
   kernels.linear(x_RD.data(), x_RD.stride(), x_RD.rows(), w.gate, first, rows, hidden_RF.data() + first,
                  hidden_RF.stride());
   kernels.linear(x_RD.data(), x_RD.stride(), x_RD.rows(), w.up, first, rows, scratch_RF.data() + first,
                  scratch_RF.stride());
   for (size_t r = 0; r < x_RD.rows(); ++r) {
     const auto gate = hidden_RF.row(r).subspan(first, rows), up = scratch_RF.row(r).subspan(first, rows);
-    for (size_t f = 0; f < rows; ++f) gate[f] = silu(gate[f]) * up[f];
+    if (!w.gate_bias.empty()) {
+      add(std::span(w.gate_bias).subspan(first, rows), gate);
+      add(std::span(w.up_bias).subspan(first, rows), up);
+    }
+    for (size_t f = 0; f < rows; ++f) gate[f] = activate(activation, gate[f], up[f]);
   }
 }
 
@@ -61,7 +66,7 @@ Matrix<float> dispatch(const Compute& compute, const DispatchPlan& plan, MatrixV
 }
 
 // Every expert on its rows.
-Matrix<float> run_experts(const Compute& compute, const DispatchPlan& plan,
+Matrix<float> run_experts(const Compute& compute, const DispatchPlan& plan, spec::Activation activation,
                           const std::vector<FeedForwardWeights>& experts_E, MatrixView<const float> x_ND) {
   const size_t rows = x_ND.rows(), width = x_ND.cols(), hidden = experts_E[0].gate.rows;
   const size_t threads = static_cast<size_t>(compute.threads.size());
@@ -73,8 +78,8 @@ Matrix<float> run_experts(const Compute& compute, const DispatchPlan& plan,
   const auto up_tasks = expert_tasks(plan, hidden, threads);
   compute.threads.parallel_for(up_tasks.size(), [&](size_t i) {
     const auto [e, first, count] = up_tasks[i];
-    gate_and_up(compute.kernels, experts_E[e], of_expert(x_ND, e), first, count, of_expert(hidden_NF.view(), e),
-                of_expert(scratch_NF.view(), e));
+    gate_and_up(compute.kernels, experts_E[e], activation, of_expert(x_ND, e), first, count,
+                of_expert(hidden_NF.view(), e), of_expert(scratch_NF.view(), e));
   });
 
   Matrix<float> y_ND(rows, width);
@@ -84,6 +89,9 @@ Matrix<float> run_experts(const Compute& compute, const DispatchPlan& plan,
     const auto in = of_expert(hidden_NF.view(), e), out = of_expert(y_ND.view(), e);
     compute.kernels.linear(in.data(), in.stride(), in.rows(), experts_E[e].down, first, count, out.data() + first,
                            out.stride());
+    if (experts_E[e].down_bias.empty()) return;
+    const auto bias = std::span(experts_E[e].down_bias).subspan(first, count);
+    for (size_t r = 0; r < out.rows(); ++r) add(bias, out.row(r).subspan(first, count));
   });
   return y_ND;
 }
@@ -120,8 +128,8 @@ Matrix<float> feed_forward(const Compute& compute, const FeedForwardWeights& wei
   const size_t step = kernel::rows_per_task(hidden, static_cast<size_t>(compute.threads.size()));
   compute.threads.parallel_for((hidden + step - 1) / step, [&](size_t task) {
     const size_t first = task * step;
-    gate_and_up(compute.kernels, weights, x_TD, first, std::min(step, hidden - first), hidden_TF.view(),
-                scratch_TF.view());
+    gate_and_up(compute.kernels, weights, spec::Activation::SwiGlu, x_TD, first, std::min(step, hidden - first),
+                hidden_TF.view(), scratch_TF.view());
   });
   kernel::linear(compute, hidden_TF.view(), weights.down, out_TD.view());
   return out_TD;
@@ -132,12 +140,13 @@ MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const Moe
   // Router
   Matrix<float> logits_TE(x_TD.rows(), static_cast<size_t>(spec.router.num_experts));
   kernel::linear(compute, x_TD, weights.router_ED, logits_TE.view());
+  for (size_t t = 0; t < logits_TE.rows(); ++t) add(weights.router_bias_E, logits_TE.row(t));
   Routing routing = moe::route(spec.router, logits_TE.flat(), weights.selection_bias_E);
 
   // Dispatch, experts, combine
   const DispatchPlan plan = moe::plan_dispatch(routing);
   const Matrix<float> x_ND = dispatch(compute, plan, x_TD);
-  const Matrix<float> y_ND = run_experts(compute, plan, weights.experts_E, x_ND.view());
+  const Matrix<float> y_ND = run_experts(compute, plan, spec.activation, weights.experts_E, x_ND.view());
   Matrix<float> out_TD = combine(compute, routing, plan, y_ND.view());
 
   if (!weights.shared.gate.empty()) add_shared(compute, weights, x_TD, out_TD.view());

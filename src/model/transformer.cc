@@ -5,17 +5,20 @@
 #include <cmath>
 
 #include "format/elements.h"
+#include "model/attention.h"
 #include "model/elementwise.h"
+#include "model/latent_attention.h"
 #include "model/moe_layer.h"
 
 namespace moiety::model {
 namespace {
 
-void add(MatrixView<const float> y_TD, MatrixView<float> x_TD) {
+// x += scale * y
+void add_to_stream(float scale, MatrixView<const float> y_TD, MatrixView<float> x_TD) {
   for (size_t t = 0; t < x_TD.rows(); ++t) {
     const auto x = x_TD.row(t);
     const auto y = y_TD.row(t);
-    for (size_t d = 0; d < x.size(); ++d) x[d] += y[d];
+    for (size_t d = 0; d < x.size(); ++d) x[d] += scale * y[d];
   }
 }
 
@@ -33,33 +36,44 @@ Matrix<float> Transformer::embed(std::span<const Chunk> chunks) const {
   for (const Chunk& chunk : chunks) {
     for (const int32_t token : chunk.tokens) {
       assert(token >= 0 && static_cast<size_t>(token) < table_VD.rows);
-      const std::byte* row = table_VD.data + static_cast<size_t>(token) * table_VD.row_bytes();
-      format::to_floats(table_VD.type, {row, table_VD.row_bytes()}, x_TD.row(t++));
+      const size_t row = static_cast<size_t>(token);
+      const auto x_D = x_TD.row(t++);
+      format::row_to_floats(table_VD.type, table_VD.row(row), table_VD.scales, row, x_D);
+      if (spec().embedding_scale == 1) continue;
+      for (float& x : x_D) x *= spec().embedding_scale;
     }
   }
   return x_TD;
 }
 
-Matrix<float> Transformer::norm(MatrixView<const float> x_TD, std::span<const float> weight_D) const {
+Matrix<float> Transformer::norm(MatrixView<const float> x_TD, const NormWeights& weights) const {
   Matrix<float> out_TD(x_TD.rows(), x_TD.cols());
-  for (size_t t = 0; t < x_TD.rows(); ++t) rms_norm(x_TD.row(t), weight_D, spec().norm_eps, out_TD.row(t));
+  for (size_t t = 0; t < x_TD.rows(); ++t) {
+    if (weights.bias_D.empty()) {
+      rms_norm(x_TD.row(t), weights.weight_D, spec().norm_eps, out_TD.row(t));
+    } else {
+      layer_norm(x_TD.row(t), weights.weight_D, weights.bias_D, spec().norm_eps, out_TD.row(t));
+    }
+  }
   return out_TD;
 }
 
-void Transformer::layer(int number, std::span<const Chunk> chunks, Matrix<float>& x_TD, const RoutingObserver& observe) {
+void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe) {
   const LayerWeights& w = weights_.layers[number];
+  const auto attend = spec().attention.latent ? latent_attention : attention;
 
-  const Matrix<float> attention_in = norm(x_TD.view(), w.attention.norm_D);
-  add(attention(compute_, spec().attention, spec().norm_eps, w.attention, number, attention_in.view(), chunks).view(),
-      x_TD.view());
+  const Matrix<float> attention_in = norm(x_TD.view(), w.attention.norm);
+  add_to_stream(spec().residual_scale,
+                attend(compute_, spec().attention, spec().norm_eps, w.attention, number, attention_in.view(), step).view(),
+                x_TD.view());
 
-  const Matrix<float> feed_forward_in = norm(x_TD.view(), w.feed_forward_norm_D);
+  const Matrix<float> feed_forward_in = norm(x_TD.view(), w.feed_forward_norm);
   if (spec().feed_forward[number] == spec::FeedForward::Dense) {
-    add(feed_forward(compute_, w.dense, feed_forward_in.view()).view(), x_TD.view());
+    add_to_stream(spec().residual_scale, feed_forward(compute_, w.dense, feed_forward_in.view()).view(), x_TD.view());
     return;
   }
   const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, feed_forward_in.view());
-  add(moe.out_TD.view(), x_TD.view());
+  add_to_stream(spec().residual_scale, moe.out_TD.view(), x_TD.view());
   if (observe) observe(number, moe.routing);
 }
 
@@ -74,9 +88,14 @@ Matrix<float> Transformer::head(std::span<const Chunk> chunks, MatrixView<const 
     }
     x_TD = std::as_const(last).view();
   }
-  const Matrix<float> normed_TD = norm(x_TD, weights_.final_norm_D);
+  const Matrix<float> normed_TD = norm(x_TD, weights_.final_norm);
   Matrix<float> logits_TV(x_TD.rows(), weights_.head_VD.rows);
   kernel::linear(compute_, normed_TD.view(), weights_.head_VD, logits_TV.view());
+  for (size_t t = 0; t < logits_TV.rows(); ++t) {
+    add(weights_.head_bias_V, logits_TV.row(t));
+    if (spec().logit_scale == 1) continue;
+    for (float& logit : logits_TV.row(t)) logit *= spec().logit_scale;
+  }
   return logits_TV;
 }
 
@@ -91,7 +110,8 @@ void Transformer::refuse_nans(MatrixView<const float> logits) const {
 
 Matrix<float> Transformer::forward(std::span<const Chunk> chunks, LogitsOf which, const RoutingObserver& observe) {
   Matrix<float> x_TD = embed(chunks);
-  for (int number = 0; number < spec().num_layers; ++number) layer(number, chunks, x_TD, observe);
+  const Step step = make_step(spec().attention, chunks);
+  for (int number = 0; number < spec().num_layers; ++number) layer(number, step, x_TD, observe);
   for (const Chunk& chunk : chunks) chunk.cache->advance(chunk.tokens.size());
   Matrix<float> logits = head(chunks, x_TD.view(), which);
   refuse_nans(logits.view());

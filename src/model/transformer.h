@@ -7,8 +7,8 @@
 #include "base/matrix.h"
 #include "format/model_file.h"
 #include "kernel/linear.h"
-#include "model/attention.h"
 #include "model/kv_cache.h"
+#include "model/step.h"
 #include "model/weights.h"
 #include "moe/route.h"
 
@@ -36,8 +36,8 @@ class Transformer {
 
  private:
   Matrix<float> embed(std::span<const Chunk> chunks) const;
-  Matrix<float> norm(MatrixView<const float> x_TD, std::span<const float> weight_D) const;
-  void layer(int number, std::span<const Chunk> chunks, Matrix<float>& x_TD, const RoutingObserver& observe);
+  Matrix<float> norm(MatrixView<const float> x_TD, const NormWeights& weights) const;
+  void layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe);
   Matrix<float> head(std::span<const Chunk> chunks, MatrixView<const float> x_TD, LogitsOf which) const;
   void refuse_nans(MatrixView<const float> logits) const;
 

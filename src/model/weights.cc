@@ -18,9 +18,12 @@ bool all_finite(const std::vector<float>& values) {
   return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
 }
 
+// [out, in], with all that comes before `in` as rows.
 WeightView matrix(const ModelFile& file, const Weight& weight) {
   const TensorView tensor = file.weight(weight);
-  return {tensor.type, tensor.bytes.data(), static_cast<size_t>(tensor.shape[0]), static_cast<size_t>(tensor.shape[1])};
+  const size_t cols = static_cast<size_t>(tensor.shape.back());
+  return {tensor.type, tensor.bytes.data(), static_cast<size_t>(tensor.elements()) / cols, cols, tensor.row_stride,
+          tensor.scales};
 }
 
 std::vector<float> floats(const ModelFile& file, const Weight& weight) {
@@ -31,23 +34,61 @@ std::vector<float> floats(const ModelFile& file, const Weight& weight) {
   return values;
 }
 
+NormWeights load_norm(const ModelFile& file, Role weight, Role bias, int layer) {
+  NormWeights norm{floats(file, {weight, layer}), {}};
+  if (file.spec().norm == spec::Norm::Layer) norm.bias_D = floats(file, {bias, layer});
+  return norm;
+}
+
+LatentWeights load_latent(const ModelFile& file, int layer) {
+  LatentWeights w;
+  if (file.spec().attention.latent->query_rank > 0) {
+    w.query_down = matrix(file, {Role::QueryDown, layer});
+    w.query_down_norm = floats(file, {Role::QueryDownNorm, layer});
+    w.query_up = matrix(file, {Role::QueryUp, layer});
+  }
+  w.kv_down = matrix(file, {Role::KvDown, layer});
+  w.kv_down_norm = floats(file, {Role::KvDownNorm, layer});
+  w.key_up = matrix(file, {Role::KeyUp, layer});
+  w.value_up = matrix(file, {Role::ValueUp, layer});
+  return w;
+}
+
 AttentionWeights load_attention(const ModelFile& file, int layer) {
   const spec::AttentionSpec& spec = file.spec().attention;
   AttentionWeights w;
-  w.norm_D = floats(file, {Role::AttentionNorm, layer});
-  w.query = matrix(file, {Role::Query, layer});
-  w.key = matrix(file, {Role::Key, layer});
-  w.value = matrix(file, {Role::Value, layer});
+  w.norm = load_norm(file, Role::AttentionNorm, Role::AttentionNormBias, layer);
+  if (!spec.latent || spec.latent->query_rank == 0) w.query = matrix(file, {Role::Query, layer});
+  if (spec.latent) {
+    w.latent = load_latent(file, layer);
+  } else {
+    w.key = matrix(file, {Role::Key, layer});
+    w.value = matrix(file, {Role::Value, layer});
+  }
   w.output = matrix(file, {Role::AttentionOutput, layer});
   if (spec.qkv_bias) {
     w.query_bias = floats(file, {Role::QueryBias, layer});
     w.key_bias = floats(file, {Role::KeyBias, layer});
     w.value_bias = floats(file, {Role::ValueBias, layer});
   }
+  if (spec.output_bias) w.output_bias = floats(file, {Role::AttentionOutputBias, layer});
   if (spec.qk_norm != spec::QkNorm::None) {
     w.query_norm = floats(file, {Role::QueryNorm, layer});
     w.key_norm = floats(file, {Role::KeyNorm, layer});
   }
+  if (spec.sinks) w.sinks_H = floats(file, {Role::Sinks, layer});
+  return w;
+}
+
+FeedForwardWeights load_expert(const ModelFile& file, int layer, int expert) {
+  FeedForwardWeights w;
+  w.gate = matrix(file, {Role::ExpertGate, layer, expert});
+  w.up = matrix(file, {Role::ExpertUp, layer, expert});
+  w.down = matrix(file, {Role::ExpertDown, layer, expert});
+  if (!file.spec().moe.expert_bias) return w;
+  w.gate_bias = floats(file, {Role::ExpertGateBias, layer, expert});
+  w.up_bias = floats(file, {Role::ExpertUpBias, layer, expert});
+  w.down_bias = floats(file, {Role::ExpertDownBias, layer, expert});
   return w;
 }
 
@@ -56,14 +97,13 @@ MoeWeights load_moe(const ModelFile& file, int layer) {
   MoeWeights w;
   w.router_ED = matrix(file, {Role::Router, layer});
   floats(file, {Role::Router, layer});  // one NaN here would mislead every token
+  if (spec.router_bias) w.router_bias_E = floats(file, {Role::RouterBias, layer});
   if (spec.router.has_selection_bias) w.selection_bias_E = floats(file, {Role::SelectionBias, layer});
-  for (int expert = 0; expert < spec.router.num_experts; ++expert) {
-    w.experts_E.push_back({matrix(file, {Role::ExpertGate, layer, expert}), matrix(file, {Role::ExpertUp, layer, expert}),
-                           matrix(file, {Role::ExpertDown, layer, expert})});
-  }
+  for (int expert = 0; expert < spec.router.num_experts; ++expert) w.experts_E.push_back(load_expert(file, layer, expert));
   if (spec.shared_hidden > 0) {
-    w.shared = {matrix(file, {Role::SharedGate, layer}), matrix(file, {Role::SharedUp, layer}),
-                matrix(file, {Role::SharedDown, layer})};
+    w.shared.gate = matrix(file, {Role::SharedGate, layer});
+    w.shared.up = matrix(file, {Role::SharedUp, layer});
+    w.shared.down = matrix(file, {Role::SharedDown, layer});
     if (spec.shared_gate) w.shared_scale = matrix(file, {Role::SharedScale, layer});
   }
   return w;
@@ -76,16 +116,18 @@ Weights load_weights(const ModelFile& file) {
   Weights w;
   w.embedding_VD = matrix(file, {Role::Embedding});
   w.head_VD = spec.tied_embeddings ? w.embedding_VD : matrix(file, {Role::Head});
-  w.final_norm_D = floats(file, {Role::FinalNorm});
+  if (spec.head_bias) w.head_bias_V = floats(file, {Role::HeadBias});
+  w.final_norm = load_norm(file, Role::FinalNorm, Role::FinalNormBias, -1);
   for (int layer = 0; layer < spec.num_layers; ++layer) {
     LayerWeights l;
     l.attention = load_attention(file, layer);
-    l.feed_forward_norm_D = floats(file, {Role::FeedForwardNorm, layer});
+    l.feed_forward_norm = load_norm(file, Role::FeedForwardNorm, Role::FeedForwardNormBias, layer);
     if (spec.feed_forward[layer] == spec::FeedForward::Moe) {
       l.moe = load_moe(file, layer);
     } else {
-      l.dense = {matrix(file, {Role::DenseGate, layer}), matrix(file, {Role::DenseUp, layer}),
-                 matrix(file, {Role::DenseDown, layer})};
+      l.dense.gate = matrix(file, {Role::DenseGate, layer});
+      l.dense.up = matrix(file, {Role::DenseUp, layer});
+      l.dense.down = matrix(file, {Role::DenseDown, layer});
     }
     w.layers.push_back(std::move(l));
   }

@@ -8,20 +8,37 @@
 
 namespace moiety::model {
 
-struct AttentionWeights {
-  std::vector<float> norm_D;
-  kernel::WeightView query, key, value, output;
-  std::vector<float> query_bias, key_bias, value_bias;  // empty: none
-  std::vector<float> query_norm, key_norm;              // empty: none
+struct NormWeights {
+  std::vector<float> weight_D;
+  std::vector<float> bias_D;  // empty: an RMS norm
 };
 
-// down(silu(gate x) * up x)
+// Of latent attention; up-projections are [heads * out, in].
+struct LatentWeights {
+  kernel::WeightView query_down, query_up;  // empty: queries are one projection
+  std::vector<float> query_down_norm;
+  kernel::WeightView kv_down, key_up, value_up;
+  std::vector<float> kv_down_norm;
+};
+
+struct AttentionWeights {
+  NormWeights norm;
+  kernel::WeightView query, key, value, output;
+  std::vector<float> query_bias, key_bias, value_bias, output_bias;  // empty: none
+  std::vector<float> query_norm, key_norm;                           // empty: none
+  std::vector<float> sinks_H;                                        // empty: none
+  LatentWeights latent;                                              // empty unless the spec says so
+};
+
+// down(activation(gate x, up x))
 struct FeedForwardWeights {
   kernel::WeightView gate, up, down;
+  std::vector<float> gate_bias, up_bias, down_bias;  // empty: none
 };
 
 struct MoeWeights {
   kernel::WeightView router_ED;
+  std::vector<float> router_bias_E;     // empty: none
   std::vector<float> selection_bias_E;  // empty: none
   std::vector<FeedForwardWeights> experts_E;
   FeedForwardWeights shared;        // empty: none
@@ -30,14 +47,15 @@ struct MoeWeights {
 
 struct LayerWeights {
   AttentionWeights attention;
-  std::vector<float> feed_forward_norm_D;
+  NormWeights feed_forward_norm;
   FeedForwardWeights dense;  // of a dense layer
   MoeWeights moe;            // of a sparse layer
 };
 
 struct Weights {
   kernel::WeightView embedding_VD, head_VD;
-  std::vector<float> final_norm_D;
+  std::vector<float> head_bias_V;  // empty: none
+  NormWeights final_norm;
   std::vector<LayerWeights> layers;
 };
 

@@ -24,8 +24,8 @@ struct Routing {
 // Score: turns logits [E] of one token into scores, in place.
 void score(const spec::RouterRule& rule, std::span<float> logits_E);
 
-// Select: for each row of scores [T, E] the experts_per_token largest of score + bias, falling, ties to the lower id;
-// a NaN counts as the smallest. `bias_E` is empty or has one number an expert.
+// Select: for each row of scores [T, E] the experts_per_token largest of score + bias among the groups that take part,
+// falling, ties to the lower id; a NaN counts as the smallest. `bias_E` is empty or has one number an expert.
 Routing choose_experts(const spec::RouterRule& rule, std::span<const float> scores_TE, std::span<const float> bias_E);
 
 // All three stages: logits [T, E] -> experts and mixing weights.

@@ -68,6 +68,35 @@ TEST(Route, WeightsAreThoseOfTheDefinition) {
   }
 }
 
+// Groups of neighbours: worked by hand.
+TEST(Route, OnlyTheBestGroupsTakePart) {
+  RouterRule rule{.num_experts = 6, .experts_per_token = 2, .num_groups = 3, .groups_per_token = 1};
+  const std::vector<float> scores_TE = {0.5f, 0.0f, 0.4f, 0.3f, 0.1f, 0.2f};
+  EXPECT_EQ(choose_experts(rule, scores_TE, {}).experts_N, (std::vector<int32_t>{0, 1}));  // by its best expert
+  rule.group_score = spec::GroupScore::BestTwo;
+  EXPECT_EQ(choose_experts(rule, scores_TE, {}).experts_N, (std::vector<int32_t>{2, 3}));  // by its two best
+  const std::vector<float> bias_E = {0, 0, 0, 0, 1, 1};  // steers the choice of groups too
+  EXPECT_EQ(choose_experts(rule, scores_TE, bias_E).experts_N, (std::vector<int32_t>{5, 4}));
+  rule.groups_per_token = 2;
+  EXPECT_EQ(choose_experts(rule, scores_TE, {}).experts_N, (std::vector<int32_t>{0, 2}));
+}
+
+TEST(Route, EqualGroupsGoToTheLowerOne) {
+  const RouterRule rule{.num_experts = 4, .experts_per_token = 1, .num_groups = 2, .groups_per_token = 1};
+  EXPECT_EQ(choose_experts(rule, std::vector<float>{1, 2, 2, 1}, {}).experts_N, (std::vector<int32_t>{1}));
+}
+
+// Each weight is a softmax over those that come close, the second without the first: worked by hand.
+TEST(Route, SparseMixerWeighsAgainstWhatComesClose) {
+  const RouterRule rule{.num_experts = 4, .experts_per_token = 2, .score = Score::Logits,
+                        .weigh = spec::Weigh::SparseMixer, .renormalise = false, .sparse_mixer_reach = 0.1f};
+  // 9.5 lies (10 - 9.5) / 10 = 0.05 below 10, and 9 lies 0.1 below: not further than the reach; 8 does.
+  const Routing routing = route(rule, std::vector<float>{8, 10, 9, 9.5f}, {});
+  EXPECT_EQ(routing.experts_N, (std::vector<int32_t>{1, 3}));
+  EXPECT_NEAR(routing.weights_N[0], 1 / (1 + std::exp(-0.5) + std::exp(-1.0)), 1e-6);
+  EXPECT_NEAR(routing.weights_N[1], 1 / (1 + std::exp(-0.5)), 1e-6);  // 8 lies 1.5 / 9.5 below
+}
+
 Routing random_routing(uint64_t seed) {
   Random random(seed);
   Routing routing{.num_experts = 1 + static_cast<int>(random.below(9))};

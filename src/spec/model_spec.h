@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
+#include "spec/rope.h"
 #include "spec/router_rule.h"
 
 namespace moiety::spec {
@@ -18,29 +20,57 @@ enum class QkNorm {
   Whole,    // all heads together, one weight of [heads * head_dim] (OLMoE)
 };
 
-// Which two of a head's numbers the rotary embedding turns together.
-enum class RopePairs {
-  Halves,      // i and i + head_dim / 2: Hugging Face's layout, and ours
-  Neighbours,  // 2i and 2i + 1: GGUF files of the llama architecture
+// Multi-head latent attention (DeepSeek-AI 2024, "DeepSeek-V2"): keys and values of all heads are projections of one small
+// vector a token, which is all that is kept. A head's query and key are `plain_dim` numbers without a position and
+// `rope_dim` rotated ones; the rotated key is shared by all heads.
+struct LatentSpec {
+  int query_rank = 0;  // queries go through a vector of this size; 0: they don't
+  int kv_rank = 0;
+  int plain_dim = 0;
+  int rope_dim = 0;
+  int value_dim = 0;  // of a head
 };
 
 struct AttentionSpec {
   int num_heads = 0;
   int num_kv_heads = 0;
-  int head_dim = 0;
+  int head_dim = 0;  // of queries and keys
+  std::optional<LatentSpec> latent;
   QkNorm qk_norm = QkNorm::None;
   bool qkv_bias = false;
-  float rope_theta = 10000.0f;
-  RopePairs rope_pairs = RopePairs::Halves;
-  int sliding_window = 0;       // tokens a query sees, itself included; 0: all
-  float clip_qkv = 0;           // queries, keys and values are clamped to +-this; 0: never
+  bool output_bias = false;
+  bool sinks = false;  // a learnt logit a head takes part in the softmax and stands for nothing (gpt-oss)
+  RopeSpec rope;
+  float score_scale = 0;   // of query times key; 0: 1 / sqrt(head_dim)
+  int sliding_window = 0;  // tokens a query sees, itself included; 0: all
+  std::vector<bool> windowed;  // which layers have the window; empty: all
+  float clip_qkv = 0;          // queries, keys and values are clamped to +-this; 0: never
+
+  int window(int layer) const { return windowed.empty() || windowed[layer] ? sliding_window : 0; }
+  // How many numbers of a query or key head the rotary embedding turns.
+  int rope_dim() const { return latent ? latent->rope_dim : rope.dim > 0 ? rope.dim : head_dim; }
+  float scale() const;
+};
+
+// What an expert does between its projections.
+enum class Activation {
+  SwiGlu,         // silu(gate) * up
+  ClampedSwiGlu,  // gate * sigmoid(1.702 gate) * (up + 1), gate at most 7, up within +-7 (gpt-oss)
 };
 
 struct MoeSpec {
   RouterRule router;
-  int expert_hidden = 0;  // F of a routed expert
-  int shared_hidden = 0;  // F of the shared experts together; 0: none
+  bool router_bias = false;  // added to the logits
+  int expert_hidden = 0;     // F of a routed expert
+  bool expert_bias = false;  // on all three projections
+  Activation activation = Activation::SwiGlu;
+  int shared_hidden = 0;     // F of the shared experts together; 0: none
   bool shared_gate = false;  // the shared experts' output is scaled by sigmoid of a learnt projection (Qwen2-MoE)
+};
+
+enum class Norm {
+  Rms,    // x / sqrt(mean(x^2) + eps) * weight
+  Layer,  // (x - mean) / sqrt(variance + eps) * weight + bias
 };
 
 enum class FeedForward { Dense, Moe };
@@ -51,8 +81,12 @@ struct ModelSpec {
   int width = 0;  // D
   int vocab_size = 0;
   int max_positions = 0;
+  Norm norm = Norm::Rms;
   float norm_eps = 1e-5f;
   bool tied_embeddings = false;
+  bool head_bias = false;
+  // The embedding, what each block adds to the residual stream, and the logits are multiplied by these (Granite).
+  float embedding_scale = 1, residual_scale = 1, logit_scale = 1;
 
   AttentionSpec attention;
   MoeSpec moe;

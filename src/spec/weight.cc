@@ -4,29 +4,48 @@ namespace moiety::spec {
 namespace {
 
 void add_attention(const ModelSpec& spec, int layer, std::vector<Weight>& out) {
+  const AttentionSpec& a = spec.attention;
   const auto add = [&](Role role) { out.push_back({role, layer}); };
   add(Role::AttentionNorm);
-  add(Role::Query), add(Role::Key), add(Role::Value);
-  if (spec.attention.qkv_bias) add(Role::QueryBias), add(Role::KeyBias), add(Role::ValueBias);
-  if (spec.attention.qk_norm != QkNorm::None) add(Role::QueryNorm), add(Role::KeyNorm);
+  if (spec.norm == Norm::Layer) add(Role::AttentionNormBias);
+  if (a.latent) {
+    if (a.latent->query_rank > 0) {
+      add(Role::QueryDown), add(Role::QueryDownNorm), add(Role::QueryUp);
+    } else {
+      add(Role::Query);
+    }
+    add(Role::KvDown), add(Role::KvDownNorm), add(Role::KeyUp), add(Role::ValueUp);
+  } else {
+    add(Role::Query), add(Role::Key), add(Role::Value);
+    if (a.qkv_bias) add(Role::QueryBias), add(Role::KeyBias), add(Role::ValueBias);
+    if (a.qk_norm != QkNorm::None) add(Role::QueryNorm), add(Role::KeyNorm);
+  }
+  if (a.sinks) add(Role::Sinks);
   add(Role::AttentionOutput);
+  if (a.output_bias) add(Role::AttentionOutputBias);
 }
 
 void add_experts(const ModelSpec& spec, int layer, bool each_expert, std::vector<Weight>& out) {
   const int first = each_expert ? 0 : -1, last = each_expert ? spec.moe.router.num_experts - 1 : -1;
   for (int expert = first; expert <= last; ++expert) {
     for (const Role role : {Role::ExpertGate, Role::ExpertUp, Role::ExpertDown}) out.push_back({role, layer, expert});
+    if (!spec.moe.expert_bias) continue;
+    for (const Role role : {Role::ExpertGateBias, Role::ExpertUpBias, Role::ExpertDownBias}) {
+      out.push_back({role, layer, expert});
+    }
   }
 }
 
 void add_feed_forward(const ModelSpec& spec, int layer, bool each_expert, std::vector<Weight>& out) {
   const auto add = [&](Role role) { out.push_back({role, layer}); };
   add(Role::FeedForwardNorm);
+  if (spec.norm == Norm::Layer) add(Role::FeedForwardNormBias);
   if (spec.feed_forward[layer] == FeedForward::Dense) {
     add(Role::DenseGate), add(Role::DenseUp), add(Role::DenseDown);
     return;
   }
   add(Role::Router);
+  if (spec.moe.router_bias) add(Role::RouterBias);
   if (spec.moe.router.has_selection_bias) add(Role::SelectionBias);
   add_experts(spec, layer, each_expert, out);
   if (spec.moe.shared_hidden > 0) {
@@ -44,7 +63,9 @@ std::vector<Weight> weights_of(const ModelSpec& spec, bool each_expert) {
     add_feed_forward(spec, layer, each_expert, out);
   }
   out.push_back({Role::FinalNorm});
+  if (spec.norm == Norm::Layer) out.push_back({Role::FinalNormBias});
   if (!spec.tied_embeddings) out.push_back({Role::Head});
+  if (spec.head_bias) out.push_back({Role::HeadBias});
   return out;
 }
 
@@ -53,13 +74,21 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
   const int64_t d = spec.width, q = int64_t{a.num_heads} * a.head_dim, kv = int64_t{a.num_kv_heads} * a.head_dim;
   const int64_t shared = spec.moe.shared_hidden, hidden = spec.moe.expert_hidden, experts = spec.moe.router.num_experts;
   const bool per_head = a.qk_norm == QkNorm::PerHead;
+  const LatentSpec latent = a.latent.value_or(LatentSpec{});
   switch (role) {
     case Role::Embedding:
     case Role::Head:
       return {spec.vocab_size, d};
+    case Role::HeadBias:
+      return {spec.vocab_size};
     case Role::FinalNorm:
+    case Role::FinalNormBias:
     case Role::AttentionNorm:
+    case Role::AttentionNormBias:
+    case Role::AttentionOutputBias:
     case Role::FeedForwardNorm:
+    case Role::FeedForwardNormBias:
+    case Role::ExpertDownBias:
       return {d};
     case Role::Query:
       return {q, d};
@@ -67,7 +96,23 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
     case Role::Value:
       return {kv, d};
     case Role::AttentionOutput:
-      return {d, q};
+      return {d, a.latent ? int64_t{a.num_heads} * latent.value_dim : q};
+    case Role::QueryDown:
+      return {latent.query_rank, d};
+    case Role::QueryDownNorm:
+      return {latent.query_rank};
+    case Role::QueryUp:
+      return {q, latent.query_rank};
+    case Role::KvDown:
+      return {latent.kv_rank + latent.rope_dim, d};
+    case Role::KvDownNorm:
+      return {latent.kv_rank};
+    case Role::KeyUp:
+      return {a.num_heads, latent.kv_rank, latent.plain_dim};
+    case Role::ValueUp:
+      return {a.num_heads, latent.value_dim, latent.kv_rank};
+    case Role::Sinks:
+      return {a.num_heads};
     case Role::QueryBias:
       return {q};
     case Role::KeyBias:
@@ -84,6 +129,7 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
       return {d, spec.dense_hidden};
     case Role::Router:
       return {experts, d};
+    case Role::RouterBias:
     case Role::SelectionBias:
       return {experts};
     case Role::SharedGate:
@@ -98,6 +144,9 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
       return {hidden, d};
     case Role::ExpertDown:
       return {d, hidden};
+    case Role::ExpertGateBias:
+    case Role::ExpertUpBias:
+      return {hidden};
   }
   return {};
 }

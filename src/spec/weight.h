@@ -14,23 +14,38 @@ enum class Role {
   // once a model
   Embedding,
   FinalNorm,
+  FinalNormBias,
   Head,
+  HeadBias,
   // once a layer
   AttentionNorm,
+  AttentionNormBias,
   Query,
   Key,
   Value,
   AttentionOutput,
+  AttentionOutputBias,
   QueryBias,
   KeyBias,
   ValueBias,
   QueryNorm,
   KeyNorm,
+  Sinks,
+  // of latent attention: down to the small vectors and up from them; KeyUp is transposed, [heads, rank, dim]
+  QueryDown,
+  QueryDownNorm,
+  QueryUp,
+  KvDown,
+  KvDownNorm,
+  KeyUp,
+  ValueUp,
   FeedForwardNorm,
+  FeedForwardNormBias,
   DenseGate,
   DenseUp,
   DenseDown,
   Router,
+  RouterBias,
   SelectionBias,
   SharedGate,
   SharedUp,
@@ -40,6 +55,9 @@ enum class Role {
   ExpertGate,
   ExpertUp,
   ExpertDown,
+  ExpertGateBias,
+  ExpertUpBias,
+  ExpertDownBias,
 };
 
 constexpr bool is_expert(Role role) { return role >= Role::ExpertGate; }
@@ -55,7 +73,8 @@ struct Weight {
 // every expert role once a layer with expert -1 (the stack of all).
 std::vector<Weight> weights_of(const ModelSpec& spec, bool each_expert);
 
-// Outermost first, [out, in] for matrices; for an expert role the shape of one expert's matrix.
+// Outermost first, [out, in] for matrices, [heads, out, in] for the projections up from the latent; for an expert role the
+// shape of one expert's matrix or bias.
 std::vector<int64_t> shape_of(const ModelSpec& spec, Role role);
 
 }  // namespace moiety::spec

@@ -45,7 +45,7 @@ RotaryTable rotary_table(const spec::AttentionSpec& spec, int positions) {
   const size_t half = static_cast<size_t>(spec.head_dim) / 2;
   RotaryTable table{Matrix<float>(positions, half), Matrix<float>(positions, half)};
   for (size_t i = 0; i < half; ++i) {
-    const double turn = std::pow(static_cast<double>(spec.rope_theta), -2.0 * static_cast<double>(i) / spec.head_dim);
+    const double turn = std::pow(static_cast<double>(spec.rope.theta), -2.0 * static_cast<double>(i) / spec.head_dim);
     for (int p = 0; p < positions; ++p) {
       table.cosine.row(p)[i] = static_cast<float>(std::cos(p * turn));
       table.sine.row(p)[i] = static_cast<float>(std::sin(p * turn));

@@ -355,7 +355,7 @@ spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of
                  .qk_norm = m.qk_norm == "none"       ? spec::QkNorm::None
                             : m.qk_norm == "per_head" ? spec::QkNorm::PerHead
                                                       : spec::QkNorm::Whole,
-                 .rope_theta = static_cast<float>(m.rope_theta)};
+                 .rope = {.theta = static_cast<float>(m.rope_theta)}};
   s.moe.router = {.num_experts = as_int(m.experts),
                   .experts_per_token = as_int(m.experts_per_token),
                   .score = m.score == "softmax" ? spec::Score::Softmax : spec::Score::Sigmoid,

@@ -63,8 +63,8 @@ inline Tensor attend(const spec::AttentionSpec& a, double eps, Tensor q, Tensor 
     q = rms_norm(q, query_norm, eps);
     k = rms_norm(k, key_norm, eps);
   }
-  q = rotate(q, position, a.rope_theta).transpose(0, 1);
-  k = rotate(k, position, a.rope_theta).repeat_interleave(group, 1).transpose(0, 1);
+  q = rotate(q, position, a.rope.theta).transpose(0, 1);
+  k = rotate(k, position, a.rope.theta).repeat_interleave(group, 1).transpose(0, 1);
   const Tensor values = v.reshape({tokens, a.num_kv_heads, a.head_dim}).repeat_interleave(group, 1).transpose(0, 1);
   const Tensor open = (segment.unsqueeze(0) == segment.unsqueeze(1)).tril();
   const Tensor scores = torch::matmul(q, k.transpose(1, 2)) / std::sqrt(static_cast<double>(a.head_dim));

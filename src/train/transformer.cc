@@ -11,8 +11,18 @@ using spec::Role;
 
 void check_supported(const spec::ModelSpec& spec) {
   const spec::AttentionSpec& a = spec.attention;
-  require(a.sliding_window == 0 && a.clip_qkv == 0 && !a.qkv_bias,
-          "training knows no sliding window, clipping or bias of queries, keys and values");
+  const spec::MoeSpec& m = spec.moe;
+  require(!a.latent && a.sliding_window == 0 && a.clip_qkv == 0 && !a.qkv_bias && !a.output_bias && !a.sinks,
+          "training knows no latent attention, sliding window, clipping, sinks or biases in attention");
+  require(a.rope.scaling.kind == spec::RopeScalingKind::None && a.rope_dim() == a.head_dim && a.score_scale == 0 &&
+              a.rope.pairs == spec::RopePairs::Halves,
+          "training knows no scaled or partial rotary positions");
+  require(m.router.num_groups == 1 && m.router.score != spec::Score::Logits && m.router.weigh == spec::Weigh::Scores &&
+              !m.router_bias && !m.expert_bias && m.activation == spec::Activation::SwiGlu,
+          "training knows no groups of experts, SparseMixer, router bias, expert biases or clamped activation");
+  require(spec.norm == spec::Norm::Rms && !spec.head_bias && spec.embedding_scale == 1 && spec.residual_scale == 1 &&
+              spec.logit_scale == 1,
+          "training knows no layer norms, no bias on the logits and no scaled embeddings, residuals or logits");
 }
 
 Tensor mean_of(const tensor_list& losses) {

@@ -46,7 +46,7 @@ float deviation(const spec::ModelSpec& spec, Role role) {
 Weights::Weights(const spec::ModelSpec& spec) {
   size_t total = 0;
   for (const spec::Weight& weight : spec::weights_of(spec, false)) {
-    Entry entry{weight, format::kOurNames.name(weight), spec::shape_of(spec, weight.role), total, 1};
+    Entry entry{weight, format::our_name(weight), spec::shape_of(spec, weight.role), total, 1};
     if (spec::is_expert(weight.role)) entry.shape.insert(entry.shape.begin(), spec.moe.router.num_experts);
     for (const int64_t extent : entry.shape) entry.size *= static_cast<size_t>(extent);
     total += entry.size;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <set>
 
 #include "base/json.h"
@@ -98,10 +99,16 @@ TEST_P(AgainstHuggingFace, LogitsAgreeAtEveryPosition) {
 
 TEST_P(AgainstHuggingFace, TheSameExpertsWithTheSameWeights) {
   Loaded model(checkpoint());
+  if (model.file.spec().moe_layers() == 0) {
+    model.logits(ids_, [](int layer, const moe::Routing&) { ADD_FAILURE() << "layer " << layer << " of a dense model"; });
+    return;
+  }
   const auto experts = format::read_npy_integers(reference("router_idx"));
   const auto weights = format::read_npy_floats(reference("router_weights"));
   const size_t tokens = static_cast<size_t>(experts.shape[1]), per_token = static_cast<size_t>(experts.shape[2]);
-  const auto layers = expected_["moe_layers"].get<std::vector<int>>();
+  std::vector<int> layers(static_cast<size_t>(model.file.spec().num_layers));
+  std::iota(layers.begin(), layers.end(), 0);
+  if (expected_.contains("moe_layers")) layers = expected_["moe_layers"].get<std::vector<int>>();
   size_t seen = 0;
   model.logits(ids_, [&](int layer, const moe::Routing& routing) {
     ASSERT_EQ(layer, layers.at(seen));
@@ -165,9 +172,18 @@ TEST_P(AgainstHuggingFace, CompanyAndThreadsDoNotChangeABit) {
 
 std::string case_name(const testing::TestParamInfo<Case>& info) { return info.param.model + "_" + info.param.variant; }
 INSTANTIATE_TEST_SUITE_P(Models, AgainstHuggingFace,
-                         testing::Values(Case{"mixtral", "f32"}, Case{"mixtral", "bf16"}, Case{"olmoe", "f32"},
-                                         Case{"olmoe", "bf16"}, Case{"qwen3_moe", "f32"}, Case{"qwen3_moe", "bf16"},
-                                         Case{"qwen2_moe", "f32"}, Case{"qwen2_moe", "bf16"}),
+                         testing::Values(Case{"mixtral", "f32"}, Case{"mixtral", "bf16"}, Case{"mixtral_k256", "bf16"},
+                                         Case{"olmoe", "f32"}, Case{"olmoe", "bf16"}, Case{"qwen3_moe", "f32"},
+                                         Case{"qwen3_moe", "bf16"}, Case{"qwen3_moe_k256", "bf16"},
+                                         Case{"qwen3_moe_fp8", "fp8"}, Case{"qwen2_moe", "f32"}, Case{"qwen2_moe", "bf16"},
+                                         Case{"deepseek_v2", "f32"}, Case{"deepseek_v2", "bf16"},
+                                         Case{"deepseek_v2_b", "f32"}, Case{"deepseek_v2_b", "bf16"},
+                                         Case{"deepseek_v3", "f32"}, Case{"deepseek_v3", "bf16"}, Case{"gpt_oss", "f32"},
+                                         Case{"gpt_oss", "bf16"}, Case{"gpt_oss_trunc", "f32"},
+                                         Case{"gpt_oss_trunc", "bf16"}, Case{"gpt_oss_mxfp4", "mxfp4"},
+                                         Case{"granitemoe", "f32"}, Case{"granitemoe", "bf16"}, Case{"phimoe", "f32"},
+                                         Case{"phimoe", "bf16"}, Case{"llama", "f32"}, Case{"llama", "bf16"},
+                                         Case{"qwen3", "f32"}, Case{"qwen3", "bf16"}),
                          case_name);
 
 // --- GGUF: the same weights, dequantised by gguf-py and run by Hugging Face's code ---
@@ -198,6 +214,37 @@ INSTANTIATE_TEST_SUITE_P(Models, AgainstGguf,
                                          Case{"qwen3_moe_k256", "Q4_K_M"}, Case{"qwen3_moe_k256", "Q6_K"},
                                          Case{"olmoe", "f32"}, Case{"olmoe", "f16"}, Case{"olmoe", "Q8_0"},
                                          Case{"qwen3_moe", "f32"}, Case{"qwen3_moe", "f16"}, Case{"qwen3_moe", "Q8_0"}),
+                         case_name);
+
+// --- GGUF of the other families, run by llama.cpp, which rounds activations where weights are quantised ---
+
+class AgainstLlamaCpp : public testing::TestWithParam<Case> {};
+
+TEST_P(AgainstLlamaCpp, LogitsAgree) {
+  const auto& [name, type] = GetParam();
+  const path folder = path("models") / name / "gguf";
+  const auto file = fixture(folder / fmt::format("{}-{}.gguf", name, type));
+  if (!file) GTEST_SKIP() << "the whole fixture set is not here: " << folder;
+  Loaded model(*file);
+  const auto ids = expected_of(name)["input_ids"].get<std::vector<int32_t>>();
+  const Matrix<float> logits = model.logits(ids);
+  const auto reference = format::read_npy_floats(*fixture(folder / fmt::format("llamacpp_logits_{}.npy", type))).values;
+  if (type == "f32") {
+    EXPECT_LT(largest_difference(logits.flat(), reference), 2e-4);
+    return;
+  }
+  double sum = 0;
+  ASSERT_EQ(logits.flat().size(), reference.size());
+  for (size_t i = 0; i < reference.size(); ++i) sum += std::abs(logits.flat()[i] - reference[i]);
+  EXPECT_LT(sum / static_cast<double>(reference.size()), 0.1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, AgainstLlamaCpp,
+                         testing::Values(Case{"deepseek_v2_b", "f32"}, Case{"deepseek_v2_b", "Q8_0"},
+                                         Case{"deepseek_v3", "f32"}, Case{"deepseek_v3", "Q8_0"},
+                                         Case{"gpt_oss_trunc", "f32"}, Case{"gpt_oss_trunc", "Q8_0"},
+                                         Case{"granitemoe", "Q8_0"}, Case{"llama", "Q8_0"}, Case{"qwen3", "Q8_0"},
+                                         Case{"qwen2_moe", "Q8_0"}),
                          case_name);
 
 }  // namespace

@@ -30,7 +30,7 @@ inline void write_random_checkpoint(const spec::ModelSpec& spec, const fs::path&
   for (const spec::Weight& w : spec::weights_of(spec, false)) {
     auto shape = spec::shape_of(spec, w.role);
     if (spec::is_expert(w.role)) shape.insert(shape.begin(), spec.moe.router.num_experts);
-    format::TensorView tensor{format::kOurNames.name(w), spec::ElementType::F32, shape, {}};
+    format::TensorView tensor{format::our_name(w), spec::ElementType::F32, shape, {}};
     const bool is_matrix = shape.size() > 1;
     const double spread = is_matrix ? 1.5 / std::sqrt(static_cast<double>(shape.back())) : 0.2;
     std::vector<float> x(static_cast<size_t>(tensor.elements()));

@@ -11,5 +11,6 @@ if [[ ! -d $npm/node_modules/node-llama-cpp ]]; then
   echo "skipped: $npm has no node-llama-cpp (tests/fetch_npm.sh puts it there)"
   exit 77
 fi
+models=$source/tests/fixtures/models
 node "$source/tests/parity/llama_cpp.mjs" "$moiety" "$npm" "${@:4}" \
-  "$source"/tests/fixtures/models/{mixtral,olmoe,qwen3_moe,qwen2_moe}/f32
+  "$models"/{mixtral,qwen3_moe}/f32 "$models"/{olmoe,qwen2_moe,deepseek_v3,granitemoe,llama}/bf16

@@ -1,0 +1,160 @@
+#include "format/features.h"
+
+#include <cmath>
+
+namespace moiety::format {
+namespace {
+
+using spec::AttentionSpec;
+using spec::FeedForward;
+using spec::ModelSpec;
+using spec::RopeScaling;
+using spec::RopeScalingKind;
+
+struct FeatureName {
+  Feature feature;
+  const char* name;
+};
+
+constexpr FeatureName kNames[] = {
+    {Feature::Experts, "experts"},
+    {Feature::DenseLayers, "dense layers"},
+    {Feature::DenseAfterSparse, "dense layers after sparse ones"},
+    {Feature::SigmoidScores, "sigmoid scores"},
+    {Feature::SelectionBias, "a selection bias"},
+    {Feature::ScaledWeights, "scaled mixing weights"},
+    {Feature::NotRenormalised, "mixing weights that are not renormalised"},
+    {Feature::ExpertGroups, "groups of experts"},
+    {Feature::BestGroupScore, "groups scored by their best expert"},
+    {Feature::SparseMixer, "SparseMixer routing"},
+    {Feature::RouterBias, "a router bias"},
+    {Feature::ExpertBias, "biases in experts"},
+    {Feature::ClampedSwiGlu, "a clamped activation"},
+    {Feature::SharedExperts, "shared experts"},
+    {Feature::UngatedShared, "shared experts without a gate"},
+    {Feature::GatedShared, "a gated shared expert"},
+    {Feature::UnevenShared, "a shared width that is no multiple of the experts'"},
+    {Feature::QkvBias, "query, key and value biases"},
+    {Feature::OutputBias, "a bias after attention"},
+    {Feature::NormPerHead, "a query norm per head"},
+    {Feature::NormWhole, "a query norm over all heads"},
+    {Feature::LatentAttention, "latent attention"},
+    {Feature::LatentQueries, "queries through a small vector"},
+    {Feature::Sinks, "attention sinks"},
+    {Feature::Window, "a sliding window in every layer"},
+    {Feature::AlternatingWindow, "a sliding window in every second layer"},
+    {Feature::IrregularWindow, "a sliding window in some layers"},
+    {Feature::Clip, "clipped queries"},
+    {Feature::OddHeadDim, "a head dimension other than width / heads"},
+    {Feature::GroupedQueries, "fewer key-value heads than heads"},
+    {Feature::PartialRope, "rotating a part of a head"},
+    {Feature::LinearRope, "linear rope scaling"},
+    {Feature::Llama3Rope, "llama3 rope scaling"},
+    {Feature::YarnRope, "yarn rope scaling"},
+    {Feature::YarnUntruncated, "yarn without truncation"},
+    {Feature::YarnAmplitude, "yarn with an amplitude of its own"},
+    {Feature::FactorsRope, "rope scaling by factors"},
+    {Feature::FactorsAmplitude, "rope factors with two amplitudes"},
+    {Feature::ScoreScale, "attention scores with a scale of their own"},
+    {Feature::GraniteScales, "scaled embeddings, residuals or logits"},
+    {Feature::LayerNorm, "layer norms"},
+    {Feature::HeadBias, "a bias on the logits"},
+    {Feature::TiedEmbeddings, "tied embeddings"},
+};
+
+void add_layers(const ModelSpec& s, Features& f) {
+  f.add(Feature::Experts, s.moe_layers() > 0);
+  f.add(Feature::DenseLayers, s.moe_layers() < s.num_layers);
+  for (int layer = 1; layer < s.num_layers; ++layer) {
+    f.add(Feature::DenseAfterSparse,
+          s.feed_forward[layer] == FeedForward::Dense && s.feed_forward[layer - 1] == FeedForward::Moe);
+  }
+}
+
+void add_moe(const spec::MoeSpec& moe, Features& f) {
+  const spec::RouterRule& r = moe.router;
+  const bool sparse_mixer = r.weigh == spec::Weigh::SparseMixer;
+  f.add(Feature::SparseMixer, sparse_mixer);
+  f.add(Feature::SigmoidScores, r.score == spec::Score::Sigmoid);
+  f.add(Feature::SelectionBias, r.has_selection_bias);
+  f.add(Feature::ScaledWeights, r.scale != 1);
+  f.add(Feature::NotRenormalised, !r.renormalise && !sparse_mixer);
+  f.add(Feature::ExpertGroups, r.num_groups > 1);
+  f.add(Feature::BestGroupScore, r.num_groups > 1 && r.group_score == spec::GroupScore::Best);
+  f.add(Feature::RouterBias, moe.router_bias);
+  f.add(Feature::ExpertBias, moe.expert_bias);
+  f.add(Feature::ClampedSwiGlu, moe.activation == spec::Activation::ClampedSwiGlu);
+  f.add(Feature::SharedExperts, moe.shared_hidden > 0);
+  f.add(Feature::GatedShared, moe.shared_hidden > 0 && moe.shared_gate);
+  f.add(Feature::UngatedShared, moe.shared_hidden > 0 && !moe.shared_gate);
+  f.add(Feature::UnevenShared, moe.shared_hidden % moe.expert_hidden != 0);
+}
+
+void add_windows(const ModelSpec& s, Features& f) {
+  bool all = true, any = false, alternating = true;
+  for (int layer = 0; layer < s.num_layers; ++layer) {
+    const bool windowed = s.attention.window(layer) > 0;
+    all = all && windowed;
+    any = any || windowed;
+    alternating = alternating && windowed == (layer % 2 == 0);
+  }
+  f.add(Feature::Window, all);
+  f.add(Feature::AlternatingWindow, any && !all && alternating);
+  f.add(Feature::IrregularWindow, any && !all && !alternating);
+}
+
+void add_rope(const AttentionSpec& a, Features& f) {
+  const RopeScaling& s = a.rope.scaling;
+  f.add(Feature::PartialRope, !a.latent && a.rope_dim() != a.head_dim);
+  f.add(Feature::LinearRope, s.kind == RopeScalingKind::Linear);
+  f.add(Feature::Llama3Rope, s.kind == RopeScalingKind::Llama3);
+  if (s.kind == RopeScalingKind::Yarn) {
+    f.add(Feature::YarnRope);
+    f.add(Feature::YarnUntruncated, !s.truncate);
+    f.add(Feature::YarnAmplitude, std::abs(s.amplitude - spec::yarn_amplitude(s.factor)) > 1e-5f);
+  }
+  if (s.kind == RopeScalingKind::Factors) {
+    f.add(Feature::FactorsRope);
+    f.add(Feature::FactorsAmplitude, s.amplitude != s.long_amplitude);
+  }
+}
+
+void add_attention(const ModelSpec& s, Features& f) {
+  const AttentionSpec& a = s.attention;
+  f.add(Feature::LatentAttention, a.latent.has_value());
+  f.add(Feature::LatentQueries, a.latent && a.latent->query_rank > 0);
+  f.add(Feature::QkvBias, a.qkv_bias);
+  f.add(Feature::OutputBias, a.output_bias);
+  f.add(Feature::NormPerHead, a.qk_norm == spec::QkNorm::PerHead);
+  f.add(Feature::NormWhole, a.qk_norm == spec::QkNorm::Whole);
+  f.add(Feature::Sinks, a.sinks);
+  f.add(Feature::Clip, a.clip_qkv != 0);
+  f.add(Feature::OddHeadDim, !a.latent && a.head_dim * a.num_heads != s.width);
+  f.add(Feature::GroupedQueries, !a.latent && a.num_kv_heads != a.num_heads);
+  f.add(Feature::ScoreScale, a.score_scale != 0);
+  add_windows(s, f);
+  add_rope(a, f);
+}
+
+}  // namespace
+
+std::string Features::first_name() const {
+  for (const auto& [feature, name] : kNames) {
+    if (has(feature)) return name;
+  }
+  return {};
+}
+
+Features features_of(const ModelSpec& s) {
+  Features f;
+  add_layers(s, f);
+  if (s.moe_layers() > 0) add_moe(s.moe, f);
+  add_attention(s, f);
+  f.add(Feature::GraniteScales, s.embedding_scale != 1 || s.residual_scale != 1 || s.logit_scale != 1);
+  f.add(Feature::LayerNorm, s.norm == spec::Norm::Layer);
+  f.add(Feature::HeadBias, s.head_bias);
+  f.add(Feature::TiedEmbeddings, s.tied_embeddings);
+  return f;
+}
+
+}  // namespace moiety::format
