@@ -7,11 +7,11 @@
 #include "base/progress.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
+#include "cli/open_chat_template.h"
 #include "cli/open_tokenizer.h"
 #include "format/model_file.h"
 #include "format/model_path.h"
 #include "format/tensor_groups.h"
-#include "format/tokenizer_json.h"
 
 namespace moiety::cli {
 namespace {
@@ -19,7 +19,7 @@ namespace {
 using format::TensorView;
 
 constexpr const char* kHelp =
-    "Show what is in a file: a model of any kind, a GGUF or safetensors file, a tokenizer.json.\n\n"
+    "Show what is in a file: a model of any kind, a GGUF or safetensors file, a tokenizer's file.\n\n"
     "examples:\n"
     "  moiety inspect model.gguf\n"
     "  moiety inspect quick/run --json";
@@ -88,34 +88,30 @@ void read_model(Contents& contents) {
   }
 }
 
+std::string text_of(const spec::TokenizerSpec& spec) {
+  std::string text = fmt::format("{}, {} tokens, {} added tokens", spec::describe(spec), spec.tokens.size(), spec.added.size());
+  if (!spec.merges.empty()) text += fmt::format(", {} merges", spec.merges.size());
+  return text;
+}
+
 std::string tokenizer_line(const fs::path& path) {
   try {
     const auto tokenizer = find_tokenizer(path);
     if (!tokenizer) return "none";
-    const spec::TokenizerSpec& spec = tokenizer->spec();
-    return fmt::format("{} tokens, {} merges, {} added tokens", spec.tokens.size(), spec.merges.size(), spec.added.size());
+    return text_of(tokenizer->spec());
   } catch (const Error& error) {
     return error.what();
   }
 }
 
-std::string read_chat_template(const Contents& contents) {
-  if (contents.gguf_metadata) {
-    constexpr const char* kKey = "tokenizer.chat_template";
-    return contents.gguf_metadata->has(kKey) ? contents.gguf_metadata->text(kKey) : "";
-  }
-  if (fs::exists(contents.path / "chat_template.jinja")) return read_file(contents.path / "chat_template.jinja");
-  const fs::path path = contents.path / "tokenizer_config.json";
-  if (!fs::exists(path)) return "";
-  const Json json = parse_json(read_file(path), path.string());
-  const auto found = json.find("chat_template");
-  return found == json.end() ? "" : found->is_string() ? found->get<std::string>() : found->dump();
-}
-
-std::string chat_template_line(const Contents& contents) {
+std::string chat_template_line(const fs::path& path) {
   try {
-    const std::string text = read_chat_template(contents);
-    return text.empty() ? "none" : fmt::format("{} bytes of Jinja", text.size());
+    const ChatTemplateFiles files = find_chat_template(path);
+    std::string line;
+    for (const auto& [name, text] : files.sources) {
+      line += fmt::format("{}{}, {} bytes of Jinja", line.empty() ? "" : "; ", name, text.size());
+    }
+    return line.empty() ? "none" : line;
   } catch (const Error& error) {
     return error.what();
   }
@@ -135,7 +131,7 @@ Contents read(const fs::path& path) {
     require(contents.spec.has_value() || !contents.files.empty(), "{}", contents.not_a_model);
   }
   contents.tokenizer = tokenizer_line(path);
-  contents.chat_template = chat_template_line(contents);
+  contents.chat_template = chat_template_line(path);
   return contents;
 }
 
@@ -219,8 +215,8 @@ std::string text_of(const Json& value) {
     std::string list;
     for (const auto& [key, inner] : value.items()) {
       // What a model does without is not worth a word.
-      if (inner.is_null() || inner == false || inner == 0 || inner == "" || inner == "none") continue;
-      list += fmt::format("{}{} {}", list.empty() ? "" : ", ", key, text_of(inner));
+      if (inner.empty() || inner == false || inner == 0 || inner == "" || inner == "none") continue;
+      list += fmt::format("{}{} {}", list.empty() ? "" : ", ", key, inner.is_object() ? "(" + text_of(inner) + ")" : text_of(inner));
     }
     return list;
   }
@@ -260,7 +256,7 @@ void print_metadata(const Contents& contents) {
 }
 
 void print_row(std::string_view name, size_t count, spec::ElementType type, const std::vector<int64_t>& shape, size_t bytes) {
-  fmt::print("  {:<58} {:>6} {:<12} {:>20} {:>10}\n", name, count == 1 ? "" : fmt::format("{} x", count), spec::name(type),
+  fmt::print("  {:<66} {:>6} {:<12} {:>20} {:>10}\n", name, count == 1 ? "" : fmt::format("{} x", count), spec::name(type),
              format::shape_text(shape), bytes_text(bytes));
 }
 
@@ -295,12 +291,17 @@ void print(const Contents& contents, bool each_tensor) {
 }
 
 int inspect_tokenizer(const fs::path& path, bool json) {
-  const spec::TokenizerSpec t = format::read_tokenizer_json(read_file(path), path.string());
+  const text::Tokenizer tokenizer = open_tokenizer(path);
+  const spec::TokenizerSpec& t = tokenizer.spec();
   if (json) {
-    fmt::print("{}\n", dump({{"path", path.string()}, {"tokens", t.tokens.size()}, {"merges", t.merges.size()}, {"added", t.added.size()}}));
+    fmt::print("{}\n", dump({{"path", path.string()},
+                             {"kind", spec::describe(t)},
+                             {"tokens", t.tokens.size()},
+                             {"merges", t.merges.size()},
+                             {"added", t.added.size()}}));
     return 0;
   }
-  fmt::print("{}: {} tokens, {} merges, {} added tokens\n", path.string(), t.tokens.size(), t.merges.size(), t.added.size());
+  fmt::print("{}: {}\n", path.string(), text_of(t));
   for (const spec::AddedToken& token : t.added) {
     fmt::print("  {:>8} {}{}\n", token.id, token.content, token.special ? "  (special)" : "");
   }
@@ -313,13 +314,13 @@ int inspect(int argc, char** argv) {
   std::string name;
   bool json = false, each_tensor = false;
   CLI::App app(kHelp, "moiety inspect");
-  app.add_option("FILE", name, "a model, a GGUF or safetensors file, a tokenizer.json")->required();
+  app.add_option("FILE", name, "a model, a GGUF or safetensors file, a tokenizer.json or tokenizer.model")->required();
   app.add_flag("--tensors", each_tensor, "a line for every tensor, instead of one for those that are alike");
   app.add_flag("--json", json, "one JSON object, with everything in full");
   if (const auto status = parse(app, argc, argv)) return *status;
 
   const fs::path path = format::resolve_model_path(name);
-  if (path.extension() == ".json") return inspect_tokenizer(path, json);
+  if (path.extension() == ".json" || path.extension() == ".model") return inspect_tokenizer(path, json);
   const Contents contents = read(path);
   if (json) {
     fmt::print("{}\n", dump(json_of(contents)));

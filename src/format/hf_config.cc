@@ -156,10 +156,8 @@ void check_quantization(const JsonObject& c) {
 
 }  // namespace
 
-ModelSpec read_hf_config(const fs::path& folder) {
-  const fs::path path = folder / "config.json";
-  const std::string where = path.string();
-  const Json json = parse_json(read_file(path), where);
+ModelSpec parse_hf_config(std::string_view text, const std::string& where) {
+  const Json json = parse_json(text, where);
   const JsonObject config(json, where);
 
   ModelSpec s;
@@ -179,13 +177,18 @@ ModelSpec read_hf_config(const fs::path& folder) {
     s.attention.rope.pairs = family->hf.rope_pairs;
     family->hf.read(config, s);
   }
+  spec::check(s, where);
+  return s;
+}
 
-  const fs::path generation = folder / "generation_config.json";
+ModelSpec read_hf_config(const fs::path& folder) {
+  const fs::path path = folder / "config.json", generation = folder / "generation_config.json";
+  ModelSpec s = parse_hf_config(read_file(path), path.string());
   if (fs::exists(generation)) {
     const Json extra = parse_json(read_file(generation), generation.string());
     add_eos(JsonObject(extra, generation.string()), s);
+    spec::check(s, path.string());
   }
-  spec::check(s, where);
   return s;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,8 @@ namespace moiety::format {
 // Reads FOLDER/config.json (a family's, or our own with model_type "moiety") and, where present,
 // FOLDER/generation_config.json, whose eos_token_id adds to the config's.
 spec::ModelSpec read_hf_config(const fs::path& folder);
+// The same of a config.json's text; `where` is the file's name.
+spec::ModelSpec parse_hf_config(std::string_view text, const std::string& where);
 
 // Rows and columns that share a scale in a checkpoint of block-scaled F8_E4M3 weights.
 std::pair<int64_t, int64_t> fp8_block(const fs::path& folder);
