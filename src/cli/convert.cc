@@ -114,6 +114,9 @@ int convert(int argc, char** argv) {
   } else {
     write_hf(model, family, type, out);
   }
+  if (to_gguf && format::features_of(model.spec()).has(format::Feature::YarnUntruncated)) {
+    fmt::print(stderr, "convert: this model's yarn is not truncated, llama.cpp's always is: its numbers will differ slightly\n");
+  }
   const char* architecture = to_gguf ? family.gguf.architecture : family.hf.architecture;
   if (json) {
     fmt::print("{}\n", Json{{"out", out}, {"architecture", architecture}}.dump());

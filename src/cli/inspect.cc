@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
+#include "cli/describe_model.h"
 #include "cli/open_chat_template.h"
 #include "cli/open_tokenizer.h"
 #include "format/model_file.h"
@@ -211,27 +212,13 @@ std::string text_of(const Json& value) {
     for (size_t i = 0; i < std::min(value.size(), kShownList); ++i) list += (i > 0 ? ", " : "") + text_of(value[i]);
     return value.size() > kShownList ? fmt::format("{} values: {}, …", value.size(), list) : "[" + list + "]";
   }
-  if (value.is_object()) {
-    std::string list;
-    for (const auto& [key, inner] : value.items()) {
-      // What a model does without is not worth a word.
-      if (inner.empty() || inner == false || inner == 0 || inner == "" || inner == "none") continue;
-      list += fmt::format("{}{} {}", list.empty() ? "" : ", ", key, inner.is_object() ? "(" + text_of(inner) + ")" : text_of(inner));
-    }
-    return list;
-  }
   return dump(value);
 }
 
 void print_spec(const spec::ModelSpec& s) {
   fmt::print("{}: {} parameters, {} active a token\n", s.family, short_number(static_cast<double>(s.parameters())),
              short_number(static_cast<double>(s.active_parameters())));
-  const Json json = spec::to_json(s);
-  for (const auto& [key, value] : json.items()) {
-    if (key == "model_type" || key == "feed_forward" || value.is_null()) continue;
-    fmt::print("  {:<16} {}\n", key, text_of(value));
-  }
-  fmt::print("  {:<16} {} of {}\n", "sparse layers", s.moe_layers(), s.num_layers);
+  for (const auto& [part, description] : describe(s)) fmt::print("  {:<16} {}\n", part, description);
 }
 
 void print_files(const std::vector<File>& files) {

@@ -66,6 +66,14 @@ const Family kFamilies[] = {
       kGgufAll | Features{SelectionBias, ScaledWeights, NotRenormalised, DenseLayers, QkvBias, NormPerHead, OddHeadDim,
                           PartialRope}},
      kSelectionBias},
+    {"dots1", {Experts, SigmoidScores, NormPerHead},
+     {"dots1", "Dots1ForCausalLM", kDeepSeekNames, kHalves, read_hf_dots1, write_hf_dots1,
+      kHfAll | kBothBiases | Features{SelectionBias, ScaledWeights, NotRenormalised, ExpertGroups, DenseLayers, SharedExperts,
+                                      UngatedShared, OddHeadDim}},
+     {"dots1", kGgufNames, kHalves, read_gguf_glm4, write_gguf_glm4,
+      kGgufAll.without({GroupedQueries}) | Features{SelectionBias, ScaledWeights, NotRenormalised, DenseLayers, SharedExperts,
+                                                    UngatedShared}},
+     kSelectionBias},
     {"deepseek_v3", {Experts, LatentAttention, SigmoidScores},
      {"deepseek_v3", "DeepseekV3ForCausalLM", kDeepSeekNames, kNeighbours, read_hf_deepseek_v3, write_hf_deepseek_v3,
       kHfAll | kDeepSeekMay | Features{SelectionBias, NotRenormalised}},
@@ -100,6 +108,7 @@ const Family kFamilies[] = {
 std::span<const Family> families() { return kFamilies; }
 
 const Family* family_of_hf(std::string_view model_type) {
+  if (model_type == "kimi_k2") model_type = "deepseek_v3";  // the same model under a name of its own
   for (const Family& family : kFamilies) {
     if (family.hf.model_type == model_type) return &family;
   }

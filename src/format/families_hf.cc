@@ -249,15 +249,33 @@ void write_hf_qwen2_moe(const ModelSpec& s, Json& c) {
   c["qkv_bias"] = true;
 }
 
-// --- GLM-4.5: sigmoid scores, selection bias, shared experts, dense layers first ---
+// --- GLM-4.5 and dots.llm1: sigmoid scores, selection bias, shared experts, dense layers first ---
 
-void read_hf_glm4(const JsonObject& c, ModelSpec& s) {
+namespace {
+
+void read_sigmoid_moe(const JsonObject& c, int64_t dense_layers, ModelSpec& s) {
   read_routed_and_shared(c, s);
   read_groups(c, spec::GroupScore::BestTwo, s);
-  read_leading_dense(c, s, 1);
+  read_leading_dense(c, s, dense_layers);
   s.moe.router.score = Score::Sigmoid;
   s.moe.router.has_selection_bias = true;
   s.moe.router.renormalise = c.boolean("norm_topk_prob", true);
+}
+
+}  // namespace
+
+void read_hf_dots1(const JsonObject& c, ModelSpec& s) {
+  read_sigmoid_moe(c, 0, s);
+  attention_bias(c, s);
+  s.attention.qk_norm = QkNorm::PerHead;
+}
+void write_hf_dots1(const ModelSpec& s, Json& c) {
+  write_routed_and_shared(s, c);
+  write_leading_dense(s, c);
+}
+
+void read_hf_glm4(const JsonObject& c, ModelSpec& s) {
+  read_sigmoid_moe(c, 1, s);
   s.attention.qkv_bias = c.boolean("attention_bias", false);
   s.attention.qk_norm = c.boolean("use_qk_norm", false) ? QkNorm::PerHead : QkNorm::None;
   s.attention.rope.dim = static_cast<int>(static_cast<double>(s.attention.head_dim) * c.number("partial_rotary_factor", 0.5));

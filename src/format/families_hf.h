@@ -22,6 +22,8 @@ void read_hf_qwen2_moe(const JsonObject& config, spec::ModelSpec& spec);
 void write_hf_qwen2_moe(const spec::ModelSpec& spec, Json& config);
 void read_hf_glm4(const JsonObject& config, spec::ModelSpec& spec);
 void write_hf_glm4(const spec::ModelSpec& spec, Json& config);
+void read_hf_dots1(const JsonObject& config, spec::ModelSpec& spec);
+void write_hf_dots1(const spec::ModelSpec& spec, Json& config);
 void read_hf_deepseek_v2(const JsonObject& config, spec::ModelSpec& spec);
 void write_hf_deepseek_v2(const spec::ModelSpec& spec, Json& config);
 void read_hf_deepseek_v3(const JsonObject& config, spec::ModelSpec& spec);

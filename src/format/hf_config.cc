@@ -66,7 +66,9 @@ void read_rope_scaling(const JsonObject& c, int max_positions, RopeScaling& s) {
   if (type == "default") return;
   s.original_positions = static_cast<int>(c.integer("original_max_position_embeddings", 1, INT32_MAX, max_positions));
   if (type == "longrope" || type == "su") return read_long_rope(c, max_positions, s);
-  s.factor = static_cast<float>(c.number("factor"));
+  const bool ratio_known = type == "yarn" && c.has("original_max_position_embeddings");
+  s.factor = static_cast<float>(ratio_known ? c.number("factor", static_cast<double>(max_positions) / s.original_positions)
+                                            : c.number("factor"));
   if (type == "linear") {
     s.kind = RopeScalingKind::Linear;
   } else if (type == "llama3") {

@@ -31,9 +31,9 @@ ModelSpec spec_for(const std::string& family) {
     s.attention.num_kv_heads = s.attention.num_heads;
     s.moe.router.renormalise = false;
   }
-  if (family == "qwen3_moe" || family == "qwen3") s.attention.qk_norm = QkNorm::PerHead;
+  if (family == "qwen3_moe" || family == "qwen3" || family == "dots1") s.attention.qk_norm = QkNorm::PerHead;
   if (family == "qwen2_moe") s.moe.router.renormalise = false, s.moe.shared_hidden = 64, s.moe.shared_gate = true, s.attention.qkv_bias = true;
-  if (family == "glm4_moe" || family == "deepseek_v3") {
+  if (family == "glm4_moe" || family == "deepseek_v3" || family == "dots1") {
     s.moe.router = {.num_experts = 4, .experts_per_token = 2, .score = spec::Score::Sigmoid, .has_selection_bias = true, .scale = 2};
     s.moe.shared_hidden = 64;
     s.dense_hidden = 64;
@@ -150,7 +150,9 @@ TEST_F(ModelFolder, EveryFamilyGoesToHuggingFaceToGgufAndBackWithoutANumberChang
   for (const Family& family : families()) {
     SCOPED_TRACE(family.name);
     const ModelFile ours(make(spec_for(family.name)));
-    EXPECT_STREQ(closest_family(ours.spec(), FileKind::HuggingFace).name, family.name);
+    ModelSpec named = ours.spec();
+    named.family = family.name;
+    EXPECT_STREQ(closest_family(named, FileKind::HuggingFace).name, family.name);
     write_hf(ours, family, folder_ / "hf");
     const ModelFile hf(folder_ / "hf");
     expect_same_model(ours, hf);
@@ -195,7 +197,7 @@ TEST_F(ModelFolder, EachLieInTheConfigGetsItsSentence) {
   EXPECT_EQ(with_config([](Json&) {}), "opened");
   EXPECT_EQ(with_config([](Json& c) { c.erase("hidden_size"); }), "\"hidden_size\" is missing");
   EXPECT_EQ(with_config([](Json& c) { c["model_type"] = "gpt5"; }),
-            "model_type \"gpt5\" is not one that moiety reads (llama, mistral, qwen3, mixtral, olmoe, qwen3_moe, qwen2_moe, glm4_moe, "
+            "model_type \"gpt5\" is not one that moiety reads (llama, mistral, qwen3, mixtral, olmoe, qwen3_moe, qwen2_moe, glm4_moe, dots1, "
             "deepseek_v3, deepseek_v2, granitemoe, gpt_oss, phimoe)");
   EXPECT_EQ(with_config([](Json& c) { c["num_hidden_layers"] = 1000000000; }),
             "\"num_hidden_layers\" must be an integer from 1 to 4096, found 1000000000");
