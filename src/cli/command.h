@@ -6,6 +6,7 @@ namespace moiety::cli {
 // Each takes the arguments that follow its name (argv[0] is the name) and returns the exit status; what goes wrong is
 // thrown as Error.
 int bench(int argc, char** argv);
+int chat(int argc, char** argv);
 int convert(int argc, char** argv);
 int corpus(int argc, char** argv);
 int detokenize(int argc, char** argv);

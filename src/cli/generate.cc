@@ -3,13 +3,12 @@
 
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <cstdio>
-#include <random>
 
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/open_model.h"
+#include "cli/sampling_arguments.h"
 #include "text/text_stream.h"
 
 namespace moiety::cli {
@@ -28,9 +27,8 @@ struct Arguments {
   std::string prompt;
   std::optional<std::string> tokens;
   size_t count = 256;
-  bool greedy = false, ignore_end = false, json = false;
-  std::optional<uint64_t> seed;
-  engine::SamplingOptions sampling{.temperature = 0.8f, .top_p = 0.95f};
+  bool ignore_end = false, json = false;
+  SamplingArguments sampling;
 };
 
 const char* name_of(Generated::Stop stop) {
@@ -52,11 +50,12 @@ double rate(size_t tokens, double seconds) { return seconds > 0 ? static_cast<do
 // The first new token comes out of the prefill, so decoding made one fewer.
 size_t decoded(const Generated& result) { return result.tokens.empty() ? 0 : result.tokens.size() - 1; }
 
-void print_json(const Arguments& a, const OpenModel& model, size_t prompt_tokens, const Generated& result) {
+void print_json(const engine::SamplingOptions& sampling, const OpenModel& model, size_t prompt_tokens, const Generated& result) {
   Json json = {{"tokens", result.tokens}};
   json["text"] = model.tokenizer ? Json(model.tokenizer->decode(result.tokens, true)) : Json();
   json["stop"] = name_of(result.stop);
-  if (a.sampling.temperature > 0) json["seed"] = a.sampling.seed;
+  if (result.stop_token >= 0) json["stop_token"] = result.stop_token;
+  if (sampling.temperature > 0) json["seed"] = sampling.seed;
   json["timings"] = {{"prompt_tokens", prompt_tokens},
                      {"prefill_seconds", result.prefill_seconds},
                      {"prefill_tokens_per_second", rate(prompt_tokens, result.prefill_seconds)},
@@ -74,22 +73,6 @@ void print_timings(size_t prompt_tokens, const Generated& result) {
              rate(decoded(result), result.decode_seconds), name_of(result.stop));
 }
 
-void add_sampling(CLI::App& app, Arguments& a) {
-  app.add_flag("--greedy", a.greedy, "always the likeliest token (same as --temperature 0)");
-  app.add_option("--temperature", a.sampling.temperature, "0: greedy")->capture_default_str();
-  app.add_option("--top-k", a.sampling.top_k, "only the k likeliest tokens (0: all)")->capture_default_str();
-  app.add_option("--top-p", a.sampling.top_p, "only the likeliest tokens that have this probability together")
-      ->capture_default_str();
-  app.add_option("--min-p", a.sampling.min_p, "only tokens at least this share as likely as the likeliest")
-      ->capture_default_str();
-  app.add_option("--repetition-penalty", a.sampling.repetition_penalty, "more than 1 discourages tokens seen")
-      ->capture_default_str();
-  app.add_option("--presence-penalty", a.sampling.presence_penalty, "off the logit of tokens generated")
-      ->capture_default_str();
-  app.add_option("--frequency-penalty", a.sampling.frequency_penalty, "… once for each time")->capture_default_str();
-  app.add_option("--seed", a.seed, "the same seed gives the same text (default: a new one each time)");
-}
-
 }  // namespace
 
 int generate(int argc, char** argv) {
@@ -100,18 +83,16 @@ int generate(int argc, char** argv) {
   app.add_option("--tokens", a.tokens, "the prompt as token ids, taken as they are; generation goes on past the end token")
       ->excludes(prompt);
   app.add_option("-n", a.count, "tokens to generate at most")->capture_default_str();
-  add_sampling(app, a);
+  a.sampling.add_to(app);
   app.add_flag("--ignore-eos", a.ignore_end, "go on past the end-of-text token");
   app.add_flag("--json", a.json, "one JSON object: tokens (the new ids), text, timings");
   if (const auto status = parse(app, argc, argv)) return *status;
-  if (a.greedy) a.sampling.temperature = 0;
-  a.sampling.seed = a.seed.value_or(std::random_device()());
-  engine::check(a.sampling);
+  const engine::SamplingOptions sampling = a.sampling.options();
 
   OpenModel model(a.model);
   std::vector<int32_t> ids = a.tokens ? parse_token_list(*a.tokens) : model.need_tokenizer().encode(a.prompt, true);
   if (ids.empty() && !a.tokens) ids.push_back(engine::start_token(model.file.spec()));
-  engine::GenerateOptions options{.max_new_tokens = a.count, .sampling = a.sampling};
+  engine::GenerateOptions options{.max_new_tokens = a.count, .sampling = sampling};
   if (!a.tokens && !a.ignore_end) {
     options.stop_tokens.assign(model.file.spec().eos_tokens.begin(), model.file.spec().eos_tokens.end());
   }
@@ -128,7 +109,7 @@ int generate(int argc, char** argv) {
   });
 
   if (a.json) {
-    print_json(a, model, ids.size(), result);
+    print_json(sampling, model, ids.size(), result);
     return 0;
   }
   if (stream) {

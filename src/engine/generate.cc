@@ -29,6 +29,21 @@ Matrix<float> prefill(Transformer& transformer, KvCache& cache, std::span<const 
   return logits;
 }
 
+// Makes room for `capacity` tokens and keeps what the cache shares with the prompt, but for its last token, whose logits are
+// wanted. Returns how many tokens that is.
+size_t prepare(PromptCache& cached, const spec::ModelSpec& spec, std::span<const int32_t> prompt, size_t capacity) {
+  if (!cached.cache || cached.cache->capacity() < capacity) {
+    cached.cache.emplace(spec, capacity);
+    cached.tokens.clear();
+  }
+  const size_t most = std::min(cached.tokens.size(), prompt.size() - 1);
+  const auto differs = std::mismatch(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(most), cached.tokens.begin());
+  const auto shared = static_cast<size_t>(differs.first - prompt.begin());
+  cached.cache->truncate(shared);
+  cached.tokens.clear();
+  return shared;
+}
+
 bool contains(const std::vector<int32_t>& tokens, int32_t token) {
   return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
 }
@@ -48,7 +63,7 @@ int32_t start_token(const spec::ModelSpec& spec) {
 }
 
 Generated generate(Transformer& transformer, std::span<const int32_t> prompt, const GenerateOptions& options,
-                   const TokenCallback& on_token) {
+                   const TokenCallback& on_token, PromptCache* reuse) {
   const spec::ModelSpec& spec = transformer.spec();
   const size_t context = static_cast<size_t>(spec.max_positions);
   check(options.sampling);
@@ -56,16 +71,21 @@ Generated generate(Transformer& transformer, std::span<const int32_t> prompt, co
   require(!prompt.empty(), "the prompt has no tokens; give at least one");
   require(prompt.size() <= context, "the prompt has {} tokens, the model's context holds {}", prompt.size(), context);
 
-  KvCache cache(spec, std::min(context, prompt.size() + std::min(options.max_new_tokens, context)));
+  PromptCache own;
+  PromptCache& cached = reuse != nullptr ? *reuse : own;
+  const size_t capacity = std::min(context, prompt.size() + std::min(options.max_new_tokens, context));
+  const size_t reused = prepare(cached, spec, prompt, capacity);
+  KvCache& cache = *cached.cache;
   const auto start = Clock::now();
-  Matrix<float> logits = prefill(transformer, cache, prompt, options.prefill_chunk);
-  Generated out{.prefill_seconds = seconds_since(start)};
+  Matrix<float> logits = prefill(transformer, cache, prompt.subspan(reused), options.prefill_chunk);
+  Generated out{.reused_tokens = reused, .prefill_seconds = seconds_since(start)};
 
   const auto decode_start = Clock::now();
   while (out.tokens.size() < options.max_new_tokens) {
     const int32_t token = sample(options.sampling, logits.flat(), prompt, out.tokens);
     if (contains(options.stop_tokens, token)) {
       out.stop = Generated::Stop::StopToken;
+      out.stop_token = token;
       break;
     }
     out.tokens.push_back(token);
@@ -81,6 +101,10 @@ Generated generate(Transformer& transformer, std::span<const int32_t> prompt, co
     logits = feed(transformer, cache, std::span(&out.tokens.back(), 1));
   }
   out.decode_seconds = seconds_since(decode_start);
+
+  cached.tokens.assign(prompt.begin(), prompt.end());
+  cached.tokens.insert(cached.tokens.end(), out.tokens.begin(), out.tokens.end());
+  cached.tokens.resize(cache.length());
   return out;
 }
 

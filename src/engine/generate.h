@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "engine/sampler.h"
+#include "model/kv_cache.h"
 #include "model/transformer.h"
 
 namespace moiety::engine {
@@ -23,8 +25,16 @@ struct Generated {
 
   std::vector<int32_t> tokens;
   Stop stop = Stop::Length;
+  int32_t stop_token = -1;   // which one it was
+  size_t reused_tokens = 0;  // of the prompt, found in the cache
   double prefill_seconds = 0;  // the prompt, up to the first new token's logits
   double decode_seconds = 0;   // everything after
+};
+
+// What the last call has computed. The next one's prompt needs computing only from where it differs; the numbers are the same.
+struct PromptCache {
+  std::optional<model::KvCache> cache;
+  std::vector<int32_t> tokens;  // that the cache holds
 };
 
 // Called with each new token as it comes; returns false to end.
@@ -32,7 +42,7 @@ using TokenCallback = std::function<bool(int32_t)>;
 
 // Throws Error(Input) for an empty prompt, ids outside the vocabulary, or a prompt longer than the model's context.
 Generated generate(model::Transformer& transformer, std::span<const int32_t> prompt, const GenerateOptions& options,
-                   const TokenCallback& on_token = {});
+                   const TokenCallback& on_token = {}, PromptCache* reuse = nullptr);
 
 // Throws Error(Input) unless every id is in the vocabulary.
 void check_tokens(std::span<const int32_t> tokens, const spec::ModelSpec& spec);

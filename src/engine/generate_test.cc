@@ -1,0 +1,61 @@
+#include "engine/generate.h"
+
+#include <gtest/gtest.h>
+
+#include "support/fixtures.h"
+#include "support/random_model.h"
+
+namespace moiety::engine {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+class Generate : public testing::Test {
+ protected:
+  void SetUp() override {
+    test::write_random_checkpoint(test::small_spec(), folder_.path() / "model");
+    file_.emplace(folder_.path() / "model");
+    compute_.emplace(kernel::Compute{*kernel::available_kernels()[0], threads_});
+    transformer_.emplace(*file_, *compute_);
+  }
+
+  test::TemporaryFolder folder_;
+  ThreadPool threads_{1};
+  std::optional<format::ModelFile> file_;
+  std::optional<kernel::Compute> compute_;
+  std::optional<model::Transformer> transformer_;
+  GenerateOptions options_{.max_new_tokens = 6, .sampling = {.temperature = 0}};
+};
+
+TEST_F(Generate, APromptThatGoesOnFromTheLastIsComputedOnlyFromThereAndGivesTheSame) {
+  PromptCache cache;
+  const Ids first = {1, 5, 6, 7};
+  const Generated one = generate(*transformer_, first, options_, {}, &cache);
+  EXPECT_EQ(one.reused_tokens, 0u);
+
+  Ids longer = first;
+  longer.insert(longer.end(), one.tokens.begin(), one.tokens.end());
+  longer.insert(longer.end(), {9, 10});
+  const Generated with = generate(*transformer_, longer, options_, {}, &cache), without = generate(*transformer_, longer, options_);
+  EXPECT_EQ(with.tokens, without.tokens);
+
+  // One that differs early, and the very same again, of which the last token is computed for its logits.
+  const Generated other = generate(*transformer_, Ids{1, 5, 8}, options_, {}, &cache);
+  EXPECT_EQ(other.reused_tokens, 2u);
+  EXPECT_EQ(other.tokens, generate(*transformer_, Ids{1, 5, 8}, options_).tokens);
+  const Generated again = generate(*transformer_, Ids{1, 5, 8}, options_, {}, &cache);
+  EXPECT_EQ(again.reused_tokens, 2u);
+  EXPECT_EQ(again.tokens, other.tokens);
+}
+
+TEST_F(Generate, StopsAtAnyOfTheEndTokensAndSaysWhich) {
+  const Generated free = generate(*transformer_, Ids{1, 5, 6}, options_);
+  options_.stop_tokens = {49, free.tokens[2]};
+  const Generated stopped = generate(*transformer_, Ids{1, 5, 6}, options_);
+  EXPECT_EQ(stopped.stop, Generated::Stop::StopToken);
+  EXPECT_EQ(stopped.stop_token, free.tokens[2]);
+  EXPECT_LE(stopped.tokens.size(), 2u);
+}
+
+}  // namespace
+}  // namespace moiety::engine
