@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
+#include "cli/open_chat_template.h"
 #include "cli/open_tokenizer.h"
 #include "format/elements.h"
 #include "format/gguf_config.h"
@@ -39,17 +40,20 @@ std::optional<ElementType> parse_type(const std::string& name) {
   return type;
 }
 
-// A chat template, as the tokenizer's configuration or the GGUF metadata has it; empty if there is none.
-std::string chat_template_of(const ModelFile& model) {
-  if (model.gguf() != nullptr) {
-    const auto& metadata = model.gguf()->metadata();
-    return metadata.has("tokenizer.chat_template") ? metadata.text("tokenizer.chat_template") : "";
+// The chat templates of the model in the form of tokenizer_config.json: one, or a list with names; null if there is none.
+Json chat_templates_json(const fs::path& model) {
+  const auto sources = find_chat_template(model).sources;
+  if (sources.empty()) return nullptr;
+  if (sources.size() == 1 && sources.contains("default")) return sources.at("default");
+  Json list = Json::array();
+  for (const auto& [name, source] : sources) list.push_back({{"name", name}, {"template", source}});
+  return list;
+}
+
+void add_chat_templates(const fs::path& model, format::GgufMetadata& metadata) {
+  for (const auto& [name, source] : find_chat_template(model).sources) {
+    metadata.set(name == "default" ? "tokenizer.chat_template" : "tokenizer.chat_template." + name, source);
   }
-  const fs::path path = model.path() / "tokenizer_config.json";
-  if (!fs::exists(path)) return {};
-  const Json json = parse_json(read_file(path), path.string());
-  const auto found = json.find("chat_template");
-  return json.is_object() && found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
 std::string token_text(const text::Tokenizer& tokenizer, int id) {
@@ -62,7 +66,7 @@ void write_hf_tokenizer(const ModelFile& model, const text::Tokenizer& tokenizer
   Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"clean_up_tokenization_spaces", false}};
   if (const auto bos = token_text(tokenizer, spec.bos_token); !bos.empty()) config["bos_token"] = bos;
   if (!spec.eos_tokens.empty()) config["eos_token"] = token_text(tokenizer, spec.eos_tokens[0]);
-  if (const auto chat = chat_template_of(model); !chat.empty()) config["chat_template"] = chat;
+  if (Json chat = chat_templates_json(model.path()); !chat.is_null()) config["chat_template"] = std::move(chat);
   write_file(folder / "tokenizer_config.json", config.dump(2) + "\n");
 }
 
@@ -84,7 +88,7 @@ void write_gguf(const ModelFile& model, const Family& family, std::optional<Elem
   if (const auto tokenizer = find_tokenizer(model.path())) {
     const spec::ModelSpec& spec = model.spec();
     format::add_gguf_tokenizer(tokenizer->spec(), spec.vocab_size, spec.bos_token, spec.eos_tokens, metadata);
-    if (const auto chat = chat_template_of(model); !chat.empty()) metadata.set("tokenizer.chat_template", chat);
+    add_chat_templates(model.path(), metadata);
   }
   format::write_gguf(out, metadata, format::gguf_tensors(model, family, type));
 }
