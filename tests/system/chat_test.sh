@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Templates and chat as a person uses them: named templates survive conversion both ways, an answer is one JSON object.
+#   chat_test.sh MOIETY SOURCE_DIR
+set -euo pipefail
+moiety=$1 source=$2
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+fail() { echo "FAILED: $*"; exit 1; }
+
+cp -r "$source/tests/fixtures/models/mixtral/f32" "$folder/model"
+chmod -R u+w "$folder/model"
+cat > "$folder/model/tokenizer_config.json" << 'JSON'
+{"bos_token": {"content": "<s>"}, "eos_token": "</s>", "chat_template": [
+  {"name": "default", "template": "{{ bos_token }}{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"},
+  {"name": "tool_use", "template": "{{ tools | length }} tools"}]}
+JSON
+$moiety convert "$folder/model" "$folder/model.gguf" > "$folder/log"
+$moiety convert "$folder/model.gguf" "$folder/back" > "$folder/log"
+for model in model model.gguf back; do
+  plain=$(echo '{"messages": [{"role": "user", "content": "hi"}]}' | $moiety template "$folder/$model")
+  [[ $plain == "<s>user:hi" ]] || fail "$model renders '$plain'"
+  tools=$(echo '{"messages": [], "tools": [1, 2]}' | $moiety template "$folder/$model")
+  [[ $tools == "2 tools" ]] || fail "$model with tools renders '$tools'"
+
+  $moiety chat "$folder/$model" -p hello -n 10 --greedy --json > "$folder/answer.$model"
+  for key in reasoning content tool_calls finish_reason usage; do
+    grep -q "\"$key\"" "$folder/answer.$model" || fail "$model: the answer has no $key"
+  done
+  cmp "$folder/answer.model" "$folder/answer.$model" || fail "$model answers differently"
+done
+[[ -n $(echo hello | $moiety chat "$folder/model" -n 5 --greedy) ]] || fail "nothing was answered"
+echo "all agree"
