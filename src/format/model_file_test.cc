@@ -165,6 +165,33 @@ TEST_F(ModelFolder, EveryFamilyGoesToHuggingFaceToGgufAndBackWithoutANumberChang
   }
 }
 
+// Before llama.cpp learnt to absorb them, keys and values came out of one matrix.
+TEST_F(ModelFolder, OlderGgufFilesOfLatentAttentionOpenToo) {
+  const ModelFile ours(make(spec_for("deepseek_v2")));
+  const Family& family = *family_named("deepseek_v2");
+  write_hf(ours, family, folder_ / "hf");
+  const ModelFile hf(folder_ / "hf");
+  std::vector<TensorSource> tensors = gguf_tensors(ours, family, {});
+  std::erase_if(tensors, [](const TensorSource& t) { return t.name.find("attn_k_b") != t.name.npos || t.name.find("attn_v_b") != t.name.npos; });
+  for (const TensorView& tensor : hf.tensors()) {
+    if (tensor.name.find("kv_b_proj") == tensor.name.npos) continue;
+    TensorSource joined = tensor;
+    joined.name = "blk." + tensor.name.substr(std::string("model.layers.").size(), 1) + ".attn_kv_b.weight";
+    tensors.push_back(joined);
+  }
+  GgufMetadata newer, older;
+  add_gguf_config(ours.spec(), family, ElementType::F32, "test", newer);
+  for (const std::string& key : newer.keys()) {
+    if (!key.ends_with("_mla")) older.set(key, newer.value(key));
+  }
+  older.set("deepseek2.attention.key_length", int64_t{40});
+  older.set("deepseek2.attention.value_length", int64_t{16});
+  older.set("tokenizer.ggml.bos_token_id", int64_t{1});
+  older.set("tokenizer.ggml.eos_token_id", int64_t{2});
+  write_gguf(folder_ / "x.gguf", older, tensors);
+  expect_same_model(ours, ModelFile(folder_ / "x.gguf"));
+}
+
 // llama.cpp has no parameters for it, only the divisors that they come to.
 TEST_F(ModelFolder, Llama3RopeScalingGoesToGgufAsDivisors) {
   ModelSpec s = spec_for("llama");
