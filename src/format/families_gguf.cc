@@ -155,6 +155,16 @@ void write_gguf_deepseek(const ModelSpec& s, const std::string& prefix, GgufMeta
   m.set(prefix + "rope.scaling.yarn_log_multiplier", double{(sharper - 1) / std::log(scaling.factor)});
 }
 
+void read_gguf_minimax(const GgufMetadata& m, const std::string& prefix, ModelSpec& s) {
+  read_router(m, prefix, Score::Sigmoid, s);
+  s.moe.router.has_selection_bias = s.moe.router.renormalise = true;
+  s.attention.qk_norm = QkNorm::Whole;
+}
+void write_gguf_minimax(const ModelSpec& s, const std::string& prefix, GgufMetadata& m) {
+  write_gguf_qwen_moe(s, prefix, m);
+  m.set(prefix + "expert_gating_func", int64_t{2});
+}
+
 void read_gguf_granite(const GgufMetadata& m, const std::string& prefix, ModelSpec& s) {
   read_gguf_mixtral(m, prefix, s);
   s.attention.score_scale = number(m, prefix + "attention.scale", 0);

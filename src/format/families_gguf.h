@@ -22,6 +22,8 @@ void read_gguf_glm4(const GgufMetadata& metadata, const std::string& prefix, spe
 void write_gguf_glm4(const spec::ModelSpec& spec, const std::string& prefix, GgufMetadata& metadata);
 void read_gguf_deepseek(const GgufMetadata& metadata, const std::string& prefix, spec::ModelSpec& spec);
 void write_gguf_deepseek(const spec::ModelSpec& spec, const std::string& prefix, GgufMetadata& metadata);
+void read_gguf_minimax(const GgufMetadata& metadata, const std::string& prefix, spec::ModelSpec& spec);
+void write_gguf_minimax(const spec::ModelSpec& spec, const std::string& prefix, GgufMetadata& metadata);
 void read_gguf_granite(const GgufMetadata& metadata, const std::string& prefix, spec::ModelSpec& spec);
 void write_gguf_granite(const spec::ModelSpec& spec, const std::string& prefix, GgufMetadata& metadata);
 void read_gguf_gpt_oss(const GgufMetadata& metadata, const std::string& prefix, spec::ModelSpec& spec);

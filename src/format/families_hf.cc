@@ -370,6 +370,26 @@ void write_hf_deepseek_v3(const ModelSpec& s, Json& c) {
   c["rope_interleave"] = true;
 }
 
+// --- MiniMax-M2: sigmoid scores, selection bias, a norm over all heads of which a part is rotated ---
+
+void read_hf_minimax(const JsonObject& c, ModelSpec& s) {
+  read_local_experts(c, s);
+  const std::string scores = c.text("scoring_func", "sigmoid");
+  require(scores == "sigmoid", "{}: scoring_func \"{}\", expected \"sigmoid\"", c.where(), scores);
+  s.moe.router.score = Score::Sigmoid;
+  s.moe.router.has_selection_bias = true;
+  s.attention.qk_norm = c.boolean("use_qk_norm", true) ? QkNorm::Whole : QkNorm::None;
+  s.attention.rope.dim = static_cast<int>(c.integer("rotary_dim", 2, s.attention.head_dim, s.attention.head_dim));
+}
+void write_hf_minimax(const ModelSpec& s, Json& c) {
+  write_local_experts(s, c);
+  c["scoring_func"] = "sigmoid";
+  c["use_routing_bias"] = true;
+  c["use_qk_norm"] = true;
+  c["qk_norm_type"] = "per_layer";
+  c["rotary_dim"] = s.attention.rope_dim();
+}
+
 // --- Granite: scales everywhere ---
 
 void read_hf_granite(const JsonObject& c, ModelSpec& s) {

@@ -24,6 +24,8 @@ void read_hf_glm4(const JsonObject& config, spec::ModelSpec& spec);
 void write_hf_glm4(const spec::ModelSpec& spec, Json& config);
 void read_hf_dots1(const JsonObject& config, spec::ModelSpec& spec);
 void write_hf_dots1(const spec::ModelSpec& spec, Json& config);
+void read_hf_minimax(const JsonObject& config, spec::ModelSpec& spec);
+void write_hf_minimax(const spec::ModelSpec& spec, Json& config);
 void read_hf_deepseek_v2(const JsonObject& config, spec::ModelSpec& spec);
 void write_hf_deepseek_v2(const spec::ModelSpec& spec, Json& config);
 void read_hf_deepseek_v3(const JsonObject& config, spec::ModelSpec& spec);

@@ -52,6 +52,10 @@ ModelSpec spec_for(const std::string& family) {
       s.attention.score_scale = std::pow(spec::yarn_amplitude(4), 2.0f) / std::sqrt(40.0f);
     }
   }
+  if (family == "minimax_m2") {
+    s.moe.router = {.num_experts = 4, .experts_per_token = 2, .score = spec::Score::Sigmoid, .has_selection_bias = true};
+    s.attention.qk_norm = QkNorm::Whole, s.attention.rope.dim = s.attention.head_dim / 2;
+  }
   if (family == "granitemoe") {
     s.attention.score_scale = 0.125f;
     s.embedding_scale = 12, s.residual_scale = 0.5f, s.logit_scale = 0.25f;
@@ -225,7 +229,7 @@ TEST_F(ModelFolder, EachLieInTheConfigGetsItsSentence) {
   EXPECT_EQ(with_config([](Json& c) { c.erase("hidden_size"); }), "\"hidden_size\" is missing");
   EXPECT_EQ(with_config([](Json& c) { c["model_type"] = "gpt5"; }),
             "model_type \"gpt5\" is not one that moiety reads (llama, mistral, qwen3, mixtral, olmoe, qwen3_moe, qwen2_moe, glm4_moe, dots1, "
-            "deepseek_v3, deepseek_v2, granitemoe, gpt_oss, phimoe)");
+            "minimax_m2, deepseek_v3, deepseek_v2, granitemoe, gpt_oss, phimoe)");
   EXPECT_EQ(with_config([](Json& c) { c["num_hidden_layers"] = 1000000000; }),
             "\"num_hidden_layers\" must be an integer from 1 to 4096, found 1000000000");
   EXPECT_EQ(with_config([](Json& c) { c["num_experts_per_tok"] = 5; }), "experts per token is 5, expected 1 to 4");

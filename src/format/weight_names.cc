@@ -154,6 +154,13 @@ constexpr WeightName kDeepSeek[] = {
     {Role::KeyUp, "model.layers.{L}.self_attn.kv_b_proj.weight", Layout::KeyOfKv},
     {Role::ValueUp, "model.layers.{L}.self_attn.kv_b_proj.weight", Layout::ValueOfKv},
 };
+constexpr WeightName kMiniMax[] = {
+    {Role::Router, "model.layers.{L}.block_sparse_moe.gate.weight"},
+    {Role::SelectionBias, "model.layers.{L}.block_sparse_moe.e_score_correction_bias"},
+    {Role::ExpertGate, "model.layers.{L}.block_sparse_moe.experts.{E}.w1.weight"},
+    {Role::ExpertUp, "model.layers.{L}.block_sparse_moe.experts.{E}.w3.weight"},
+    {Role::ExpertDown, "model.layers.{L}.block_sparse_moe.experts.{E}.w2.weight"},
+};
 constexpr WeightName kGranite[] = {
     {Role::Router, "model.layers.{L}.block_sparse_moe.router.layer.weight"},
     {Role::ExpertGate, "model.layers.{L}.block_sparse_moe.input_linear.weight", Layout::FirstHalf},
@@ -189,6 +196,7 @@ const WeightNames kGgufPostNormNames{kGguf, kGgufPostNorm};
 const WeightNames kMixtralNames{kHuggingFace, kMixtral};
 const WeightNames kMlpExpertsNames{kHuggingFace, {}};
 const WeightNames kDeepSeekNames{kHuggingFace, kDeepSeek};
+const WeightNames kMiniMaxNames{kHuggingFace, kMiniMax};
 const WeightNames kGraniteNames{kHuggingFace, kGranite};
 const WeightNames kGptOssNames{kHuggingFace, kGptOss};
 

@@ -40,6 +40,7 @@ extern const WeightNames kGgufPostNormNames;  // GLM-4.5 and gpt-oss differ in a
 extern const WeightNames kMixtralNames;       // Hugging Face, by family
 extern const WeightNames kMlpExpertsNames;    // Qwen, OLMoE; dense models
 extern const WeightNames kDeepSeekNames;      // DeepSeek, GLM-4.5
+extern const WeightNames kMiniMaxNames;
 extern const WeightNames kGraniteNames;
 extern const WeightNames kGptOssNames;
 

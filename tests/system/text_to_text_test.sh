@@ -17,6 +17,7 @@ declare -A settings=(
   [OlmoeForCausalLM]='model.qk_norm="whole" model.kv_heads=4 model.renormalise=false'
   [Qwen2MoeForCausalLM]='model.qk_norm="none" model.renormalise=false model.shared_hidden=64 model.shared_gate=true'
   [Glm4MoeForCausalLM]='model.score="sigmoid" model.shared_hidden=64 balance.bias_rate=0.01 model.dense_layers=1'
+  [MiniMaxM2ForCausalLM]='model.score="sigmoid" model.qk_norm="whole" balance.bias_rate=0.01'
 )
 runs=()
 for architecture in "${!settings[@]}"; do
