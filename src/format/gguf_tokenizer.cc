@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <string_view>
-#include <unordered_map>
 
 #include "base/error.h"
+#include "base/text_index.h"
 #include "format/gguf_pre_tokenizers.h"
 #include "format/sentencepiece_steps.h"
 
@@ -13,8 +13,6 @@ namespace {
 
 using spec::TokenizerSpec;
 using spec::TokenType;
-
-using Ids = std::unordered_map<std::string_view, int32_t>;
 
 std::string key(const char* name) { return std::string("tokenizer.ggml.") + name; }
 
@@ -47,26 +45,25 @@ void read_tokens(const GgufMetadata& metadata, TokenizerSpec& spec) {
   }
 }
 
-Ids ids_of(const TokenizerSpec& spec) {
-  Ids ids;
-  ids.reserve(spec.tokens.size());
+TextIndex ids_of(const TokenizerSpec& spec) {
+  TextIndex ids(spec.tokens.size());
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
-    if (!spec.tokens[id].empty()) ids.emplace(spec.tokens[id], static_cast<int32_t>(id));
+    if (!spec.tokens[id].empty()) ids.insert(spec.tokens[id], static_cast<int32_t>(id));
   }
   return ids;
 }
 
 // "a b"; the space between can't be the first character.
-TokenizerSpec::Merge read_merge(const std::string& text, const Ids& ids, const std::string& where) {
+TokenizerSpec::Merge read_merge(const std::string& text, const TextIndex& ids, const std::string& where) {
   const size_t space = text.find(' ', 1);
   require(space != text.npos, "{}: merge \"{}\" must be two tokens with a space between", where,
           text.substr(0, 60));
   const std::string left = text.substr(0, space), right = text.substr(space + 1);
   const auto id_of = [&](const std::string& token) {
-    const auto it = ids.find(token);
-    require(it != ids.end(), "{}: merge \"{}\" needs token \"{}\", which is not in the vocabulary",
+    const int32_t* id = ids.find(token);
+    require(id != nullptr, "{}: merge \"{}\" needs token \"{}\", which is not in the vocabulary",
             where, text, token);
-    return it->second;
+    return *id;
   };
   return {id_of(left), id_of(right), id_of(left + right)};
 }
@@ -96,7 +93,7 @@ void read_byte_level(const GgufMetadata& metadata, TokenizerSpec& spec) {
   read_tokens(metadata, spec);
   spec.types.clear();  // they are all in `added`
 
-  const Ids ids = ids_of(spec);
+  const TextIndex ids = ids_of(spec);
   for (const std::string& merge : metadata.texts(key("merges")))
     spec.merges.push_back(read_merge(merge, ids, metadata.where));
   read_surroundings(metadata, pre.add_bos, false, spec);

@@ -62,10 +62,11 @@ void set_sentencepiece_steps(const SentencepieceSteps& steps, spec::TokenizerSpe
   spec.decoders = {{.kind = Decoder::Kind::Replace, .pattern = "▁", .content = " "},
                    {.kind = Decoder::Kind::ByteFallback, .spoils_run = false},
                    {.kind = Decoder::Kind::Fuse}};
-  if (!steps.add_dummy_prefix) return;
-  Decoder strip{.kind = Decoder::Kind::Strip, .content = " "};
-  (steps.treat_whitespace_as_suffix ? strip.stop : strip.start) = 1;
-  spec.decoders.push_back(strip);
+  // A space behind the text stays, as sentencepiece leaves it.
+  constexpr int kAll = 1 << 16;
+  const int stripped = steps.remove_extra_whitespaces ? kAll : steps.add_dummy_prefix ? 1 : 0;
+  if (stripped > 0)
+    spec.decoders.push_back({.kind = Decoder::Kind::Strip, .content = " ", .start = stripped});
 }
 
 std::optional<SentencepieceSteps> sentencepiece_steps_of(const spec::TokenizerSpec& spec) {

@@ -16,8 +16,8 @@ struct SentencepieceSteps {
   bool treat_whitespace_as_suffix = false;
 };
 
-// Spaces at the beginning and the end; not ^ and $, which are the ends of lines.
-inline constexpr const char* kTrimPattern = "(?<![\\s\\S]) +| +(?![\\s\\S])";
+// Spaces at the beginning and the end, where sentencepiece takes a ▁ for one; not ^ and $, which are the ends of lines.
+inline constexpr const char* kTrimPattern = "(?<![\\s\\S]) +|[ ▁]+(?![\\s\\S])";
 
 // Sets the normalisers and decoders.
 void set_sentencepiece_steps(const SentencepieceSteps& steps, spec::TokenizerSpec& spec);

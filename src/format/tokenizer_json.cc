@@ -1,8 +1,8 @@
 #include "format/tokenizer_json.h"
 
 #include <algorithm>
-#include <unordered_map>
 
+#include "base/text_index.h"
 #include "format/tokenizer_json_parser.h"
 #include "format/tokenizer_json_steps.h"
 
@@ -16,8 +16,7 @@ using spec::TokenizerSpec;
 class Vocabulary {
  public:
   Vocabulary(const TokenizerJson& parsed, const Json* added_list, const std::string& where)
-      : parsed_(parsed), where_(where) {
-    ids_.reserve(std::max(parsed.vocab.size(), parsed.scored.size()) * 2);
+      : parsed_(parsed), where_(where), ids_(parsed.vocab.size() + parsed.scored.size()) {
     for (const auto& [text, id] : parsed.vocab) insert(text, id);
     insert_scored();
     if (added_list == nullptr) return;
@@ -34,14 +33,12 @@ class Vocabulary {
     }
   }
 
-  const int32_t* find(std::string_view text) const {
-    const auto it = ids_.find(text);
-    return it == ids_.end() ? nullptr : &it->second;
-  }
+  const int32_t* find(std::string_view text) const { return ids_.find(text); }
   std::vector<std::string> take_tokens() const {
     std::vector<std::string> tokens(static_cast<size_t>(greatest_ + 1));
     for (size_t id = 0; id < parsed_.scored.size(); ++id) tokens[id] = parsed_.scored[id].first;
-    for (const auto& [text, id] : ids_) tokens[id] = text;
+    for (const auto& [text, id] : parsed_.vocab) tokens[id] = text;
+    for (const AddedToken& token : added) tokens[token.id] = token.content;
     return tokens;
   }
 
@@ -50,8 +47,8 @@ class Vocabulary {
  private:
   void insert(std::string_view text, int32_t id) {
     require(!text.empty(), "{}: the token of id {} is empty", where_, id);
-    const auto [it, is_new] = ids_.emplace(text, id);
-    require(is_new, "{}: token \"{}\" has two ids, {} and {}", where_, text, it->second, id);
+    const auto [known, is_new] = ids_.insert(text, id);
+    require(is_new, "{}: token \"{}\" has two ids, {} and {}", where_, text, *known, id);
     if (static_cast<size_t>(id) >= used_.size()) used_.resize(static_cast<size_t>(id) * 3 / 2 + 1);
     require(!used_[id], "{}: id {} is given to two tokens, the second is \"{}\"", where_, id, text);
     used_[id] = true;
@@ -64,7 +61,7 @@ class Vocabulary {
             where_, parsed_.scored.size(), spec::kMostTokens);
     for (size_t id = 0; id < parsed_.scored.size(); ++id) {
       if (!parsed_.scored[id].first.empty())
-        ids_[parsed_.scored[id].first] = static_cast<int32_t>(id);
+        *ids_.insert(parsed_.scored[id].first, 0).first = static_cast<int32_t>(id);
     }
     if (parsed_.scored.empty()) return;
     used_.assign(parsed_.scored.size(), true);
@@ -93,8 +90,7 @@ class Vocabulary {
 
   const TokenizerJson& parsed_;
   const std::string& where_;
-  std::unordered_map<std::string_view, int32_t>
-      ids_;  // the keys look into the parsed file and added_texts_
+  TextIndex ids_;  // the texts lie in the parsed file and added_texts_
   std::vector<std::string> added_texts_;
   std::vector<bool> used_;
   int32_t greatest_ = -1;

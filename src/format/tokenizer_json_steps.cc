@@ -135,7 +135,9 @@ void read_pre_tokenizer(const JsonObject& step, std::vector<PreTokenizer>& out) 
                    .split = step.boolean("split", true)});
     require(!out.back().replacement.empty(), "{}: an empty replacement", step.where());
   } else if (type == "Whitespace") {
-    out.push_back(split_by("\\w+|[^\\w\\s]+", Behavior::Removed, true));
+    // Joiners are word characters to the library here, but not to Oniguruma.
+    out.push_back(split_by("[\\w\\x{200c}\\x{200d}]+|[^\\w\\s\\x{200c}\\x{200d}]+", Behavior::Removed,
+                           true));
   } else if (type == "WhitespaceSplit") {
     out.push_back(split_by("\\s", Behavior::Removed));
   } else if (type == "BertPreTokenizer") {

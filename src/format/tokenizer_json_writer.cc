@@ -173,6 +173,11 @@ Json template_json(const TokenizerSpec& spec) {
 Json added_json(const TokenizerSpec& spec) {
   std::vector<spec::AddedToken> added = spec.added;
   std::sort(added.begin(), added.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  // What sentencepiece looks for after its normalisation the library would normalise too.
+  const bool as_written =
+      std::any_of(spec.normalizers.begin(), spec.normalizers.end(), [](const Normalizer& step) {
+        return step.kind == Normalizer::Kind::SentencePiece;
+      });
   Json list = Json::array();
   for (const spec::AddedToken& token : added) {
     list.push_back({{"id", token.id},
@@ -180,7 +185,7 @@ Json added_json(const TokenizerSpec& spec) {
                     {"single_word", token.single_word},
                     {"lstrip", token.lstrip},
                     {"rstrip", token.rstrip},
-                    {"normalized", token.normalized},
+                    {"normalized", token.normalized && !as_written},
                     {"special", token.special}});
   }
   return list;

@@ -2,15 +2,13 @@
 
 #include <algorithm>
 #include <string_view>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/text_index.h"
 
 namespace moiety::spec {
 namespace {
-
-using Ids = std::unordered_map<std::string_view, int32_t>;
 
 bool can_be_joined(const TokenizerSpec& spec, int32_t id) {
   const TokenType type = spec.type_of(id);
@@ -18,36 +16,34 @@ bool can_be_joined(const TokenizerSpec& spec, int32_t id) {
          id != spec.unknown && spec.tokens[id].size() <= kLongestScoredToken;
 }
 
-Ids ids_that_join(const TokenizerSpec& spec) {
-  Ids ids;
-  ids.reserve(spec.tokens.size());
+TextIndex ids_that_join(const TokenizerSpec& spec) {
+  TextIndex ids(spec.tokens.size());
   for (int32_t id = 0; id < static_cast<int32_t>(spec.tokens.size()); ++id) {
-    if (!spec.tokens[id].empty() && can_be_joined(spec, id)) ids.emplace(spec.tokens[id], id);
+    if (!spec.tokens[id].empty() && can_be_joined(spec, id)) ids.insert(spec.tokens[id], id);
   }
   return ids;
 }
 
 // Calls body(merge) for every way to make the token of two others.
 template <class Body>
-void for_each_cut(const TokenizerSpec& spec, const Ids& ids, int32_t id, Body body) {
+void for_each_cut(const TokenizerSpec& spec, const TextIndex& ids, int32_t id, Body body) {
   const std::string_view token = spec.tokens[id];
   for (size_t at = 1; at < token.size(); ++at) {
     if ((static_cast<uint8_t>(token[at]) & 0xc0) == 0x80) continue;  // inside a character
-    const auto left = ids.find(token.substr(0, at));
-    if (left == ids.end()) continue;
-    const auto right = ids.find(token.substr(at));
-    if (right != ids.end()) body(TokenizerSpec::Merge{left->second, right->second, id});
+    const int32_t* left = ids.find(token.substr(0, at));
+    const int32_t* right = left == nullptr ? nullptr : ids.find(token.substr(at));
+    if (right != nullptr) body(TokenizerSpec::Merge{*left, *right, id});
   }
 }
 
 std::vector<RankedMerge> merges_from_scores(const TokenizerSpec& spec) {
-  const Ids ids = ids_that_join(spec);
+  const TextIndex ids = ids_that_join(spec);
   std::vector<RankedMerge> merges;
   merges.reserve(spec.tokens.size() * 2);
   for (int32_t id = 0; id < static_cast<int32_t>(spec.tokens.size()); ++id) {
     // Of two tokens of one text only the first is known by it.
-    const auto known = ids.find(spec.tokens[id]);
-    if (known == ids.end() || known->second != id) continue;
+    const int32_t* known = ids.find(spec.tokens[id]);
+    if (known == nullptr || *known != id) continue;
     for_each_cut(spec, ids, id, [&](const auto& merge) { merges.push_back({merge}); });
   }
   // Among the cuts of one token, by the ids of its parts: the order of Hugging Face's converter.
@@ -88,7 +84,7 @@ std::vector<double> scores_of_merges(const TokenizerSpec& spec, const std::strin
     double& score = scores[merge.result];
     if (score < -static_cast<double>(spec.merges.size())) score = next--;
   }
-  const Ids ids = ids_that_join(spec);
+  const TextIndex ids = ids_that_join(spec);
   for (int32_t id = 0; id < static_cast<int32_t>(spec.tokens.size()); ++id) {
     for_each_cut(spec, ids, id, [&](const TokenizerSpec::Merge& merge) {
       require(listed.contains(uint64_t{static_cast<uint32_t>(merge.left)} << 32 |

@@ -34,17 +34,17 @@ std::array<int32_t, 256> printable_bytes(const spec::TokenizerSpec& spec) {
 
 }  // namespace
 
-Bpe::Bpe(const spec::TokenizerSpec& spec,
-         std::unordered_map<std::string_view, int32_t> whole_pieces)
+Bpe::Bpe(const spec::TokenizerSpec& spec, TextIndex whole_pieces)
     : Bpe(spec, std::move(whole_pieces), spec::ranked_merges(spec)) {}
 
-Bpe::Bpe(const spec::TokenizerSpec& spec,
-         std::unordered_map<std::string_view, int32_t> whole_pieces,
+Bpe::Bpe(const spec::TokenizerSpec& spec, TextIndex whole_pieces,
          const std::vector<spec::RankedMerge>& merges)
     : of_bytes_(spec::is_byte_level(spec)),
       byte_ids_(of_bytes_ ? printable_bytes(spec) : byte_tokens(spec)),
       unknown_(spec.unknown),
       fuse_unknown_(spec.fuse_unknown),
+      word_prefix_(spec.word_prefix),
+      word_suffix_(spec.word_suffix),
       merges_(merges),
       whole_pieces_(std::move(whole_pieces)) {
   if (of_bytes_) return;
@@ -62,8 +62,8 @@ Bpe::Bpe(const spec::TokenizerSpec& spec,
 }
 
 void Bpe::encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const {
-  const auto whole = whole_pieces_.empty() ? whole_pieces_.end() : whole_pieces_.find(piece);
-  if (whole != whole_pieces_.end()) return ids.push_back(whole->second);
+  const int32_t* whole = whole_pieces_.size() == 0 ? nullptr : whole_pieces_.find(piece);
+  if (whole != nullptr) return ids.push_back(*whole);
   for (size_t at = 0; at < piece.size();) {
     const size_t end = seams_ ? next_seam(piece, at) : piece.size();
     encode_between_seams(piece.substr(at, end - at), scratch, ids);
@@ -127,18 +127,28 @@ const CharacterTable& Bpe::characters(bool is_first, bool is_last) const {
   return characters_.size() == 1 ? characters_[0] : characters_[is_first * 2 + is_last];
 }
 
+// The bytes of the character, and of what its place in the word puts before and after it.
+bool Bpe::append_fallback(std::string_view character, bool is_first, bool is_last,
+                          std::vector<int32_t>& ids) const {
+  if (characters_.size() == 1) return append_byte_tokens(byte_ids_, character, ids);
+  std::string text = is_first ? "" : word_prefix_;
+  text.append(character).append(is_last ? word_suffix_ : "");
+  return append_byte_tokens(byte_ids_, text, ids);
+}
+
 void Bpe::append_characters(std::string_view piece, std::vector<int32_t>& ids) const {
   bool unknown_waits = false;
   for (size_t at = 0; at < piece.size();) {
     const Utf8Char next = utf8_char(piece, at);
     const std::string_view bytes = piece.substr(at, next.bytes);
-    const int32_t id = characters(at == 0, at + next.bytes == piece.size())[next.code];
+    const bool is_first = at == 0, is_last = at + next.bytes == piece.size();
+    const int32_t id = characters(is_first, is_last)[next.code];
     at += next.bytes;
     if (id >= 0) {
       if (unknown_waits) ids.push_back(unknown_);
       unknown_waits = false;
       ids.push_back(id);
-    } else if (!append_byte_tokens(byte_ids_, bytes, ids) && unknown_ >= 0) {
+    } else if (!append_fallback(bytes, is_first, is_last, ids) && unknown_ >= 0) {
       // Hugging Face's library puts it before the next known character, after any bytes between.
       if (unknown_waits && !fuse_unknown_) ids.push_back(unknown_);
       unknown_waits = true;

@@ -5,10 +5,11 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "base/text_index.h"
 #include "spec/merges.h"
 #include "spec/tokenizer_spec.h"
 #include "text/characters.h"
@@ -22,12 +23,12 @@ class Bpe final : public PieceModel {
  public:
   // `whole_pieces`: pieces that are taken as they are, whatever the merges say; empty in most
   // tokenizers. Their texts must outlive this.
-  Bpe(const spec::TokenizerSpec& spec, std::unordered_map<std::string_view, int32_t> whole_pieces);
+  Bpe(const spec::TokenizerSpec& spec, TextIndex whole_pieces);
 
   void encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const override;
 
  private:
-  Bpe(const spec::TokenizerSpec& spec, std::unordered_map<std::string_view, int32_t> whole_pieces,
+  Bpe(const spec::TokenizerSpec& spec, TextIndex whole_pieces,
       const std::vector<spec::RankedMerge>& merges);
   void encode_between_seams(std::string_view part, Scratch& scratch,
                             std::vector<int32_t>& ids) const;
@@ -36,6 +37,8 @@ class Bpe final : public PieceModel {
   const CharacterTable& characters(bool is_first, bool is_last) const;
   void append_bytes(std::string_view piece, std::vector<int32_t>& ids) const;
   void append_characters(std::string_view piece, std::vector<int32_t>& ids) const;
+  bool append_fallback(std::string_view character, bool is_first, bool is_last,
+                       std::vector<int32_t>& ids) const;
   void join_few(std::vector<int32_t>& ids, size_t first) const;
   void join_many(Scratch& scratch, std::vector<int32_t>& ids, size_t first) const;
 
@@ -44,9 +47,10 @@ class Bpe final : public PieceModel {
   std::vector<CharacterTable> characters_;   // one, or four where words have a prefix or suffix
   int32_t unknown_;
   bool fuse_unknown_;
+  std::string word_prefix_, word_suffix_;
   PairTable merges_;
   std::optional<Seams> seams_;
-  std::unordered_map<std::string_view, int32_t> whole_pieces_;
+  TextIndex whole_pieces_;
 };
 
 }  // namespace moiety::text

@@ -79,7 +79,9 @@ TEST(Bpe, BytesThatAreNoTokensAreLeftOutOrUnknown) {
 }
 
 TEST(Bpe, AWholePieceMayBeTakenAsItIs) {
-  const Bpe bpe(letters({{0, 1, 3}}), {{"abc", 4}});
+  TextIndex whole;
+  whole.insert("abc", 4);
+  const Bpe bpe(letters({{0, 1, 3}}), whole);
   PieceModel::Scratch scratch;
   Ids ids;
   bpe.encode("abc", scratch, ids);
@@ -106,6 +108,68 @@ TEST(Bpe, GivesWhatTheSlowWayGives) {
     bpe.encode(piece, scratch, ids);  // perhaps out of the cache
     ASSERT_EQ(ids, encode_slowly(spec, piece)) << piece;
   }
+}
+
+// The same, over characters.
+Ids encode_characters_slowly(const TokenizerSpec& spec, std::string_view piece) {
+  std::vector<std::string> parts;
+  for (size_t at = 0; at < piece.size(); at += utf8_char(piece, at).bytes)
+    parts.emplace_back(piece.substr(at, utf8_char(piece, at).bytes));
+  for (bool joined = true; joined;) {
+    joined = false;
+    for (size_t m = 0; m < spec.merges.size() && !joined; ++m) {
+      for (size_t i = 0; i + 1 < parts.size() && !joined; ++i) {
+        joined = parts[i] == spec.tokens[spec.merges[m].left] &&
+                 parts[i + 1] == spec.tokens[spec.merges[m].right];
+        if (!joined) continue;
+        parts[i] += parts[i + 1];
+        parts.erase(parts.begin() + static_cast<ptrdiff_t>(i) + 1);
+      }
+    }
+  }
+  Ids ids;
+  bool unknown = false;
+  for (const std::string& part : parts) {
+    const auto token = std::find(spec.tokens.begin(), spec.tokens.end(), part);
+    if (token != spec.tokens.end()) {
+      ids.push_back(static_cast<int32_t>(token - spec.tokens.begin()));
+    } else if (!unknown) {
+      ids.push_back(spec.unknown);
+    }
+    unknown = token == spec.tokens.end();
+  }
+  return ids;
+}
+
+TEST(Bpe, CutAtItsSeamsATextGivesTheSame) {
+  TokenizerSpec spec{.tokens = {"?", "a", "b", "▁", "é", "ab", "▁a", "▁▁", "éa", "ba", "▁ab", "aba"},
+                     .unknown = 0,
+                     .fuse_unknown = true};
+  spec.merges = {{1, 2, 5}, {3, 1, 6}, {3, 3, 7}, {4, 1, 8}, {2, 1, 9}, {3, 5, 10}, {5, 1, 11}};
+  const Bpe bpe(spec, {});
+  PieceModel::Scratch scratch;
+  const std::string letters[] = {"a", "a", "b", "b", "▁", "é", "中", "文"};
+  Random random(3);
+  for (int round = 0; round < 3000; ++round) {
+    std::string piece;
+    for (uint64_t left = 1 + random.below(40); left > 0; --left)
+      piece += letters[random.below(std::size(letters))];
+    Ids ids;
+    bpe.encode(piece, scratch, ids);
+    ASSERT_EQ(ids, encode_characters_slowly(spec, piece)) << piece;
+  }
+}
+
+TEST(Bpe, ScoresSayWhatIsJoinedFirst) {
+  TokenizerSpec spec{.tokens = {"a", "b", "c", "ab", "bc"},
+                     .scores = {0, 0, 0, -2, -1},
+                     .merges_by_score = true};
+  EXPECT_EQ(encode(spec, "abc"), (Ids{0, 4}));
+  spec.scores = {0, 0, 0, -1, -1};  // equal: the leftmost
+  EXPECT_EQ(encode(spec, "abc"), (Ids{3, 2}));
+  spec.types.assign(5, spec::TokenType::Normal);
+  spec.types[3] = spec::TokenType::Unused;
+  EXPECT_EQ(encode(spec, "abc"), (Ids{0, 4}));
 }
 
 TEST(Bpe, AMegabyteInOnePieceTakesNoQuadraticTime) {

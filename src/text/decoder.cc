@@ -44,6 +44,7 @@ std::string_view stripped(std::string_view text, const spec::Decoder& step) {
 Decoder::Decoder(const std::vector<spec::Decoder>& steps) {
   bool fused = false;
   for (const spec::Decoder& step : steps) {
+    if (fused && step.kind == Kind::ByteFallback) continue;  // there are no tokens any more
     Step compiled{.spec = step, .fused = fused};
     if (step.kind == Kind::Replace)
       compiled.replacement.emplace(step.pattern, step.is_regex, step.content);
@@ -100,6 +101,12 @@ std::string Decoder::transformed(const Step& step, std::string token, bool is_fi
   return token;
 }
 
+// Whether a step does the same to a text in parts.
+bool Decoder::looks_at_characters(const Step& step) {
+  return step.spec.kind == Kind::Replace ? step.replacement->is_one_character()
+                                         : !step.spec.cleanup;
+}
+
 void Decoder::feed(size_t at, std::string token, Stream& stream) const {
   if (at == steps_.size()) {
     stream.bytes_ += token;
@@ -110,14 +117,20 @@ void Decoder::feed(size_t at, std::string token, Stream& stream) const {
   switch (step.spec.kind) {
     case Kind::ByteFallback:
       return feed_bytes(at, token, stream);
-    case Kind::Replace:
-      if (!step.fused || step.replacement->is_one_character()) break;
-      memory.held += token;  // a match may lie across parts
-      return;
     case Kind::Strip:
       if (!step.fused) break;
       return feed_strip(at, token, stream);
+    case Kind::Replace:
+    case Kind::WordPiece:
+      if (!step.fused || looks_at_characters(step)) break;
+      memory.held += token;  // a match may lie across parts
+      return;
     case Kind::WordEnd:
+      if (step.fused) {
+        memory.held += token;
+        memory.any = true;
+        return;
+      }
       std::swap(memory.held, token);  // the last one is another matter
       if (!std::exchange(memory.any, true)) return;
       break;
@@ -134,7 +147,8 @@ void Decoder::end(size_t at, Stream& stream) const {
   Stream::Memory& memory = stream.memories_[at];
   if (step.spec.kind == Kind::ByteFallback) {
     end_bytes(at, stream);
-  } else if (step.spec.kind == Kind::Replace && !memory.held.empty()) {
+  } else if ((step.spec.kind == Kind::Replace || step.spec.kind == Kind::WordPiece) &&
+             !memory.held.empty()) {
     feed(at + 1, transformed(step, std::move(memory.held), true), stream);
   } else if (step.spec.kind == Kind::Strip && !memory.held.empty()) {
     spec::Decoder at_end = step.spec;
@@ -170,14 +184,9 @@ void Decoder::feed_bytes(size_t at, const std::string& token, Stream& stream) co
 void Decoder::end_bytes(size_t at, Stream& stream) const {
   std::string& held = stream.memories_[at].held;
   if (held.empty()) return;
-  std::string text;
-  if (is_valid_utf8(held)) {
-    text = held;
-  } else {
-    for (size_t i = 0; i < held.size(); ++i) text += kReplacement;
-  }
-  held.clear();
-  feed(at + 1, std::move(text), stream);
+  const std::string run = std::exchange(held, {});
+  if (is_valid_utf8(run)) return feed(at + 1, run, stream);
+  for (size_t i = 0; i < run.size(); ++i) feed(at + 1, std::string(kReplacement), stream);
 }
 
 // The text comes in parts: takes away from its beginning, and keeps back what may be its end.

@@ -53,6 +53,7 @@ class Decoder {
   void end(size_t at, Stream& stream) const;
 
   static std::string transformed(const Step& step, std::string token, bool is_first);
+  static bool looks_at_characters(const Step& step);
   void feed_bytes(size_t at, const std::string& token, Stream& stream) const;
   void end_bytes(size_t at, Stream& stream) const;
   void feed_strip(size_t at, std::string_view part, Stream& stream) const;

@@ -122,7 +122,13 @@ std::span<const std::string_view> Splitter::split(std::string_view text, bool at
   scratch.pieces.clear();
   if (text.empty()) return {};
   scratch.pieces.push_back(text);
-  for (const Step& step : steps_) run(step, at_start, scratch);
+  for (const Step& step : steps_) {
+    const char* begin = scratch.pieces.empty() ? nullptr : scratch.pieces[0].data();
+    run(step, at_start, scratch);
+    // What stood first may have been removed.
+    if (step.spec.kind == PreTokenizer::Kind::Split)
+      at_start = at_start && !scratch.pieces.empty() && scratch.pieces[0].data() == begin;
+  }
   if (maps_back_) {
     rewrite_pieces(scratch.pieces, scratch.bytes, [](std::string_view piece, std::string& out) {
       out += from_printable(piece).value();

@@ -70,14 +70,14 @@ Tokenizer::Tokenizer(spec::TokenizerSpec spec) : spec_(std::move(spec)), pool_(n
   for (const spec::AddedToken& added : spec_.added) special_[added.id] = added.special;
 
   decoder_ = std::make_unique<Decoder>(spec_.decoders);
-  ids_.reserve(count);
+  ids_ = TextIndex(count);
   bytes_begin_.reserve(count + 1);
   bytes_.reserve(count * 8 + 64);  // never inside the string itself: views must survive a move
   for (size_t id = 0; id < count; ++id) {
     const std::string& token = spec_.tokens[id];
     bytes_begin_.push_back(bytes_.size());
     if (token.empty()) continue;
-    ids_.emplace(token, static_cast<int32_t>(id));
+    ids_.insert(token, static_cast<int32_t>(id));
     bytes_ += decoder_->bytes_of(token);
   }
   bytes_begin_.push_back(bytes_.size());
@@ -99,15 +99,15 @@ std::unique_ptr<PieceModel> Tokenizer::make_model() const {
   if (spec_.model == spec::TokenizerSpec::Model::WordPiece)
     return std::make_unique<WordPiece>(spec_);
 
-  std::unordered_map<std::string_view, int32_t> whole_pieces;
+  TextIndex whole_pieces;
   const bool of_bytes = spec::is_byte_level(spec_);
   for (int32_t id = 0; spec_.ignore_merges && id < vocab_size(); ++id) {
     const std::string& token = spec_.tokens[id];
     if (token.empty()) continue;
     if (!of_bytes) {
-      whole_pieces.emplace(token, id);
+      whole_pieces.insert(token, id);
     } else if (from_printable(token)) {
-      whole_pieces.emplace(token_bytes(id), id);
+      whole_pieces.insert(token_bytes(id), id);
     }
   }
   return std::make_unique<Bpe>(spec_, std::move(whole_pieces));
@@ -176,8 +176,8 @@ std::string_view Tokenizer::token_bytes(int32_t id) const {
 }
 
 std::optional<int32_t> Tokenizer::find(std::string_view token) const {
-  const auto it = ids_.find(token);
-  return it == ids_.end() ? std::nullopt : std::optional(it->second);
+  const int32_t* id = ids_.find(token);
+  return id == nullptr ? std::nullopt : std::optional(*id);
 }
 
 bool Tokenizer::is_special(int32_t id) const {

@@ -8,9 +8,9 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "base/text_index.h"
 #include "spec/tokenizer_spec.h"
 #include "text/added_tokens.h"
 #include "text/decoder.h"
@@ -64,7 +64,7 @@ class Tokenizer {
   std::string bytes_;                // of all tokens, one after the other
   std::vector<size_t> bytes_begin_;  // where each id's begin, and the end
   std::vector<bool> special_;
-  std::unordered_map<std::string_view, int32_t> ids_;  // the keys look into spec_
+  TextIndex ids_;  // the texts lie in spec_
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<PieceModel> model_;
   std::unique_ptr<Normalizer> normalizer_;

@@ -22,7 +22,10 @@ Unigram::Unigram(const spec::TokenizerSpec& spec)
       fuse_unknown_(spec.fuse_unknown),
       scores_(spec.scores),
       user_defined_(spec.tokens.size()) {
-  double least = std::numeric_limits<double>::max(), greatest = -least;
+  // sentencepiece looks for the greatest score from the smallest positive float on, so that for
+  // scores below zero, which all are, it is that.
+  double least = std::numeric_limits<double>::max();
+  double greatest = std::numeric_limits<float>::min();
   std::vector<std::pair<std::string_view, int32_t>> found;
   for (int32_t id = 0; id < static_cast<int32_t>(spec.tokens.size()); ++id) {
     if (!is_found_in_text(spec, id)) continue;
@@ -32,7 +35,7 @@ Unigram::Unigram(const spec::TokenizerSpec& spec)
     least = std::min(least, scores_[id]);
     greatest = std::max(greatest, scores_[id]);
   }
-  greatest_score_ = found.empty() ? 0 : greatest;
+  greatest_score_ = greatest;
   unknown_score_ = found.empty() ? 0 : least - kUnknownPenalty;
   if (like_sentencepiece_) unknown_score_ = static_cast<float>(unknown_score_);
   trie_ = ByteTrie(std::move(found));
@@ -85,23 +88,32 @@ void Unigram::find_paths(std::string_view piece, Scratch& scratch) const {
 void Unigram::append_tokens(std::string_view piece, Scratch& scratch,
                             std::vector<int32_t>& ids) const {
   const std::vector<PathEnd>& paths = scratch.paths;
+  const auto is_unknown = [&](size_t end) {
+    return paths[end].id == kUnknownCharacter || paths[end].id == unknown_;
+  };
   const size_t first = ids.size();
   // From the end to the beginning, then turned round.
-  bool after_unknown = false;
-  for (size_t end = piece.size(); end > 0; end = paths[end].begin) {
-    const auto& [score, begin, id] = paths[end];
-    const bool is_unknown = id == kUnknownCharacter || id == unknown_;
-    if (!is_unknown) {
-      ids.push_back(id);
-    } else if (const size_t before = ids.size();
-               append_byte_tokens(byte_tokens_, piece.substr(begin, end - begin), ids)) {
-      std::reverse(ids.begin() + static_cast<ptrdiff_t>(before), ids.end());
-    } else if (unknown_ >= 0 && !(after_unknown && fuse_unknown_)) {
-      ids.push_back(unknown_);
+  for (size_t end = piece.size(); end > 0;) {
+    size_t begin = paths[end].begin;
+    if (!is_unknown(end)) {
+      ids.push_back(paths[end].id);
+    } else {
+      while (fuse_unknown_ && begin > 0 && is_unknown(begin)) begin = paths[begin].begin;
+      append_unknown(piece.substr(begin, end - begin), ids);
     }
-    after_unknown = is_unknown;
+    end = begin;
   }
   std::reverse(ids.begin() + static_cast<ptrdiff_t>(first), ids.end());
+}
+
+// What no token covers, backwards.
+void Unigram::append_unknown(std::string_view text, std::vector<int32_t>& ids) const {
+  const size_t first = ids.size();
+  if (append_byte_tokens(byte_tokens_, text, ids)) {
+    std::reverse(ids.begin() + static_cast<ptrdiff_t>(first), ids.end());
+  } else if (unknown_ >= 0) {
+    ids.push_back(unknown_);
+  }
 }
 
 }  // namespace moiety::text

@@ -20,6 +20,7 @@ class Unigram final : public PieceModel {
   void find_paths(std::string_view piece, Scratch& scratch) const;
   double score_of(int32_t id, size_t length) const;
   void append_tokens(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const;
+  void append_unknown(std::string_view text, std::vector<int32_t>& ids) const;
 
   bool like_sentencepiece_;
   std::array<int32_t, 256> byte_tokens_;

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "format/gguf_pre_tokenizers.h"
 #include "format/gguf_tokenizer.h"
+#include "format/sentencepiece.h"
 #include "format/tokenizer_json.h"
 #include "support/fixtures.h"
 #include "text/test_support.h"
@@ -95,6 +96,100 @@ INSTANTIATE_TEST_SUITE_P(Npm, RealTokenizer,
                          testing::Values("qwen3", "llama3", "llama3_1", "deepseek_v3", "gptoss",
                                          "llama2", "gemma3"),
                          [](const auto& row) { return std::string(row.param); });
+
+// Small models that sentencepiece trained, with its own answers.
+class SentencepieceModel : public testing::TestWithParam<const char*> {
+ protected:
+  static fs::path file(const char* extension) {
+    return test::small_fixtures() / "tokenizers" / (std::string(GetParam()) + extension);
+  }
+  static spec::TokenizerSpec model() {
+    return format::read_sentencepiece(MappedFile(file(".model")).text(), GetParam());
+  }
+  static void expect_answers(const Tokenizer& tokenizer, std::string_view leave_out = "\n") {
+    std::ifstream in(file(".jsonl"));
+    size_t lines = 0;
+    for (std::string text; std::getline(in, text); ++lines) {
+      const Json line = parse_json(text, GetParam());
+      if (text.find(leave_out) != text.npos) continue;
+      const Ids ids = tokenizer.encode(line["text"].get<std::string>(), false);
+      EXPECT_EQ(ids, line["ids"].get<Ids>()) << line["text"];
+      if (!line.contains("decoded")) continue;
+      EXPECT_EQ(tokenizer.decode(ids, false), line["decoded"].get<std::string>());
+      EXPECT_EQ(stream(tokenizer, ids), line["decoded"].get<std::string>());
+    }
+    EXPECT_GE(lines, 30u);
+  }
+};
+
+TEST_P(SentencepieceModel, GivesTheIdsOfSentencepiece) { expect_answers(Tokenizer(model())); }
+
+// But user-defined tokens, which Hugging Face's library cuts out of the text as it is written.
+TEST_P(SentencepieceModel, IsTheSameAfterWritingAndReading) {
+  expect_answers(
+      Tokenizer(format::read_tokenizer_json(format::write_tokenizer_json(model()), "written")),
+      "<|im_start|>");
+}
+
+TEST_P(SentencepieceModel, IsRefusedOrWorksWhenBent) {
+  const std::string good = read_file(file(".model"));
+  size_t refused = 0;
+  for (uint64_t seed = 0; seed < 1000; ++seed) {
+    Random random(seed);
+    std::string bent = good;
+    // What is not a piece is at the end.
+    const size_t where = random.below(2) == 0 ? random.below(bent.size())
+                                              : bent.size() - 1 - random.below(600);
+    bent[where] = static_cast<char>(bent[where] ^ (1 << random.below(8)));
+    if (seed % 10 == 0) bent.resize(where);
+    try {
+      const Tokenizer tokenizer(format::read_sentencepiece(bent, "bent"));
+      tokenizer.decode(tokenizer.encode("  the router<s> é 中 🙂", true), true);
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 50u);
+}
+
+TEST(SentencepieceFile, ItsFolderMayAddTokensAndSayWhatGoesAround) {
+  const fs::path path = test::small_fixtures() / "tokenizers/sentencepiece_bpe.model";
+  spec::TokenizerSpec spec = format::read_sentencepiece(read_file(path), "x");
+  const auto size = static_cast<int32_t>(spec.tokens.size());
+  EXPECT_EQ(spec.prefix, Ids{1});
+  format::apply_tokenizer_config(
+      fmt::format(R"({{"add_bos_token": false, "add_eos_token": true, "eos_token": "<|end|>",
+        "added_tokens_decoder": {{"{}": {{"content": "<|end|>", "special": true}}}}}})",
+                  size),
+      "x", spec);
+  const Tokenizer tokenizer(spec);
+  EXPECT_EQ(tokenizer.encode("<|end|>", true), (Ids{size, size}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Trained, SentencepieceModel,
+                         testing::Values("sentencepiece_bpe", "sentencepiece_unigram"),
+                         [](const auto& row) { return std::string(row.param); });
+
+// GGUF can't say that spaces are trimmed before byte pairs are joined, and user-defined tokens are cut out of the text as
+// it is written there.
+TEST(SentencepieceThroughGguf, IsTheSame) {
+  for (const char* kind : {"sentencepiece_bpe", "sentencepiece_unigram"}) {
+    const fs::path path = test::small_fixtures() / "tokenizers" / (std::string(kind) + ".model");
+    spec::TokenizerSpec spec = format::read_sentencepiece(read_file(path), kind);
+    if (spec.model == spec::TokenizerSpec::Model::BytePairs) {
+      spec.normalizers[0].remove_extra_whitespaces = false;
+      spec.prefix.clear();
+    }
+    format::GgufMetadata metadata;
+    metadata.where = "written";
+    format::add_gguf_tokenizer(spec, static_cast<int>(spec.tokens.size()), -1, {}, metadata);
+    const Tokenizer before(spec), after(format::read_gguf_tokenizer(metadata));
+    for (const char* text : {"Hello world", "void encode(std::string_view text);", " a  é中 <0x0A>",
+                             "größer 🙂"}) {
+      EXPECT_EQ(before.encode(text, true), after.encode(text, true)) << kind << ' ' << text;
+    }
+  }
+}
 
 std::string read_all(FILE* pipe) {
   std::string text;
