@@ -201,7 +201,7 @@ int nearest_e2m1(float x) {
 // The scale is the power of two that brings the largest magnitude between 4 and 8; what is then beyond 6 becomes 6.
 void encode_mxfp4(const float* x, std::byte* block) {
   const float largest = std::abs(largest_magnitude(x));
-  const int exponent = largest > 0 ? std::clamp(std::ilogb(largest) - 2 + 127, 0, 254) : 0;
+  const int exponent = largest > 0 ? std::clamp(std::ilogb(largest), -125, 129) - 2 + 127 : 0;  // 0 to 254
   block[0] = static_cast<std::byte>(exponent);
   encode_nibbles(block + 1, [&](size_t j) { return nearest_e2m1(std::ldexp(x[j], 127 - exponent)); });
 }
