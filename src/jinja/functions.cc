@@ -105,7 +105,7 @@ const Builtin* find_method(const Value& self, std::string_view name) {
   if (self.is_string()) return find(strings, name);
   if (self.is(Type::Dict)) return find(dicts, name);
   if (is_list(self, List::Kind::List)) return find(lists, name);
-  if (self.is(Type::List)) return find(tuples, name);
+  if (is_list(self, List::Kind::Tuple) || is_list(self, List::Kind::Range)) return find(tuples, name);
   return nullptr;
 }
 

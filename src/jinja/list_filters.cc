@@ -180,8 +180,7 @@ Value unique(const Call& c) {
 
 Value sort(const Call& c) {
   const auto items = c.run.items(c.self);
-  const bool by_several = c.has(2) && c.at(2).is_string() && c.at(2).text().find(',') != std::string_view::npos;
-  if (by_several) {  // "a,b": by a, then by b
+  if (c.has(2) && c.at(2).is_string()) {  // "a,b": by a, then by b; a list even of one, as undefined ones have no order else
     std::vector<Value> keys(items.size());
     for (size_t i = 0; i < items.size(); ++i) {
       List* parts = c.run.heap.list();
@@ -274,6 +273,7 @@ Value reverse(const Call& c) {
   std::vector<Value> items = c.run.items(c.self);
   std::reverse(items.begin(), items.end());
   if (c.self.is_string()) return concatenate(c.run, items);
+  if (is_list(c.self, List::Kind::Iterator)) return c.run.heap.list(std::move(items));
   return c.run.heap.iterator(std::move(items), "list_reverseiterator");
 }
 

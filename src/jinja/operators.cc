@@ -95,6 +95,7 @@ Value floats(Run& run, Operation operation, double a, double b) {
     case Operation::Power:
       if (a == 0 && b < 0) run.fault("0.0 cannot be raised to a negative power");
       if (a < 0 && std::isfinite(b) && b != std::floor(b)) run.fault("complex numbers are not supported");
+      if (std::isfinite(a) && std::isfinite(b) && !std::isfinite(std::pow(a, b))) run.fault("a power is too large");
       return Value::of_float(std::pow(a, b));
     default:
       break;
@@ -281,10 +282,10 @@ Value subscript(Run& run, const Value& object, const Value& key) {
 Value slice(Run& run, const Value& object, const Value& start, const Value& stop, const Value& step) {
   if (object.is_undefined()) run.fault(why_undefined(object));
   const bool sliced = object.is_string() || is_sequence(object) || is_list(object, List::Kind::Range);
-  if (!sliced) return Value::undefined(nullptr, type_name(object));
+  if (!sliced) run.fault(fmt::format("'{}' object cannot be sliced", type_name(object)));
   for (const Value* v : {&start, &stop, &step}) {
     if (v->is_undefined()) run.fault(why_undefined(*v));
-    if (!v->is(Type::None) && !v->is_integer()) return Value::undefined(nullptr, type_name(object));
+    if (!v->is(Type::None) && !v->is_integer()) run.fault("slice indices must be integers or None");
   }
 
   const int64_t by = step.is_integer() ? step.as_integer() : 1;

@@ -40,7 +40,14 @@ Value replace(const Call& c) {
   return text_like(c, replaced(c.run, c.self_text(), c.text(0, ""), c.text(1, ""), count));
 }
 
+// Unlike other filters of text these two want some.
+void require_text(const Call& c, const char* filter) {
+  if (c.self.is_undefined()) c.run.fault(why_undefined(c.self));
+  if (!c.self.is_string()) c.run.fault(fmt::format("{}: expected a str, found '{}'", filter, type_name(c.self)));
+}
+
 Value indent(const Call& c) {
+  require_text(c, "indent");
   std::string margin;
   if (c.has(0) && c.at(0).is_string()) {
     margin = c.at(0).text();
@@ -66,6 +73,8 @@ Value indent(const Call& c) {
 }
 
 Value truncate(const Call& c) {
+  if (c.self.is_undefined()) return c.self;
+  require_text(c, "truncate");
   const std::string text = c.self_text(), end = c.text(2, "...");
   const int64_t length = c.integer(0, 255), leeway = c.has(3) && !c.at(3).is(Type::None) ? c.integer(3, 5) : 5;
   const int64_t chars = static_cast<int64_t>(count_chars(text)), end_chars = static_cast<int64_t>(count_chars(end));
