@@ -74,6 +74,19 @@ constexpr const char* kBailing =
     "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| "
     "?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
 
+constexpr const char* kSeedCoder =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| "
+    "?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+// As gpt-4o, with Chinese characters by themselves.
+constexpr const char* kKimi =
+    "\\p{Han}+|"
+    "[^\\r\\n\\p{L}\\p{N}]?(?:(?!\\p{Han})[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}])*"
+    "(?:(?!\\p{Han})[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}])+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+    "[^\\r\\n\\p{L}\\p{N}]?(?:(?!\\p{Han})[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}])+"
+    "(?:(?!\\p{Han})[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}])*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+    "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+constexpr const char* kBloom = " ?[^(\\s|.,!?…。，、।۔،)]+";
+
 constexpr const char* kHanAndKana = "[一-龥぀-ゟ゠-ヿ]+";
 constexpr const char* kHanAndHangul = "[一-龥ࠀ-一가-퟿]+";
 constexpr const char* kDeepSeekV3 =
@@ -150,6 +163,29 @@ const std::vector<GgufPreTokenizer>& table() {
       {"deepseek-coder", deepseek_coder()},
       {"deepseek-v3", deepseek_v3()},
       {"hunyuan-dense", deepseek_v3()},
+      {"seed-coder", by_pattern(kSeedCoder)},
+      {"kimi-k2", by_pattern(kKimi)},
+      {"bloom", by_pattern(kBloom)},
+      {"poro-chat", by_pattern(kBloom)},
+      {"gpt3-finnish", by_pattern(kBloom)},
+      {"viking", {split(kBloom), digits(true), byte_level(false)}},
+      {"jina-v1-en", gpt2()},
+      {"jina-v2-code", gpt2()},
+      {"jina-es", gpt2()},
+      {"jina-de", gpt2()},
+      {"jina-v2-es", gpt2()},
+      {"jina-v2-de", gpt2()},
+      {"gigachat", gpt2()},
+      {"a.x-4.0", gpt2()},
+      {"mellum", gpt2()},
+      {"falcon-h1", by_pattern(kLlama3), {}, true, true},
+      {"midm-2.0", by_pattern(kLlama3), {}, true, true},
+      {"jina-v5-nano", by_pattern(kLlama3), {}, true, true},
+      {"kormo", by_pattern(kQwen2), nfc},
+      {"f2llmv2", by_pattern(kQwen2), nfc},
+      {"talkie", by_pattern(kGpt4o)},
+      {"bailingmoe2", by_pattern(kBailing)},
+      {"llada-moe", by_pattern(kBailing)},
   };
   return rows;
 }

@@ -262,7 +262,8 @@ TEST(TrainedTokenizer, GivesTheSameIdsInHuggingFacesLibrary) {
 TEST(GgufPreTokenizers, EachNameGivesATokenizer) {
   for (const char* name : {"gpt-2", "olmo", "default", "falcon", "starcoder", "command-r", "qwen2",
                            "stablelm2", "qwen35", "llama-bpe", "dbrx", "gpt-4o", "tekken",
-                           "bailingmoe", "deepseek-llm", "deepseek-coder", "deepseek-v3"}) {
+                           "bailingmoe", "deepseek-llm", "deepseek-coder", "deepseek-v3",
+                           "seed-coder", "kimi-k2", "bloom", "viking"}) {
     const format::GgufPreTokenizer* row = format::find_gguf_pre_tokenizer(name);
     ASSERT_NE(row, nullptr) << name;
     spec::TokenizerSpec spec = small_tokenizer();
