@@ -158,15 +158,19 @@ void read_bpe(const JsonObject& model, const TokenizerJson& parsed, const Vocabu
 void read_unigram(const JsonObject& model, const TokenizerJson& parsed, TokenizerSpec& spec) {
   spec.scores.resize(spec.tokens.size());
   for (size_t id = 0; id < parsed.scored.size(); ++id) spec.scores[id] = parsed.scored[id].second;
-  // Tokens that were only added are none that splitting finds.
-  spec.types.assign(parsed.scored.size(), spec::TokenType::Normal);
-  spec.types.resize(spec.tokens.size(), spec::TokenType::Control);
   if (model.has("unk_id")) {
     spec.unknown = static_cast<int32_t>(
         model.integer("unk_id", 0, static_cast<int64_t>(parsed.scored.size()) - 1));
   }
   spec.fuse_unknown = true;
   spec.byte_fallback = model.boolean("byte_fallback", false);
+}
+
+// Tokens that were only added are none that splitting finds.
+void mark_added_only(const TokenizerJson& parsed, TokenizerSpec& spec) {
+  spec.types.assign(spec.tokens.size(), spec::TokenType::Control);
+  for (const auto& [text, id] : parsed.vocab) spec.types[id] = spec::TokenType::Normal;
+  for (size_t id = 0; id < parsed.scored.size(); ++id) spec.types[id] = spec::TokenType::Normal;
 }
 
 void read_word_piece(const JsonObject& model, const Vocabulary& vocabulary, TokenizerSpec& spec) {
@@ -195,6 +199,7 @@ TokenizerSpec read_tokenizer_json(std::string_view text, const std::string& wher
     read_bpe(model, parsed, vocabulary, where, spec);
   if (spec.model == TokenizerSpec::Model::WordPiece) read_word_piece(model, vocabulary, spec);
   spec.tokens = vocabulary.take_tokens();
+  mark_added_only(parsed, spec);
   if (is_unigram) read_unigram(model, parsed, spec);
   spec.added = std::move(vocabulary.added);
   check(spec, where);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "text/bpe.h"
 #include "text/byte_alphabet.h"
+#include "text/characters.h"
 #include "text/unigram.h"
 #include "text/utf8.h"
 #include "text/word_piece.h"
@@ -103,7 +104,7 @@ std::unique_ptr<PieceModel> Tokenizer::make_model() const {
   const bool of_bytes = spec::is_byte_level(spec_);
   for (int32_t id = 0; spec_.ignore_merges && id < vocab_size(); ++id) {
     const std::string& token = spec_.tokens[id];
-    if (token.empty()) continue;
+    if (!is_found_in_text(spec_, id)) continue;
     if (!of_bytes) {
       whole_pieces.insert(token, id);
     } else if (from_printable(token)) {
