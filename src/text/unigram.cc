@@ -98,8 +98,13 @@ void Unigram::append_tokens(std::string_view piece, Scratch& scratch,
     if (!is_unknown(end)) {
       ids.push_back(paths[end].id);
     } else {
+      const size_t last = begin;
       while (fuse_unknown_ && begin > 0 && is_unknown(begin)) begin = paths[begin].begin;
-      append_unknown(piece.substr(begin, end - begin), ids);
+      if (begin == last && paths[end].id == unknown_) {
+        ids.push_back(unknown_);  // written out in the text
+      } else {
+        append_unknown(piece.substr(begin, end - begin), ids);
+      }
     }
     end = begin;
   }
