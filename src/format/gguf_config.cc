@@ -128,7 +128,7 @@ ModelSpec read_gguf_config(const GgufFile& file) {
   if (s.moe.router.num_experts > 0) s.moe.router.experts_per_token = size("expert_used_count");
   if (m.has(prefix + "feed_forward_length")) s.dense_hidden = size("feed_forward_length", 0);
   if (m.has("tokenizer.ggml.bos_token_id")) s.bos_token = static_cast<int>(m.integer("tokenizer.ggml.bos_token_id"));
-  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
+  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     if (m.has(key)) s.eos_tokens.push_back(static_cast<int>(m.integer(key)));
   }
 
