@@ -134,6 +134,8 @@ int eval(int argc, char** argv) {
   if (const auto status = parse(app, argc, argv)) return *status;
 
   OpenModel model(arguments);
+  require(chart.empty() || model.file.spec().moe_layers() > 0, "--chart: {} is a dense model and has no experts to draw",
+          arguments.model);
   std::vector<Result> results;
   for (const std::string& text : texts) results.push_back(evaluate_text(model, text, options, xz));
 

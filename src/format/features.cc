@@ -93,7 +93,8 @@ void add_moe(const spec::MoeSpec& moe, Features& f) {
 void add_windows(const ModelSpec& s, Features& f) {
   bool all = true, any = false, alternating = true;
   for (int layer = 0; layer < s.num_layers; ++layer) {
-    const bool windowed = s.attention.window(layer) > 0;
+    const int window = s.attention.window(layer);
+    const bool windowed = window > 0 && window < s.max_positions;  // a window over all positions is none
     all = all && windowed;
     any = any || windowed;
     alternating = alternating && windowed == (layer % 2 == 0);
