@@ -118,7 +118,7 @@ int bench(int argc, char** argv) {
   bool json = false;
   CLI::App app(kHelp, "moiety bench");
   arguments.add_to(app);
-  app.add_option("--prompt", prompt_tokens, "tokens of the prompt")->capture_default_str()->check(CLI::Range(1, 1 << 20));
+  const auto* prompt_option = app.add_option("--prompt", prompt_tokens, "tokens of the prompt")->capture_default_str()->check(CLI::Range(1, 1 << 20));
   app.add_option("--new", new_tokens, "tokens to decode")->capture_default_str()->check(CLI::Range(1, 1 << 20));
   app.add_option("--runs", runs, "the median of so many runs, after one to warm up")->capture_default_str()->check(CLI::Range(1, 100));
   app.add_flag("--json", json, "one JSON object");
@@ -126,6 +126,9 @@ int bench(int argc, char** argv) {
 
   OpenModel model(arguments);
   const spec::ModelSpec& spec = model.file.spec();
+  // The default makes room for the new tokens in a small model's context.
+  const size_t room = static_cast<size_t>(std::max(0, spec.max_positions - 1));
+  if (prompt_option->empty() && room > new_tokens) prompt_tokens = std::min(prompt_tokens, room - new_tokens);
   require(prompt_tokens + new_tokens < static_cast<size_t>(spec.max_positions),
           "{} tokens of prompt and {} new ones do not fit the model's context of {}; lower --prompt or --new", prompt_tokens,
           new_tokens, spec.max_positions);
