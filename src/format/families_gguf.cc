@@ -161,7 +161,8 @@ void read_gguf_minimax(const GgufMetadata& m, const std::string& prefix, ModelSp
   s.attention.qk_norm = QkNorm::Whole;
 }
 void write_gguf_minimax(const ModelSpec& s, const std::string& prefix, GgufMetadata& m) {
-  write_gguf_qwen_moe(s, prefix, m);
+  write_gguf_mixtral(s, prefix, m);
+  m.set(prefix + "expert_feed_forward_length", int64_t{s.moe.expert_hidden});
   m.set(prefix + "expert_gating_func", int64_t{2});
 }
 

@@ -128,8 +128,8 @@ class Object {
   virtual Value call(Run& run, const Arguments& arguments);
 };
 
-// The name of the tuples that groupby makes: they have .grouper and .list.
-inline constexpr const char* kGroupTuple = "_GroupTuple";
+// The name of the tuples that groupby makes, told by its address: they have .grouper and .list.
+inline constexpr char kGroupTuple[] = "_GroupTuple";
 
 // Owns what values point to, and charges the budget for it.
 class Heap {
