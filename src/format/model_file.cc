@@ -108,7 +108,8 @@ ModelFile::Stored ModelFile::find(const Weight& weight) const {
   require(same_shape(tensor.shape, wanted), "{}: tensor {} has the shape {}, the config calls for {}", path_.string(),
           tensor.name, shape_text(tensor.shape), shape_text(wanted));
   require(has_planes(row->layout) ? tensor.type == spec::ElementType::U8 : spec::info(tensor.type).is_weight,
-          "{}: tensor {} is {}, which is no type for weights", path_.string(), tensor.name, spec::name(tensor.type));
+          "{}: tensor {} is {}; moiety computes with {}", path_.string(), tensor.name, spec::name(tensor.type),
+          spec::weight_type_names());
   stored.tensor.shape = wanted;
   add_scales(stored);
   return stored;
@@ -189,8 +190,7 @@ TensorView ModelFile::weight(const Weight& weight) const {
 }
 
 void ModelFile::check_weights() const {
-  const bool each_expert = spec_.moe_layers() > 0 && !names_->stacks_experts();
-  for (const Weight& w : spec::weights_of(spec_, each_expert)) find(w);
+  for (const Weight& w : spec::weights_of(spec_, spec_.moe_layers() > 0)) find(w);
 }
 
 }  // namespace moiety::format

@@ -96,6 +96,10 @@ constexpr WeightName kGguf[] = {
     {Role::ExpertGate, "blk.{L}.ffn_gate_exps.weight"},
     {Role::ExpertUp, "blk.{L}.ffn_up_exps.weight"},
     {Role::ExpertDown, "blk.{L}.ffn_down_exps.weight"},
+    // Files from before spring 2024 have every expert by itself.
+    {Role::ExpertGate, "blk.{L}.ffn_gate.{E}.weight"},
+    {Role::ExpertUp, "blk.{L}.ffn_up.{E}.weight"},
+    {Role::ExpertDown, "blk.{L}.ffn_down.{E}.weight"},
     {Role::ExpertGateBias, "blk.{L}.ffn_gate_exps.bias"},
     {Role::ExpertUpBias, "blk.{L}.ffn_up_exps.bias"},
     {Role::ExpertDownBias, "blk.{L}.ffn_down_exps.bias"},
