@@ -24,8 +24,9 @@ using test::fs::path;
 constexpr size_t kPrompt = 16, kNew = 32;
 
 struct Case {
-  std::string model, variant;  // folder of models/, "f32" or "bf16"
+  std::string model, variant;  // folder of models/, "f32" or "bf16"; or a GGUF file's type
 };
+void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << c.variant; }
 
 Json expected_of(const std::string& model) {
   const path file = *fixture(path("models") / model / "expected.json");
