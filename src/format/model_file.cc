@@ -190,7 +190,12 @@ TensorView ModelFile::weight(const Weight& weight) const {
 }
 
 void ModelFile::check_weights() const {
-  for (const Weight& w : spec::weights_of(spec_, spec_.moe_layers() > 0)) find(w);
+  // Expert by expert without a list of them all: a config that lies about their number ends at the first that is missing.
+  for (const Weight& w : spec::weights_of(spec_, false)) {
+    const int experts = spec::is_expert(w.role) ? spec_.moe.router.num_experts : 0;
+    if (experts == 0) find(w);
+    for (int expert = 0; expert < experts; ++expert) find({w.role, w.layer, expert});
+  }
 }
 
 }  // namespace moiety::format

@@ -264,6 +264,8 @@ TEST_F(ModelFolder, EachLieInTheConfigGetsItsSentence) {
             "quantization_config: quant_method \"gptq\" is not supported, expected \"fp8\" (in blocks) or \"mxfp4\"");
   EXPECT_EQ(with_config([](Json& c) { c["eos_token_id"] = {1, "x"}; }), "\"eos_token_id\" must be a token id or a list of them");
   EXPECT_EQ(with_config([](Json& c) { c = Json::array(); }), "expected a JSON object, found array");
+  EXPECT_NE(with_config([](Json& c) { c["num_hidden_layers"] = 4096, c["num_local_experts"] = 65536; }).find("has the shape"),
+            std::string::npos);
   // A config that is right by itself and wrong about the weights
   const std::string text = with_config([](Json& c) { c["intermediate_size"] = 64; });
   EXPECT_NE(text.find("has the shape [32 x 32], the config calls for [64 x 32]"), text.npos) << text;
