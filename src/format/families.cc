@@ -22,7 +22,7 @@ constexpr Features kGgufAll{TiedEmbeddings, GroupedQueries, LinearRope, YarnRope
 constexpr Features kBothBiases{QkvBias, OutputBias};
 // llama.cpp's llama takes frequencies as a tensor.
 constexpr Features kGgufLlama = kGgufAll | Features{Llama3Rope, FactorsRope, OddHeadDim};
-constexpr Features kDeepSeekMay{DenseLayers, ExpertGroups, ScaledWeights, SharedExperts, UngatedShared, LatentQueries,
+constexpr Features kDeepSeekMay{DenseLayers, ExpertGroups, ScaledWeights, SharedExperts, LatentQueries,
                                 ScoreScale};
 
 const Family kFamilies[] = {
@@ -58,7 +58,7 @@ const Family kFamilies[] = {
      {"qwen2moe", kGgufNames, kHalves, read_gguf_qwen2_moe, write_gguf_qwen2_moe,
       kGgufAll | Features{QkvBias, UnevenShared, NotRenormalised}},
      kQkvBiases},
-    {"glm4_moe", {Experts, SigmoidScores, SharedExperts, UngatedShared},
+    {"glm4_moe", {Experts, SigmoidScores, SharedExperts},
      {"glm4_moe", "Glm4MoeForCausalLM", kDeepSeekNames, kHalves, read_hf_glm4, write_hf_glm4,
       kHfAll | Features{SelectionBias, ScaledWeights, NotRenormalised, ExpertGroups, DenseLayers, QkvBias, NormPerHead,
                         OddHeadDim, PartialRope}},
@@ -68,11 +68,9 @@ const Family kFamilies[] = {
      kSelectionBias},
     {"dots1", {Experts, SigmoidScores, NormPerHead},
      {"dots1", "Dots1ForCausalLM", kDeepSeekNames, kHalves, read_hf_dots1, write_hf_dots1,
-      kHfAll | kBothBiases | Features{SelectionBias, ScaledWeights, NotRenormalised, ExpertGroups, DenseLayers, SharedExperts,
-                                      UngatedShared, OddHeadDim}},
+      kHfAll | kBothBiases | Features{SelectionBias, ScaledWeights, NotRenormalised, ExpertGroups, DenseLayers, SharedExperts, OddHeadDim}},
      {"dots1", kGgufNames, kHalves, read_gguf_glm4, write_gguf_glm4,
-      kGgufAll.without({GroupedQueries}) | Features{SelectionBias, ScaledWeights, NotRenormalised, DenseLayers, SharedExperts,
-                                                    UngatedShared}},
+      kGgufAll.without({GroupedQueries}) | Features{SelectionBias, ScaledWeights, NotRenormalised, DenseLayers, SharedExperts}},
      kSelectionBias},
     {"minimax_m2", {Experts, SigmoidScores, NormWhole},
      {"minimax_m2", "MiniMaxM2ForCausalLM", kMiniMaxNames, kHalves, read_hf_minimax, write_hf_minimax,

@@ -5,7 +5,6 @@
 namespace moiety::format {
 namespace {
 
-using spec::FeedForward;
 using spec::ModelSpec;
 using spec::QkNorm;
 using spec::RouterRule;
@@ -45,9 +44,7 @@ void write_router(const ModelSpec& s, const std::string& prefix, GgufMetadata& m
   m.set(prefix + "expert_weights_norm", r.renormalise);
   m.set(prefix + "expert_weights_scale", double{r.scale});
   m.set(prefix + "expert_shared_count", int64_t{s.moe.shared_hidden / s.moe.expert_hidden});
-  int64_t dense = 0;
-  while (dense < s.num_layers && s.feed_forward[dense] == FeedForward::Dense) ++dense;
-  m.set(prefix + "leading_dense_block_count", dense);
+  m.set(prefix + "leading_dense_block_count", int64_t{s.leading_dense_layers()});
 }
 
 }  // namespace

@@ -75,12 +75,8 @@ void read_leading_dense(const JsonObject& c, ModelSpec& s, int64_t otherwise) {
   }
   s.dense_hidden = size(c, "intermediate_size");
 }
-int leading_dense_layers(const ModelSpec& s) {
-  const auto sparse = std::find(s.feed_forward.begin(), s.feed_forward.end(), FeedForward::Moe);
-  return static_cast<int>(sparse - s.feed_forward.begin());
-}
 void write_leading_dense(const ModelSpec& s, Json& c) {
-  c["first_k_dense_replace"] = leading_dense_layers(s);
+  c["first_k_dense_replace"] = s.leading_dense_layers();
   c["intermediate_size"] = s.dense_hidden > 0 ? s.dense_hidden : s.moe.expert_hidden;
 }
 

@@ -31,7 +31,6 @@ constexpr FeatureName kNames[] = {
     {Feature::ExpertBias, "biases in experts"},
     {Feature::ClampedSwiGlu, "a clamped activation"},
     {Feature::SharedExperts, "shared experts"},
-    {Feature::UngatedShared, "shared experts without a gate"},
     {Feature::GatedShared, "a gated shared expert"},
     {Feature::UnevenShared, "a shared width that is no multiple of the experts'"},
     {Feature::QkvBias, "query, key and value biases"},
@@ -86,7 +85,6 @@ void add_moe(const spec::MoeSpec& moe, Features& f) {
   f.add(Feature::ClampedSwiGlu, moe.activation == spec::Activation::ClampedSwiGlu);
   f.add(Feature::SharedExperts, moe.shared_hidden > 0);
   f.add(Feature::GatedShared, moe.shared_hidden > 0 && moe.shared_gate);
-  f.add(Feature::UngatedShared, moe.shared_hidden > 0 && !moe.shared_gate);
   f.add(Feature::UnevenShared, moe.shared_hidden % moe.expert_hidden != 0);
 }
 

@@ -23,8 +23,7 @@ enum class Feature : uint8_t {
   ExpertBias,
   ClampedSwiGlu,
   SharedExperts,
-  UngatedShared,
-  GatedShared,
+  GatedShared,  // a gate scales what the shared experts give
   UnevenShared,  // a width that is no multiple of the experts'
   QkvBias,
   OutputBias,

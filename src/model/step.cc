@@ -6,7 +6,11 @@
 
 namespace moiety::model {
 
-Step make_step(const spec::AttentionSpec& spec, std::span<const Chunk> chunks) {
+Frequencies frequencies_of(const spec::AttentionSpec& spec) {
+  return {spec::frequencies(spec.rope, spec.rope_dim(), false), spec::frequencies(spec.rope, spec.rope_dim(), true)};
+}
+
+Step make_step(const spec::AttentionSpec& spec, const Frequencies& frequencies, std::span<const Chunk> chunks) {
   Step step;
   for (const Chunk& chunk : chunks) {
     for (size_t i = 0; i < chunk.tokens.size(); ++i) {
@@ -16,16 +20,14 @@ Step make_step(const spec::AttentionSpec& spec, std::span<const Chunk> chunks) {
   }
 
   const spec::RopeScaling& scaling = spec.rope.scaling;
-  const std::vector<float> short_R = spec::frequencies(spec.rope, spec.rope_dim(), false);
-  const std::vector<float> long_R = spec::frequencies(spec.rope, spec.rope_dim(), true);
-  step.cos_TR = Matrix<float>(step.tokens(), short_R.size());
-  step.sin_TR = Matrix<float>(step.tokens(), short_R.size());
+  step.cos_TR = Matrix<float>(step.tokens(), frequencies.short_R.size());
+  step.sin_TR = Matrix<float>(step.tokens(), frequencies.short_R.size());
   for (size_t t = 0; t < step.tokens(); ++t) {
     const bool is_long = step.cache_T[t]->capacity() > static_cast<size_t>(scaling.original_positions);
-    const std::vector<float>& frequencies = is_long ? long_R : short_R;
+    const std::vector<float>& frequency_R = is_long ? frequencies.long_R : frequencies.short_R;
     const float amplitude = is_long ? scaling.long_amplitude : scaling.amplitude;
-    for (size_t i = 0; i < frequencies.size(); ++i) {
-      const float angle = static_cast<float>(step.position_T[t]) * frequencies[i];
+    for (size_t i = 0; i < frequency_R.size(); ++i) {
+      const float angle = static_cast<float>(step.position_T[t]) * frequency_R[i];
       step.cos_TR.row(t)[i] = std::cos(angle) * amplitude;
       step.sin_TR.row(t)[i] = std::sin(angle) * amplitude;
     }

@@ -26,7 +26,13 @@ struct Step {
   size_t tokens() const { return cache_T.size(); }
 };
 
-Step make_step(const spec::AttentionSpec& spec, std::span<const Chunk> chunks);
+// By how much a position turns each pair, in sequences within the original positions and in those that may grow beyond.
+struct Frequencies {
+  std::vector<float> short_R, long_R;
+};
+Frequencies frequencies_of(const spec::AttentionSpec& spec);
+
+Step make_step(const spec::AttentionSpec& spec, const Frequencies& frequencies, std::span<const Chunk> chunks);
 
 // Turns the first 2 * cos_R.size() numbers of a head.
 void rotate(spec::RopePairs pairs, std::span<const float> cos_R, std::span<const float> sin_R, std::span<float> head);

@@ -25,7 +25,7 @@ void add_to_stream(float scale, MatrixView<const float> y_TD, MatrixView<float> 
 }  // namespace
 
 Transformer::Transformer(const format::ModelFile& file, const kernel::Compute& compute)
-    : file_(file), compute_(compute), weights_(load_weights(file)) {}
+    : file_(file), compute_(compute), weights_(load_weights(file)), frequencies_(frequencies_of(file.spec().attention)) {}
 
 Matrix<float> Transformer::embed(std::span<const Chunk> chunks) const {
   size_t tokens = 0;
@@ -60,11 +60,12 @@ Matrix<float> Transformer::norm(MatrixView<const float> x_TD, const NormWeights&
 
 void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe) {
   const LayerWeights& w = weights_.layers[number];
-  const auto attend = spec().attention.latent ? latent_attention : attention;
+  const auto attention_of_kind = spec().attention.latent ? latent_attention : attention;
 
   const Matrix<float> attention_in = norm(x_TD.view(), w.attention.norm);
   add_to_stream(spec().residual_scale,
-                attend(compute_, spec().attention, spec().norm_eps, w.attention, number, attention_in.view(), step).view(),
+                attention_of_kind(compute_, spec().attention, spec().norm_eps, w.attention, number, attention_in.view(), step)
+                    .view(),
                 x_TD.view());
 
   const Matrix<float> feed_forward_in = norm(x_TD.view(), w.feed_forward_norm);
@@ -110,7 +111,7 @@ void Transformer::refuse_nans(MatrixView<const float> logits) const {
 
 Matrix<float> Transformer::forward(std::span<const Chunk> chunks, LogitsOf which, const RoutingObserver& observe) {
   Matrix<float> x_TD = embed(chunks);
-  const Step step = make_step(spec().attention, chunks);
+  const Step step = make_step(spec().attention, frequencies_, chunks);
   for (int number = 0; number < spec().num_layers; ++number) layer(number, step, x_TD, observe);
   for (const Chunk& chunk : chunks) chunk.cache->advance(chunk.tokens.size());
   Matrix<float> logits = head(chunks, x_TD.view(), which);

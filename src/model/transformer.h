@@ -44,6 +44,7 @@ class Transformer {
   const format::ModelFile& file_;
   const kernel::Compute& compute_;
   Weights weights_;
+  Frequencies frequencies_;
 };
 
 }  // namespace moiety::model

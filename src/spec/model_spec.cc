@@ -35,6 +35,10 @@ int ModelSpec::moe_layers() const {
   return static_cast<int>(std::count(feed_forward.begin(), feed_forward.end(), FeedForward::Moe));
 }
 
+int ModelSpec::leading_dense_layers() const {
+  return static_cast<int>(std::ranges::find(feed_forward, FeedForward::Moe) - feed_forward.begin());
+}
+
 int64_t ModelSpec::parameters() const { return count_parameters(*this, moe.router.num_experts, true); }
 
 int64_t ModelSpec::active_parameters() const {

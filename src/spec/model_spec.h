@@ -97,6 +97,7 @@ struct ModelSpec {
   std::vector<int> eos_tokens;  // generation ends at any of these
 
   int moe_layers() const;
+  int leading_dense_layers() const;   // before the first sparse one
   int64_t parameters() const;         // all
   int64_t active_parameters() const;  // that one token visits, embedding table left out unless tied
 };

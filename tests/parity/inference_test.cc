@@ -219,23 +219,33 @@ INSTANTIATE_TEST_SUITE_P(Models, AgainstHuggingFace,
 
 // --- GGUF: the same weights, dequantised by gguf-py and run by Hugging Face's code ---
 
-class AgainstGguf : public testing::TestWithParam<Case> {};
+class OnGguf : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    const auto& [name, type] = GetParam();
+    folder_ = path("models") / name / "gguf";
+    const auto file = fixture(folder_ / fmt::format("{}-{}.gguf", name, type));
+    if (!file) GTEST_SKIP() << "the whole fixture set is not here: " << folder_;
+    model_.emplace(*file);
+    ids_ = expected_of(name)["input_ids"].get<std::vector<int32_t>>();
+  }
+  path folder_;
+  std::optional<Loaded> model_;
+  std::vector<int32_t> ids_;
+};
+
+class AgainstGguf : public OnGguf {};
 
 TEST_P(AgainstGguf, LogitsAndGreedyTokensAgree) {
-  const auto& [name, type] = GetParam();
-  const path folder = path("models") / name / "gguf";
-  const auto file = fixture(folder / fmt::format("{}-{}.gguf", name, type));
-  if (!file) GTEST_SKIP() << "the whole fixture set is not here: " << folder;
-  Loaded model(*file);
-  const auto ids = expected_of(name)["input_ids"].get<std::vector<int32_t>>();
-  const auto reference = fixture(folder / fmt::format("hf_dequant_logits_{}.npy", type));
+  const std::string& type = GetParam().variant;
+  const auto reference = fixture(folder_ / fmt::format("hf_dequant_logits_{}.npy", type));
   ASSERT_TRUE(reference);
-  EXPECT_LT(largest_difference(model.logits(ids).flat(), format::read_npy_floats(*reference).values), 2e-4);
+  EXPECT_LT(largest_difference(model_->logits(ids_).flat(), format::read_npy_floats(*reference).values), 2e-4);
 
-  const path expected = *fixture(folder / "expected_gguf.json");
+  const path expected = *fixture(folder_ / "expected_gguf.json");
   const Json runs = parse_json(read_file(expected), expected.string())["runs"];
   const auto wanted = runs[type]["hf_dequant_greedy32_from_first16"].get<std::vector<int32_t>>();
-  EXPECT_EQ(model.greedy({ids.begin(), ids.begin() + kPrompt}, kNew), wanted);
+  EXPECT_EQ(model_->greedy({ids_.begin(), ids_.begin() + kPrompt}, kNew), wanted);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, AgainstGguf,
@@ -249,17 +259,12 @@ INSTANTIATE_TEST_SUITE_P(Models, AgainstGguf,
 
 // --- GGUF of the other families, run by llama.cpp, which rounds activations where weights are quantised ---
 
-class AgainstLlamaCpp : public testing::TestWithParam<Case> {};
+class AgainstLlamaCpp : public OnGguf {};
 
 TEST_P(AgainstLlamaCpp, LogitsAgree) {
-  const auto& [name, type] = GetParam();
-  const path folder = path("models") / name / "gguf";
-  const auto file = fixture(folder / fmt::format("{}-{}.gguf", name, type));
-  if (!file) GTEST_SKIP() << "the whole fixture set is not here: " << folder;
-  Loaded model(*file);
-  const auto ids = expected_of(name)["input_ids"].get<std::vector<int32_t>>();
-  const Matrix<float> logits = model.logits(ids);
-  const auto reference = format::read_npy_floats(*fixture(folder / fmt::format("llamacpp_logits_{}.npy", type))).values;
+  const std::string& type = GetParam().variant;
+  const Matrix<float> logits = model_->logits(ids_);
+  const auto reference = format::read_npy_floats(*fixture(folder_ / fmt::format("llamacpp_logits_{}.npy", type))).values;
   if (type == "f32") {
     EXPECT_LT(largest_difference(logits.flat(), reference), 2e-4);
     return;
