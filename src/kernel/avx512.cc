@@ -1,4 +1,4 @@
-// For processors with AVX-512 F, BW and VL. Compiled with their flags; see kernel/build of the layer in CMake.
+// For processors with AVX-512 F, BW, DQ, VL, VNNI and BF16 (Cooper Lake, Sapphire Rapids, Zen 4 and later). Compiled with their flags; see kernel/build of the layer in CMake.
 #include <immintrin.h>
 
 #include "kernel/blocks.h"

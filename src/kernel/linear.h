@@ -7,10 +7,16 @@
 
 namespace moiety::kernel {
 
+enum class Arithmetic {
+  Exact,  // activations, keys and values stay in f32: slower, for judging
+  Fast,   // activations are rounded to what the weights' type multiplies fastest with
+};
+
 // What a forward pass computes with: which kernels, on which threads.
 struct Compute {
   const Kernels& kernels;
   ThreadPool& threads;
+  Arithmetic arithmetic = Arithmetic::Exact;
 };
 
 // y_TN = x_TD * w_ND transposed.
