@@ -68,6 +68,12 @@ inline float e2m1_to_float(int bits) {
   return bits & 8 ? -kMagnitudes[bits & 7] : kMagnitudes[bits & 7];
 }
 
+// A level of ggml's IQ4_NL and IQ4_XS: sixteen integers that lie closer to one another near zero.
+inline int iq4_level(int nibble) {
+  constexpr int8_t kLevels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  return kLevels[nibble & 15];
+}
+
 // Reads one value after another from bytes that may lie; every read is checked against the end.
 class ByteReader {
  public:

@@ -68,7 +68,37 @@ void decode_mxfp4(const std::byte* block, float* out) {
   decode_nibbles(block + 1, 0, out, [&](int q) { return scale * e2m1_to_float(q); });
 }
 
+void decode_iq4_nl(const std::byte* block, float* out) {
+  const float scale = half_at(block);
+  decode_nibbles(block + 2, 0, out, [&](int q) { return scale * static_cast<float>(iq4_level(q)); });
+}
+
 // Blocks of 256
+
+// Sixteen bytes of a four-bit scale below and a four-bit minimum above, one a sub-block of 16; then bit pairs, of each half
+// of the block 32 bytes with a quarter of it in every two bits.
+void decode_q2_k(const std::byte* block, float* out) {
+  const float scale = half_at(block + 80), minimum = half_at(block + 82);
+  for (size_t e = 0; e < 256; ++e) {
+    const int q = byte_at(block + 16 + e / 128 * 32 + e % 32) >> e % 128 / 32 * 2 & 3, both = byte_at(block + e / 16);
+    out[e] = scale * static_cast<float>(both & 15) * static_cast<float>(q) - minimum * static_cast<float>(both >> 4);
+  }
+}
+
+// Third bits: element e's is bit e / 32 of byte e % 32. Then bit pairs as in Q2_K. The sixteen scales have six bits: their
+// lower four are the lower nibbles of eight bytes, then the upper ones; their upper two are the columns of four bytes.
+void decode_q3_k(const std::byte* block, float* out) {
+  const std::byte *pairs = block + 32, *scales = block + 96;
+  const float scale = half_at(block + 108);
+  for (size_t sub = 0; sub < 16; ++sub) {
+    const int low = byte_at(scales + sub % 8) >> sub / 8 * 4 & 15, high = byte_at(scales + 8 + sub % 4) >> sub / 4 * 2 & 3;
+    const float sub_scale = scale * static_cast<float>((low | high << 4) - 32);
+    for (size_t e = 16 * sub; e < 16 * sub + 16; ++e) {
+      const int q = byte_at(pairs + e / 128 * 32 + e % 32) >> e % 128 / 32 * 2 & 3, third = byte_at(block + e % 32) >> e / 32 & 1;
+      out[e] = sub_scale * static_cast<float>((q | third << 2) - 4);
+    }
+  }
+}
 
 // The scales and minima of the eight sub-blocks of Q4_K and Q5_K. The twelve bytes are three words of four: two whose bytes
 // have six bits of the first four scales and minima, and above them the upper bits of the last four, whose lower halves are
@@ -118,6 +148,19 @@ void decode_q6_k(const std::byte* block, float* out) {
       const int q = (byte_at(low + e % 64) >> e / 64 * 4 & 15) | (byte_at(high + e % 32) >> e / 32 * 2 & 3) << 4;
       *out++ = scale * static_cast<float>(static_cast<int8_t>(scales[e / 16])) * static_cast<float>(q - 32);
     }
+  }
+}
+
+// Eight blocks of IQ4_NL under one scale, each with a six-bit scale of its own: the upper two bits in one word, the lower
+// four as nibbles.
+void decode_iq4_xs(const std::byte* block, float* out) {
+  const float scale = half_at(block);
+  const int high = byte_at(block + 2) | byte_at(block + 3) << 8;
+  for (size_t sub = 0; sub < 8; ++sub) {
+    const int bits = (byte_at(block + 4 + sub / 2) >> sub % 2 * 4 & 15) | (high >> 2 * sub & 3) << 4;
+    const float sub_scale = scale * static_cast<float>(bits - 32);
+    decode_nibbles(block + 8 + 16 * sub, 0, out + 32 * sub,
+                   [&](int q) { return sub_scale * static_cast<float>(iq4_level(q)); });
   }
 }
 
@@ -217,9 +260,13 @@ constexpr Row kBlocks[] = {
     {ElementType::Q4_1, decode_q4_1, encode_from_minimum<4>},
     {ElementType::Q5_0, decode_q5_0, encode_around_zero<5>},
     {ElementType::Q5_1, decode_q5_1, encode_from_minimum<5>},
+    {ElementType::Q2_K, decode_q2_k, nullptr},
+    {ElementType::Q3_K, decode_q3_k, nullptr},
     {ElementType::Q4_K, decode_q4_k, nullptr},
     {ElementType::Q5_K, decode_q5_k, nullptr},
     {ElementType::Q6_K, decode_q6_k, nullptr},
+    {ElementType::IQ4_NL, decode_iq4_nl, nullptr},
+    {ElementType::IQ4_XS, decode_iq4_xs, nullptr},
     {ElementType::MXFP4, decode_mxfp4, encode_mxfp4},
 };
 

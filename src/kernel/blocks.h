@@ -64,6 +64,17 @@ inline float half_power_of_two(std::byte b) {
   return power * 0.5f;
 }
 
+// The sixteen levels of IQ4_NL and IQ4_XS (base/bytes.h).
+inline __m128i iq4_levels(__m128i nibbles) {
+  return _mm_shuffle_epi8(_mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113), nibbles);
+}
+
+// Elements k % 256 and up of a block of 256 bit pairs: quarters of each half share 32 bytes.
+template <size_t kWidth>
+__m128i pairs_of_256(const std::byte* bytes, size_t k) {
+  return bits_of(bytes_at<kWidth>(bytes + k % 256 / 128 * 32 + k % 32), k % 128 / 32 * 2, 3);
+}
+
 // Scale and minimum of one of the eight sub-blocks of a K block: six bits each, packed in twelve bytes.
 struct KScale {
   float scale, minimum;
@@ -120,6 +131,28 @@ struct Blocks {
     }
   };
 
+  struct Q2_K : Whole {
+    static Vec vec(const std::byte* row, size_t k) {
+      const std::byte* block = row + k / 256 * 84;
+      const auto both = static_cast<unsigned>(block[k % 256 / 16]);
+      return Simd::sub(scaled(pairs_of_256<kWidth>(block + 16, k), half_at(block + 80) * static_cast<float>(both & 15)),
+                       Simd::all(half_at(block + 82) * static_cast<float>(both >> 4)));
+    }
+  };
+  struct Q3_K : Whole {
+    static Vec vec(const std::byte* row, size_t k) {
+      const std::byte *block = row + k / 256 * 110, *scales = block + 96;
+      const size_t sub = k % 256 / 16;
+      const int low = static_cast<int>(scales[sub % 8]) >> sub / 8 * 4 & 15;
+      const int high = static_cast<int>(scales[8 + sub % 4]) >> sub / 4 * 2 & 3;
+      const __m128i bit = _mm_set1_epi8(static_cast<char>(1u << k % 256 / 32));
+      const __m128i is_set = _mm_cmpeq_epi8(_mm_and_si128(bytes_at<kWidth>(block + k % 32), bit), bit);
+      const __m128i four_less = _mm_andnot_si128(is_set, _mm_set1_epi8(4));
+      return scaled(_mm_sub_epi8(pairs_of_256<kWidth>(block + 32, k), four_less),
+                    half_at(block + 108) * static_cast<float>((low | high << 4) - 32));
+    }
+  };
+
   struct Q4_K : Whole {
     static Vec vec(const std::byte* row, size_t k) {
       const std::byte* block = row + k / 256 * 144;
@@ -150,6 +183,23 @@ struct Blocks {
       const __m128i q = _mm_sub_epi8(_mm_or_si128(low, _mm_slli_epi16(high, 4)), _mm_set1_epi8(32));
       const auto scale = static_cast<signed char>(block[192 + k % 256 / 16]);
       return scaled(q, half_at(block + 208) * static_cast<float>(scale));
+    }
+  };
+
+  struct IQ4_NL : Whole {
+    static Vec vec(const std::byte* row, size_t k) {
+      const std::byte* block = row + k / 32 * 18;
+      return scaled(iq4_levels(nibbles_of_32<kWidth>(block + 2, k)), half_at(block));
+    }
+  };
+  struct IQ4_XS : Whole {
+    static Vec vec(const std::byte* row, size_t k) {
+      const std::byte* block = row + k / 256 * 136;
+      const size_t sub = k % 256 / 32;
+      const int low = static_cast<int>(block[4 + sub / 2]) >> sub % 2 * 4 & 15;
+      const int high = static_cast<int>(block[2 + sub / 4]) >> sub % 4 * 2 & 3;
+      return scaled(iq4_levels(nibbles_of_32<kWidth>(block + 8 + 16 * sub, k)),
+                    half_at(block) * static_cast<float>((low | high << 4) - 32));
     }
   };
 

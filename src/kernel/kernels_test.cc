@@ -67,6 +67,14 @@ struct Weights {
       case ElementType::Q4_1:
       case ElementType::Q5_1:
         return store_float(0, 0.1), store_float(2, 1);
+      case ElementType::Q2_K:
+        return store_float(80, 0.05), store_float(82, 0.05);
+      case ElementType::Q3_K:
+        return store_float(108, 0.01);
+      case ElementType::IQ4_NL:
+        return store_float(0, 0.01);
+      case ElementType::IQ4_XS:
+        return store_float(0, 0.0005);
       case ElementType::Q4_K:
       case ElementType::Q5_K:
         return store_float(0, 0.002), store_float(2, 0.01);

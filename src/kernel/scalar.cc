@@ -124,6 +124,45 @@ struct Q6_K : Whole {
   }
 };
 
+// Sub-blocks of 16. Quarters of each half of the block share bytes, two bits an element.
+int bit_pair(const std::byte* bytes, size_t e) { return byte_at(bytes + e / 128 * 32 + e % 32) >> e % 128 / 32 * 2 & 3; }
+
+struct Q2_K : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte* block = row + k / 256 * 84;
+    const int both = byte_at(block + k % 256 / 16);  // the sub-block's scale and, above it, its minimum
+    return half_at(block + 80) * static_cast<float>(both & 15) * static_cast<float>(bit_pair(block + 16, k % 256)) -
+           half_at(block + 82) * static_cast<float>(both >> 4);
+  }
+};
+// Third bits, bit pairs, then sixteen scales of six bits less 32: lower halves in eight bytes, upper two bits in four.
+struct Q3_K : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte *block = row + k / 256 * 110, *scales = block + 96;
+    const size_t sub = k % 256 / 16;
+    const int low = byte_at(scales + sub % 8) >> sub / 8 * 4 & 15, high = byte_at(scales + 8 + sub % 4) >> sub / 4 * 2 & 3;
+    const int q = bit_pair(block + 32, k % 256) | (byte_at(block + k % 32) >> k % 256 / 32 & 1) << 2;
+    return half_at(block + 108) * static_cast<float>((low | high << 4) - 32) * static_cast<float>(q - 4);
+  }
+};
+
+struct IQ4_NL : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte* block = row + k / 32 * 18;
+    return half_at(block) * static_cast<float>(iq4_level(nibble(block + 2, k % 32)));
+  }
+};
+// Eight of those under one scale, with scales of six bits less 32: upper two bits in a word, lower four as nibbles.
+struct IQ4_XS : Whole {
+  static float at(Row row, size_t k) {
+    const std::byte* block = row + k / 256 * 136;
+    const size_t sub = k % 256 / 32;
+    const int low = byte_at(block + 4 + sub / 2) >> sub % 2 * 4 & 15, high = load<uint16_t>(block + 2) >> 2 * sub & 3;
+    return half_at(block) * static_cast<float>((low | high << 4) - 32) *
+           static_cast<float>(iq4_level(nibble(block + 8 + 16 * sub, k % 32)));
+  }
+};
+
 struct MXFP4 : Whole {
   static float at(Row row, size_t k) {
     const std::byte* block = row + k / 32 * 17;
@@ -183,12 +222,20 @@ void linear(const float* x, size_t x_stride, size_t tokens, const WeightView& w,
       return run(Q5_0());
     case ElementType::Q5_1:
       return run(Q5_1());
+    case ElementType::Q2_K:
+      return run(Q2_K());
+    case ElementType::Q3_K:
+      return run(Q3_K());
     case ElementType::Q4_K:
       return run(Q4_K());
     case ElementType::Q5_K:
       return run(Q5_K());
     case ElementType::Q6_K:
       return run(Q6_K());
+    case ElementType::IQ4_NL:
+      return run(IQ4_NL());
+    case ElementType::IQ4_XS:
+      return run(IQ4_XS());
     case ElementType::MXFP4:
       return run(MXFP4());
     case ElementType::MXFP4_PLANES:

@@ -101,12 +101,20 @@ void linear(const float* x, size_t x_stride, size_t tokens, const WeightView& w,
       return run.template operator()<typename Isa::Q5_0>();
     case spec::ElementType::Q5_1:
       return run.template operator()<typename Isa::Q5_1>();
+    case spec::ElementType::Q2_K:
+      return run.template operator()<typename Isa::Q2_K>();
+    case spec::ElementType::Q3_K:
+      return run.template operator()<typename Isa::Q3_K>();
     case spec::ElementType::Q4_K:
       return run.template operator()<typename Isa::Q4_K>();
     case spec::ElementType::Q5_K:
       return run.template operator()<typename Isa::Q5_K>();
     case spec::ElementType::Q6_K:
       return run.template operator()<typename Isa::Q6_K>();
+    case spec::ElementType::IQ4_NL:
+      return run.template operator()<typename Isa::IQ4_NL>();
+    case spec::ElementType::IQ4_XS:
+      return run.template operator()<typename Isa::IQ4_XS>();
     case spec::ElementType::MXFP4:
       return run.template operator()<typename Isa::MXFP4>();
     case spec::ElementType::MXFP4_PLANES:

@@ -13,12 +13,13 @@ namespace moiety::spec {
 enum class ElementType : uint8_t {
   F32, F16, BF16,
   Q8_0, Q4_0, Q4_1, Q5_0, Q5_1,  // ggml's blocks of 32
-  Q4_K, Q5_K, Q6_K,              // ggml's blocks of 256
+  Q2_K, Q3_K, Q4_K, Q5_K, Q6_K,  // ggml's blocks of 256
+  IQ4_NL, IQ4_XS,                // ggml's blocks of 32 and 256 with sixteen unevenly spaced levels
   MXFP4,                         // ggml's blocks of 32 four-bit floats under a power of two
   MXFP4_PLANES,                  // the same numbers as gpt-oss checkpoints have them: the scales apart
   F8_E4M3,                       // one byte an element, the scales apart
   // What follows may lie in files and be looked at or passed over, not computed with.
-  Q2_K, Q3_K, IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0,
+  IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0,
   U8, I8, U16, I16, U32, I32, U64, I64, Bool, F64, F8_E5M2, F8_E8M0,
 };
 
