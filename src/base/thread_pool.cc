@@ -3,18 +3,22 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cassert>
+#include <chrono>
 
 namespace moiety {
 namespace {
 
 // Long enough to bridge the gap between two loops of one forward pass, short enough not to heat an idle machine.
-constexpr int kSpins = 4000;
+constexpr std::chrono::microseconds kSpin{100};
 
-int hardware_threads() {
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
-  return std::max(1u, std::thread::hardware_concurrency());
-}
+// The gate in one word: a worker joins a round by one compare-and-swap, which fails if the round was closed or another
+// opened meanwhile.
+constexpr uint32_t kBusy = 0x7fff;    // how many workers are in the round
+constexpr uint32_t kOpen = 0x8000;    // more may join
+constexpr uint32_t kRound = 0x10000;  // the bits from here on count rounds; they may wrap
+
+uint32_t round_of(uint32_t gate) { return gate / kRound; }
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -22,76 +26,163 @@ inline void pause() {
 #endif
 }
 
+// Spins until `done()` says so or the time is over; returns what it said last.
+template <class Done>
+bool spin_until(const Done& done) {
+  constexpr int kLooks = 32;  // between two looks at the clock
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int look = 0; look < kLooks; ++look) {
+      if (done()) return true;
+      pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return done();
+}
+
+// Asks for the calling thread to stay on these processors. Refused (a faked machine, a changed mask): it stays free.
+void keep_on(std::span<const int> cpus) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int cpu : cpus) {
+    if (cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
+  }
+  sched_setaffinity(0, sizeof set, &set);
+}
+
+// A core for each thread: the first is the one that the caller runs on, and the nodes take turns from there, so that few
+// threads still draw on the memory of all nodes.
+std::vector<Core> places_of(const Topology& topology, int threads) {
+  const int cpu = sched_getcpu();
+  const auto has_caller = [&](const std::vector<int>& cpus) { return std::find(cpus.begin(), cpus.end(), cpu) != cpus.end(); };
+  const auto nodes = topology.num_nodes();
+  const auto found = std::find_if(topology.nodes.begin(), topology.nodes.end(), has_caller);
+  const int first = found == topology.nodes.end() ? 0 : static_cast<int>(found - topology.nodes.begin());
+
+  std::vector<std::vector<Core>> cores(static_cast<size_t>(nodes));  // by node, counted from the caller's
+  for (const Core& core : topology.cores) {
+    auto& of_node = cores[static_cast<size_t>((core.node - first + nodes) % nodes)];
+    of_node.insert(core.cpu == cpu ? of_node.begin() : of_node.end(), core);
+  }
+  std::vector<Core> turns;
+  for (size_t turn = 0; turns.size() < topology.cores.size(); ++turn) {
+    for (const auto& of_node : cores) {
+      if (turn < of_node.size()) turns.push_back(of_node[turn]);
+    }
+  }
+  std::vector<Core> places;
+  for (int i = 0; i < threads; ++i) places.push_back(turns[static_cast<size_t>(i) % turns.size()]);
+  return places;
+}
+
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
-  if (threads <= 0) threads = hardware_threads();
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+ThreadPool::ThreadPool(int threads, const Topology& topology) : num_nodes_(topology.num_nodes()) {
+  if (threads <= 0) threads = topology.default_threads();
+  threads = std::min(threads, static_cast<int>(kBusy));
+  const size_t cores = topology.cores.size(), wanted = static_cast<size_t>(threads);
+  const std::vector<Core> places = places_of(topology, threads);
+  caller_node_ = places[0].node;
+  may_spin_ = wanted <= cores;  // else one that spins would keep another from its work
+  shares_ = std::make_unique<Share[]>(static_cast<size_t>(num_nodes_));
+  for (size_t i = 1; i < wanted; ++i) {
+    const Core place = places[i];
+    std::vector<int> cpus;
+    if (wanted == cores) cpus = {place.cpu};
+    else if (num_nodes_ > 1) cpus = topology.nodes[static_cast<size_t>(place.node)];
+    workers_.emplace_back([this, place, cpus] {
+      if (!cpus.empty()) keep_on(cpus);
+      work(place.node);
+    });
+  }
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  wake_.notify_all();
+  stopping_.store(true);
+  gate_.fetch_add(kRound);
+  gate_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::run_share() {
+void ThreadPool::run_shares(int node) {
+  const auto take_from = [&](size_t number) {
+    Share& share = shares_[number];
+    for (size_t i = share.next.fetch_add(1, std::memory_order_relaxed); i < share.end;
+         i = share.next.fetch_add(1, std::memory_order_relaxed)) {
+      (*body_)(i);
+    }
+  };
   try {
-    for (size_t i = next_.fetch_add(1); i < count_; i = next_.fetch_add(1)) (*body_)(i);
+    for (size_t turn = 0; turn < num_shares_; ++turn) take_from((static_cast<size_t>(node) + turn) % num_shares_);
   } catch (...) {
-    next_.store(count_);
-    std::lock_guard lock(mutex_);
+    for (size_t number = 0; number < num_shares_; ++number) shares_[number].next.store(shares_[number].end);
+    std::lock_guard lock(error_mutex_);
     if (!error_) error_ = std::current_exception();
   }
 }
 
-void ThreadPool::work() {
-  uint64_t seen = 0;
+// The gate as it was when another round was seen.
+uint32_t ThreadPool::wait_for_round_after(uint32_t seen) {
+  uint32_t gate = 0;
+  const auto changed = [&] {
+    gate = gate_.load();
+    return round_of(gate) != seen;
+  };
+  if (may_spin_ && spin_until(changed)) return gate;
+  // open_round() changes the gate, then looks for sleepers; here it is the other way round: one of the two sees the other.
+  sleepers_.fetch_add(1);
+  while (!changed()) gate_.wait(gate);
+  sleepers_.fetch_sub(1);
+  return gate;
+}
+
+void ThreadPool::work(int node) {
+  uint32_t seen = 0;
   for (;;) {
-    for (int spin = 0; spin < kSpins && round_.load() == seen; ++spin) pause();
-    {
-      std::unique_lock lock(mutex_);
-      wake_.wait(lock, [&] { return stopping_ || round_.load() != seen; });
-      if (stopping_) return;
-      seen = round_.load();
-      if (!open_) continue;  // the others were faster
-      busy_.fetch_add(1);
+    uint32_t gate = wait_for_round_after(seen);
+    if (stopping_.load()) return;
+    seen = round_of(gate);
+    while ((gate & kOpen) != 0) {
+      if (!gate_.compare_exchange_weak(gate, gate + 1)) continue;
+      seen = round_of(gate);
+      run_shares(node);
+      gate_.fetch_sub(1, std::memory_order_release);
+      break;
     }
-    run_share();
-    busy_.fetch_sub(1);
   }
 }
 
+void ThreadPool::open_round() {
+  const uint32_t next = round_of(gate_.load(std::memory_order_relaxed)) + 1;
+  gate_.store(next * kRound | kOpen);
+  if (sleepers_.load() > 0) gate_.notify_all();
+}
+
 void ThreadPool::parallel_for(size_t count, const std::function<void(size_t)>& body) {
-  if (count == 0) return;
-  if (workers_.empty() || count == 1) {
-    for (size_t i = 0; i < count; ++i) body(i);
+  parallel_for_by_node(std::span(&count, 1), body);
+}
+
+void ThreadPool::parallel_for_by_node(std::span<const size_t> counts, const std::function<void(size_t)>& body) {
+  assert(counts.size() <= static_cast<size_t>(num_nodes_));
+  size_t total = 0;
+  for (size_t number = 0; number < counts.size(); ++number) {
+    shares_[number].next.store(total, std::memory_order_relaxed);
+    shares_[number].end = total += counts[number];
+  }
+  if (workers_.empty() || total <= 1) {
+    for (size_t i = 0; i < total; ++i) body(i);
     return;
   }
-  {
-    std::lock_guard lock(mutex_);
-    body_ = &body;
-    count_ = count;
-    next_.store(0);
-    open_ = true;
-    error_ = nullptr;
-    round_.fetch_add(1);
-  }
-  wake_.notify_all();
-  run_share();
-  {
-    std::lock_guard lock(mutex_);
-    open_ = false;
-  }
-  for (int spin = 0; busy_.load() != 0; ++spin) {
-    if (spin < kSpins) {
-      pause();
-    } else {
-      std::this_thread::yield();
-    }
+  body_ = &body;
+  num_shares_ = counts.size();
+  error_ = nullptr;
+
+  open_round();
+  run_shares(caller_node_);
+  gate_.fetch_and(~kOpen);
+  const auto all_left = [&] { return (gate_.load(std::memory_order_acquire) & kBusy) == 0; };
+  if (!may_spin_ || !spin_until(all_left)) {
+    while (!all_left()) std::this_thread::yield();
   }
   if (error_) std::rethrow_exception(error_);
 }
