@@ -69,7 +69,7 @@ inline float e2m1_to_float(int bits) {
 }
 
 // A level of ggml's IQ4_NL and IQ4_XS: sixteen integers that lie closer to one another near zero.
-inline int iq4_level(int nibble) {
+constexpr int iq4_level(int nibble) {
   constexpr int8_t kLevels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
   return kLevels[nibble & 15];
 }

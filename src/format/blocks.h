@@ -14,7 +14,7 @@ using EncodeBlock = void (*)(const float* x, std::byte* block);
 
 // nullptr: the type has no blocks, or keeps its scales apart.
 DecodeBlock block_decoder(spec::ElementType type);
-// nullptr: moiety does not write the type.
+// nullptr: no such rounding is simple; format/fit_blocks.h finds good blocks.
 EncodeBlock block_encoder(spec::ElementType type);
 
 }  // namespace moiety::format

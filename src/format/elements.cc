@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "format/blocks.h"
+#include "format/fit_blocks.h"
 
 namespace moiety::format {
 namespace {
@@ -108,7 +109,8 @@ std::vector<float> to_floats(const TensorView& tensor) {
 }
 
 bool can_write(ElementType type) {
-  return type == ElementType::F32 || type == ElementType::F16 || type == ElementType::BF16 || block_encoder(type) != nullptr;
+  return type == ElementType::F32 || type == ElementType::F16 || type == ElementType::BF16 || block_encoder(type) != nullptr ||
+         can_fit(type);
 }
 
 void from_floats(ElementType type, std::span<const float> floats, std::span<std::byte> out) {
@@ -120,6 +122,7 @@ void from_floats(ElementType type, std::span<const float> floats, std::span<std:
     }
     return;
   }
+  if (can_fit(type)) return fit_blocks(type, floats, {}, out);
   const auto store16 = [&](uint16_t (*convert)(float)) {
     for (size_t i = 0; i < floats.size(); ++i) {
       const uint16_t bits = convert(floats[i]);

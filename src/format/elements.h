@@ -21,7 +21,7 @@ void row_to_floats(spec::ElementType type, const std::byte* bytes, const spec::S
 
 // Whether from_floats takes the type.
 bool can_write(spec::ElementType type);
-// Rounds to nearest, ties to even; blocks as ggml does (format/blocks.h). `out` has the bytes of floats.size() elements.
+// Rounds to nearest, ties to even; simple blocks as ggml does (format/blocks.h), others by least squares. `out` has the bytes of floats.size() elements.
 void from_floats(spec::ElementType type, std::span<const float> floats, std::span<std::byte> out);
 
 // Appends the tensor's elements to the file, converted part by part; those of the same type pass through untouched. Throws

@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "format/blocks.h"
 #include "format/gguf.h"
+#include "format/safetensors.h"
 #include "support/fixtures.h"
 
 namespace moiety::format {
@@ -134,21 +135,38 @@ TEST(Elements, AnyFloatsAreWrittenWithoutHarm) {
   for (const auto& type : spec::element_types()) {
     if (!can_write(type.type)) continue;
     for (const float x : {0.0f, -0.0f, 1e-45f, -1e-38f, 3e38f, -3e38f, INFINITY, -INFINITY, NAN}) {
-      std::vector<float> floats(64, x);
+      std::vector<float> floats(256, x);
       encoded(type.type, floats);
       floats[5] = 1;
       encoded(type.type, floats);
     }
-    const std::vector<float> zeros(64);
+    const std::vector<float> zeros(256);
     EXPECT_EQ(there_and_back(type.type, zeros), zeros) << type.name;
   }
 }
 
 TEST(Elements, WhatIsNotWrittenIsSaidInASentence) {
   std::vector<float> floats(256);
-  std::vector<std::byte> bytes(144);
-  EXPECT_FALSE(can_write(ElementType::Q4_K));
-  EXPECT_THROW(from_floats(ElementType::Q4_K, floats, bytes), Error);
+  std::vector<std::byte> bytes(74);
+  EXPECT_FALSE(can_write(ElementType::IQ2_XS));
+  EXPECT_THROW(from_floats(ElementType::IQ2_XS, floats, bytes), Error);
+}
+
+// tests/parity/ggml_blocks.cc wrote down what ggml reads from random blocks of every type.
+TEST(Elements, BlocksAreReadAsGgmlReadsThem) {
+  const SafetensorsFile golden(test::small_fixtures() / "ggml_blocks.safetensors");
+  const auto tensor = [&](const std::string& name) {
+    const auto& all = golden.tensors();
+    const auto it = std::find_if(all.begin(), all.end(), [&](const TensorView& t) { return t.name == name; });
+    return it == all.end() ? std::nullopt : std::optional(*it);
+  };
+  for (const auto& type : spec::element_types()) {
+    if (block_decoder(type.type) == nullptr) continue;
+    const auto blocks = tensor(fmt::format("{}.blocks", type.name)), floats = tensor(fmt::format("{}.floats", type.name));
+    ASSERT_TRUE(blocks && floats) << type.name;
+    const std::vector<float> wanted = to_floats(*floats);
+    EXPECT_EQ(decoded(type.type, blocks->bytes, wanted.size()), wanted) << type.name;
+  }
 }
 
 // llama.cpp's own quantiser made the fixtures from the same f32 weights.
