@@ -91,7 +91,7 @@ Measured measure(OpenModel& model, size_t prompt_tokens, size_t new_tokens, int 
   Random random(1);
   std::vector<int32_t> prompt(prompt_tokens);
   for (int32_t& token : prompt) token = static_cast<int32_t>(random.below(static_cast<uint64_t>(spec.vocab_size)));
-  const engine::GenerateOptions options{.max_new_tokens = new_tokens + 1, .sampling = {.temperature = 1, .seed = 1}};
+  const engine::GenerateOptions options{.max_new_tokens = new_tokens + 1, .sampling = {.temperature = 1, .seed = 1}, .kv = model.kv};
 
   Matrix<float> memory(kReadBytes / sizeof(float) / 1024, 1024);
   std::vector<double> prefill, decode, bandwidth, peak;

@@ -94,7 +94,7 @@ class Chat {
     const bool with_tools = context_.contains("tools") && !context_["tools"].empty();
     const text::ReplyFormat format = text::reply_format(template_.source(with_tools), prompt);
     const std::vector<int32_t> ids = model_.need_tokenizer().encode(prompt, false);
-    engine::GenerateOptions options{.max_new_tokens = arguments_.count, .sampling = sampling_, .stop_tokens = stop_tokens(format)};
+    engine::GenerateOptions options{.max_new_tokens = arguments_.count, .sampling = sampling_, .stop_tokens = stop_tokens(format), .kv = model_.kv};
 
     text::Reply reply;
     text::ReplyParser parser(format);

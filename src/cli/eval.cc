@@ -134,6 +134,7 @@ int eval(int argc, char** argv) {
   if (const auto status = parse(app, argc, argv)) return *status;
 
   OpenModel model(arguments);
+  options.kv = model.kv;
   require(chart.empty() || model.file.spec().moe_layers() > 0, "--chart: {} is a dense model and has no experts to draw",
           arguments.model);
   std::vector<Result> results;

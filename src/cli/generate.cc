@@ -92,7 +92,7 @@ int generate(int argc, char** argv) {
   OpenModel model(a.model);
   std::vector<int32_t> ids = a.tokens ? parse_token_list(*a.tokens) : model.need_tokenizer().encode(a.prompt, true);
   if (ids.empty() && !a.tokens) ids.push_back(engine::start_token(model.file.spec()));
-  engine::GenerateOptions options{.max_new_tokens = a.count, .sampling = sampling};
+  engine::GenerateOptions options{.max_new_tokens = a.count, .sampling = sampling, .kv = model.kv};
   if (!a.tokens && !a.ignore_end) {
     options.stop_tokens.assign(model.file.spec().eos_tokens.begin(), model.file.spec().eos_tokens.end());
   }

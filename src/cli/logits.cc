@@ -47,7 +47,7 @@ int logits(int argc, char** argv) {
           spec.max_positions);
 
   Json layers = Json::array();
-  model::KvCache cache(spec, ids.size());
+  model::KvCache cache(spec, {ids.size(), model.kv, ids.size()});
   const model::Chunk chunk{&cache, ids};
   const Matrix<float> result =
       model.transformer.forward({&chunk, 1}, model::Transformer::LogitsOf::AllTokens,

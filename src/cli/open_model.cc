@@ -31,18 +31,27 @@ const kernel::Kernels& choose_kernels(std::string name) {
   return *found;
 }
 
+kernel::KvType choose_kv(const std::string& name, kernel::Arithmetic arithmetic) {
+  using kernel::KvType;
+  if (name.empty()) return arithmetic == kernel::Arithmetic::Exact ? KvType::F32 : KvType::BF16;
+  return name == "f32" ? KvType::F32 : name == "f16" ? KvType::F16 : name == "q8" ? KvType::Q8 : KvType::BF16;
+}
+
 }  // namespace
 
 void ModelArguments::add_to(CLI::App& app) {
   app.add_option("MODEL", model, "a Hugging Face folder, a training run or checkpoint, or a GGUF file")->required();
   app.add_option("--threads", threads, "threads to compute with (default: all cores)")->check(CLI::Range(1, 1024));
   app.add_option("--kernels", kernels, "force an instruction set: avx512, avx2, scalar");
+  app.add_option("--kv", kv, "what keys and values are kept in: f32, f16, bf16 or q8, 8 bits (default: bf16, f32 where arithmetic is exact)")
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8"}));
 }
 
 OpenModel::OpenModel(const ModelArguments& arguments)
     : file(arguments.model),
       threads(thread_count(arguments.threads)),
       compute{choose_kernels(arguments.kernels), threads},
+      kv(choose_kv(arguments.kv, compute.arithmetic)),
       transformer(file, compute),
       tokenizer(find_tokenizer(file.path())) {}
 

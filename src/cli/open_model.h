@@ -16,8 +16,9 @@ struct ModelArguments {
   std::string model;
   int threads = 0;      // 0: MOIETY_THREADS, else one a core
   std::string kernels;  // empty: MOIETY_KERNELS, else the fastest
+  std::string kv;       // empty: what the arithmetic computes with
 
-  // Adds MODEL, --threads and --kernels.
+  // Adds MODEL, --threads, --kernels and --kv.
   void add_to(CLI::App& app);
 };
 
@@ -27,6 +28,7 @@ struct OpenModel {
   format::ModelFile file;
   ThreadPool threads;
   kernel::Compute compute;
+  kernel::KvType kv;  // what keys and values are kept in
   model::Transformer transformer;
   std::optional<text::Tokenizer> tokenizer;  // nothing if the model comes without one
 

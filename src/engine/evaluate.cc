@@ -30,8 +30,8 @@ std::vector<int> sparse_layer_numbers(const spec::ModelSpec& spec) {
 
 // Predicts tokens[first_scored...] of one window from all before them in it.
 void evaluate_window(Transformer& transformer, std::span<const int32_t> window, size_t first_scored,
-                     const std::vector<int>& sparse, Evaluation& result) {
-  KvCache cache(transformer.spec(), window.size());
+                     const std::vector<int>& sparse, kernel::KvType kv, Evaluation& result) {
+  KvCache cache(transformer.spec(), {window.size(), kv, window.size()});
   const auto inputs = window.first(window.size() - 1);
   const Chunk chunk{&cache, inputs};
   const auto observe = [&](int layer, const moe::Routing& routing) {
@@ -71,7 +71,7 @@ Evaluation evaluate(Transformer& transformer, const text::Tokenizer& tokenizer,
     for (size_t scored = 1; scored < tokens.size();) {
       const size_t begin = scored == 1 ? 0 : scored - std::min(scored, window - step);
       const size_t end = std::min(tokens.size(), begin + window);
-      evaluate_window(transformer, std::span(tokens).subspan(begin, end - begin), scored - begin, sparse, result);
+      evaluate_window(transformer, std::span(tokens).subspan(begin, end - begin), scored - begin, sparse, options.kv, result);
       scored = end;
     }
     result.bytes += document.size();

@@ -11,6 +11,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using model::Chunk;
 using model::KvCache;
+using model::KvOptions;
 using model::Transformer;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -31,17 +32,16 @@ Matrix<float> prefill(Transformer& transformer, KvCache& cache, std::span<const 
 
 // Makes room for `capacity` tokens and keeps what the cache shares with the prompt, but for its last token, whose logits are
 // wanted. Returns how many tokens that is.
-size_t prepare(PromptCache& cached, const spec::ModelSpec& spec, std::span<const int32_t> prompt, size_t capacity) {
-  if (!cached.cache || cached.cache->capacity() < capacity) {
-    cached.cache.emplace(spec, capacity);
+size_t prepare(PromptCache& cached, const spec::ModelSpec& spec, std::span<const int32_t> prompt, const KvOptions& wanted) {
+  if (!cached.cache || cached.cache->capacity() < wanted.capacity || cached.cache->options().type != wanted.type) {
+    cached.cache.emplace(spec, wanted);
     cached.tokens.clear();
   }
   const size_t most = std::min(cached.tokens.size(), prompt.size() - 1);
   const auto differs = std::mismatch(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(most), cached.tokens.begin());
   const auto shared = static_cast<size_t>(differs.first - prompt.begin());
-  cached.cache->truncate(shared);
   cached.tokens.clear();
-  return shared;
+  return cached.cache->start_prompt(shared, prompt.size());
 }
 
 bool contains(const std::vector<int32_t>& tokens, int32_t token) {
@@ -74,7 +74,7 @@ Generated generate(Transformer& transformer, std::span<const int32_t> prompt, co
   PromptCache own;
   PromptCache& cached = reuse != nullptr ? *reuse : own;
   const size_t capacity = std::min(context, prompt.size() + std::min(options.max_new_tokens, context));
-  const size_t reused = prepare(cached, spec, prompt, capacity);
+  const size_t reused = prepare(cached, spec, prompt, {capacity, options.kv, prompt.size()});
   KvCache& cache = *cached.cache;
   const auto start = Clock::now();
   Matrix<float> logits = prefill(transformer, cache, prompt.subspan(reused), options.prefill_chunk);

@@ -18,6 +18,7 @@ struct GenerateOptions {
   SamplingOptions sampling;
   std::vector<int32_t> stop_tokens;  // any of these ends the text; it is not part of the result
   size_t prefill_chunk = 512;        // tokens of the prompt a step
+  kernel::KvType kv = kernel::KvType::F32;  // what keys and values are kept in
 };
 
 struct Generated {

@@ -1,6 +1,7 @@
 // For processors with AVX2, FMA and F16C.
 #include <immintrin.h>
 
+#include "kernel/attend_avx2.h"
 #include "kernel/blocks.h"
 
 namespace moiety::kernel {
@@ -78,7 +79,7 @@ struct Avx2 : Avx2Vectors, Blocks<Avx2Vectors> {
 }  // namespace
 
 const Kernels& avx2_kernels() {
-  static const Kernels kernels{"avx2", linear<Avx2>, dot<Avx2>, add_scaled<Avx2>};
+  static const Kernels kernels{"avx2", linear<Avx2>, dot<Avx2>, add_scaled<Avx2>, attend<AttendAvx2>, fold<AttendAvx2>};
   return kernels;
 }
 

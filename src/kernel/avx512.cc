@@ -1,6 +1,7 @@
 // For processors with AVX-512 F, BW, DQ, VL, VNNI and BF16 (Cooper Lake, Sapphire Rapids, Zen 4 and later). Compiled with their flags; see kernel/build of the layer in CMake.
 #include <immintrin.h>
 
+#include "kernel/attend_avx512.h"
 #include "kernel/blocks.h"
 
 namespace moiety::kernel {
@@ -67,7 +68,7 @@ struct Avx512 : Avx512Vectors, Blocks<Avx512Vectors> {
 }  // namespace
 
 const Kernels& avx512_kernels() {
-  static const Kernels kernels{"avx512", linear<Avx512>, dot<Avx512>, add_scaled<Avx512>};
+  static const Kernels kernels{"avx512", linear<Avx512>, dot<Avx512>, add_scaled<Avx512>, attend<AttendAvx512>, fold<AttendAvx512>};
   return kernels;
 }
 

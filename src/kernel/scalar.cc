@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "base/bytes.h"
+#include "kernel/attend_plain.h"
 #include "kernel/kernels.h"
 
 namespace moiety::kernel {
@@ -260,7 +261,7 @@ void add_scaled(float factor, const float* x, float* y, size_t n) noexcept {
 }  // namespace
 
 const Kernels& scalar_kernels() {
-  static const Kernels kernels{"scalar", linear, dot, add_scaled};
+  static const Kernels kernels{"scalar", linear, dot, add_scaled, attend_plainly, fold_plainly};
   return kernels;
 }
 

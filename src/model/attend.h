@@ -1,18 +1,35 @@
-// The heart of attention, for every kind of it: each query against the cached keys that it may see.
+// The heart of attention, for every kind of it: each query against the keys that it may see, without a matrix of scores.
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "base/matrix.h"
 #include "kernel/linear.h"
+#include "model/kv_cache.h"
 #include "model/step.h"
 
 namespace moiety::model {
 
-// softmax(scale * q K^T) V of all tokens and heads: queries [T, heads * key dim] -> [T, heads * value dim]. Heads share the
-// layer's cached heads evenly. `sinks_H` is empty or has a logit a head that takes part in the softmax and stands for
-// nothing (Xiao et al. 2023, "Efficient streaming language models with attention sinks", learnt as in gpt-oss).
-Matrix<float> attend(const kernel::Compute& compute, const spec::AttentionSpec& spec, const Step& step, int layer,
-                     MatrixView<const float> query, std::span<const float> sinks_H);
+// Tokens of one sequence, rows of a step that follow each other, and where the keys and values of the sequence are.
+struct AttendRun {
+  size_t first_token = 0, tokens = 0;
+  size_t first_position = 0;
+  const KvHeads* kv = nullptr;
+};
+
+struct AttendOptions {
+  size_t heads = 0;  // of queries; they share the keys' heads evenly
+  size_t window = 0;  // tokens a query sees, itself included; 0: all
+  float scale = 1;
+  // Empty, or a logit a head that takes part in the softmax and stands for nothing (Xiao et al. 2023, "Efficient streaming
+  // language models with attention sinks", learnt as in gpt-oss).
+  std::span<const float> sinks_H;
+};
+
+// mixed = softmax(scale * q K^T) V for the runs' tokens: queries [T, heads * key dim], mixed [T, heads * value dim]. A
+// token's numbers are the same bits whatever else is in the runs and however many threads compute.
+void attend(const kernel::Compute& compute, const AttendOptions& options, std::span<const AttendRun> runs,
+            MatrixView<const float> query, MatrixView<float> mixed);
 
 }  // namespace moiety::model

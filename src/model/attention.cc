@@ -40,24 +40,30 @@ Matrix<float> attention(const kernel::Compute& compute, const AttentionSpec& spe
   kernel::linear(compute, x_TD, weights.value, value.view());
 
   // Norms, rotation, into the cache
-  compute.threads.parallel_for(tokens, [&](size_t t) {
+  for_each_token(compute, step, [&](const StepPart& part, size_t t, size_t position) {
     finish_projection(spec, norm_eps, weights.query_bias, weights.query_norm, query.row(t));
     finish_projection(spec, norm_eps, weights.key_bias, weights.key_norm, key.row(t));
     finish_projection(spec, norm_eps, weights.value_bias, {}, value.row(t));
+    const auto head_of = [&](Matrix<float>& m, size_t h) { return m.row(t).subspan(h * head_dim, head_dim); };
     const auto turn = [&](std::span<float> head) {
       rotate(spec.rope.pairs, step.cos_TR.row(t), step.sin_TR.row(t), head);
     };
-    for (size_t h = 0; h < heads; ++h) turn(query.row(t).subspan(h * head_dim, head_dim));
+    for (size_t h = 0; h < heads; ++h) turn(head_of(query, h));
     for (size_t h = 0; h < kv_heads; ++h) {
-      const auto head = key.row(t).subspan(h * head_dim, head_dim);
-      turn(head);
-      std::ranges::copy(head, step.cache_T[t]->keys(layer, h).row(step.position_T[t]).begin());
-      const auto head_value = value.row(t).subspan(h * head_dim, head_dim);
-      std::ranges::copy(head_value, step.cache_T[t]->values(layer, h).row(step.position_T[t]).begin());
+      turn(head_of(key, h));
+      part.cache->layer(layer).put(h, position, head_of(key, h), head_of(value, h));
     }
   });
 
-  const Matrix<float> mixed = attend(compute, spec, step, layer, query.view(), weights.sinks_H);
+  // Each query against the cache
+  const AttendOptions options{heads, static_cast<size_t>(spec.window(layer)), spec.scale(), weights.sinks_H};
+  std::vector<AttendRun> runs;
+  for (const StepPart& part : step.parts) {
+    runs.push_back({part.first_token, part.tokens, part.first_position, &part.cache->layer(layer)});
+  }
+  Matrix<float> mixed(tokens, heads * head_dim);
+  attend(compute, options, runs, std::as_const(query).view(), mixed.view());
+
   Matrix<float> out_TD(tokens, x_TD.cols());
   kernel::linear(compute, mixed.view(), weights.output, out_TD.view());
   for (size_t t = 0; t < tokens; ++t) add(weights.output_bias, out_TD.row(t));

@@ -2,55 +2,83 @@
 #pragma once
 
 #include <cassert>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
 #include <vector>
 
-#include "base/matrix.h"
+#include "kernel/attend.h"
 #include "spec/model_spec.h"
 
 namespace moiety::model {
+
+// Keys and values of some heads, as the kernels of attention want them (kernel/attend.h).
+class KvHeads {
+ public:
+  // Room for `capacity` positions, whose memory is taken as they are written.
+  KvHeads(kernel::KvType type, size_t heads, size_t key_dim, size_t value_dim, size_t capacity);
+
+  size_t heads() const { return heads_; }
+  size_t key_dim() const { return shape_.key_dim; }
+  size_t value_dim() const { return shape_.value_dim; }
+  kernel::KvView head(size_t h) const;
+
+  // Rounds a head's key and value to the type. Threads may put positions at the same time unless these differ in their last
+  // bit only, of which the even one comes first.
+  void put(size_t h, size_t position, std::span<const float> key, std::span<const float> value);
+  // Numbers of a key as they were rounded, from the first.
+  void get_key(size_t h, size_t position, std::span<float> key) const;
+
+ private:
+  template <kernel::KvType kType>
+  void put_as(size_t h, size_t position, std::span<const float> key, std::span<const float> value);
+
+  struct Free {
+    void operator()(std::byte* p) const { std::free(p); }
+  };
+  kernel::KvView shape_;  // of a head, its addresses counted from 0
+  size_t heads_, value_start_, key_scale_start_, value_scale_start_, head_bytes_;
+  size_t start_;  // of head 0 in memory_
+  std::unique_ptr<std::byte, Free> memory_;
+};
+
+struct KvOptions {
+  size_t capacity = 0;  // tokens
+  kernel::KvType type = kernel::KvType::F32;
+  // So many tokens from the first are the prompt, whose queries latent attention computes the way that is fast for many
+  // (latent_attention.h). It is a property of the sequence: how the prompt is cut into chunks changes nothing.
+  size_t prompt = 0;
+};
 
 // What a layer keeps: keys and values of each key-value head, or, of latent attention, one vector for all heads, whose
 // beginning is also its value.
 class KvCache {
  public:
-  // Room for `capacity` tokens.
-  KvCache(const spec::ModelSpec& spec, size_t capacity) : capacity_(capacity) {
-    const spec::AttentionSpec& a = spec.attention;
-    if (a.latent) {
-      heads_ = 1;
-      value_dim_ = static_cast<size_t>(a.latent->kv_rank);
-      key_dim_ = value_dim_ + static_cast<size_t>(a.latent->rope_dim);
-    } else {
-      heads_ = static_cast<size_t>(a.num_kv_heads);
-      key_dim_ = value_dim_ = static_cast<size_t>(a.head_dim);
-    }
-    for (int layer = 0; layer < spec.num_layers; ++layer) {
-      keys_.emplace_back(heads_ * capacity, key_dim_);
-      if (!a.latent) values_.emplace_back(heads_ * capacity, value_dim_);
-    }
-  }
+  KvCache(const spec::ModelSpec& spec, const KvOptions& options);
+  // In f32, without a prompt.
+  KvCache(const spec::ModelSpec& spec, size_t capacity) : KvCache(spec, KvOptions{.capacity = capacity}) {}
 
-  size_t heads() const { return heads_; }
-  size_t value_dim() const { return value_dim_; }
-  size_t capacity() const { return capacity_; }
+  const KvOptions& options() const { return options_; }
+  size_t capacity() const { return options_.capacity; }
   size_t length() const { return length_; }  // tokens that all layers have seen
   void advance(size_t tokens) {
-    assert(length_ + tokens <= capacity_);
+    assert(length_ + tokens <= capacity());
     length_ += tokens;
   }
   // Forgets all tokens from `length` on.
   void truncate(size_t length) { length_ = length < length_ ? length : length_; }
+  // A new prompt: of the tokens so far `most` are kept, or fewer if they must be computed otherwise now that they belong to
+  // the prompt. Returns how many.
+  size_t start_prompt(size_t most, size_t prompt);
 
-  // One head's rows, a position each: [capacity, key dim] and [capacity, value dim].
-  MatrixView<float> keys(int layer, size_t head) { return keys_[layer].view().middle_rows(head * capacity_, capacity_); }
-  MatrixView<float> values(int layer, size_t head) {
-    if (values_.empty()) return keys(layer, head).middle_cols(0, value_dim_);
-    return values_[layer].view().middle_rows(head * capacity_, capacity_);
-  }
+  KvHeads& layer(int number) { return layers_[static_cast<size_t>(number)]; }
 
  private:
-  size_t heads_ = 0, key_dim_ = 0, value_dim_ = 0, capacity_, length_ = 0;
-  std::vector<Matrix<float>> keys_, values_;  // [heads * capacity, dim] a layer
+  KvOptions options_;
+  bool is_latent_;
+  size_t length_ = 0;
+  std::vector<KvHeads> layers_;
 };
 
 }  // namespace moiety::model

@@ -52,18 +52,18 @@ Matrix<float> latent_attention(const Compute& compute, const spec::AttentionSpec
   // What is cached: the normed latent and the rotated key
   Matrix<float> key(tokens, key_dim);
   kernel::linear(compute, x_TD, w.kv_down, key.view());
-  compute.threads.parallel_for(tokens, [&](size_t t) {
+  for_each_token(compute, step, [&](const StepPart& part, size_t t, size_t position) {
     const auto row = key.row(t);
     rms_norm(row.first(rank), w.kv_down_norm, norm_eps, row.first(rank));
     turn(t, row.subspan(rank));
-    std::ranges::copy(row, step.cache_T[t]->keys(layer, 0).row(step.position_T[t]).begin());
+    part.cache->layer(layer).put(0, position, row, row.first(rank));
   });
 
   // Queries, into the latent's space
   const Matrix<float> query = queries(compute, norm_eps, w, weights.query, x_TD);
   Matrix<float> absorbed(tokens, heads * key_dim);
   per_head(compute, w.key_up, heads, query.view(), head_dim, absorbed.view(), key_dim);
-  compute.threads.parallel_for(tokens, [&](size_t t) {
+  for_each_token(compute, step, [&](const StepPart&, size_t t, size_t) {
     for (size_t h = 0; h < heads; ++h) {
       const auto rotated = absorbed.row(t).subspan(h * key_dim + rank, rope);
       std::ranges::copy(query.row(t).subspan(h * head_dim + plain, rope), rotated.begin());
@@ -72,7 +72,13 @@ Matrix<float> latent_attention(const Compute& compute, const spec::AttentionSpec
   });
 
   // Attention over latents; values out of what it gives
-  const Matrix<float> mixed = attend(compute, spec, step, layer, absorbed.view(), weights.sinks_H);
+  std::vector<AttendRun> runs;
+  for (const StepPart& part : step.parts) {
+    runs.push_back({part.first_token, part.tokens, part.first_position, &part.cache->layer(layer)});
+  }
+  const AttendOptions options{heads, static_cast<size_t>(spec.window(layer)), spec.scale(), weights.sinks_H};
+  Matrix<float> mixed(tokens, heads * rank);
+  attend(compute, options, runs, std::as_const(absorbed).view(), mixed.view());
   const size_t value_dim = latent.value_dim;
   Matrix<float> values(tokens, heads * value_dim), out_TD(tokens, x_TD.cols());
   per_head(compute, w.value_up, heads, mixed.view(), rank, values.view(), value_dim);

@@ -5,17 +5,24 @@
 #include "spec/rope.h"
 
 namespace moiety::model {
-
 Frequencies frequencies_of(const spec::AttentionSpec& spec) {
   return {spec::frequencies(spec.rope, spec.rope_dim(), false), spec::frequencies(spec.rope, spec.rope_dim(), true)};
 }
 
 Step make_step(const spec::AttentionSpec& spec, const Frequencies& frequencies, std::span<const Chunk> chunks) {
   Step step;
+  std::vector<KvCache*> cache_T;
   for (const Chunk& chunk : chunks) {
-    for (size_t i = 0; i < chunk.tokens.size(); ++i) {
-      step.cache_T.push_back(chunk.cache);
-      step.position_T.push_back(chunk.cache->length() + i);
+    const StepPart part{chunk.cache, step.tokens(), chunk.tokens.size(), chunk.cache->length()};
+    step.parts.push_back(part);
+    for (size_t i = 0; i < part.tokens; ++i) {
+      const size_t position = part.first_position + i;
+      if (i == 0 || position % kernel::kKvLanes == 0) {
+        step.pieces.push_back({part.cache, part.first_token + i, 0, position});
+      }
+      ++step.pieces.back().tokens;
+      cache_T.push_back(part.cache);
+      step.position_T.push_back(position);
     }
   }
 
@@ -23,7 +30,7 @@ Step make_step(const spec::AttentionSpec& spec, const Frequencies& frequencies, 
   step.cos_TR = Matrix<float>(step.tokens(), frequencies.short_R.size());
   step.sin_TR = Matrix<float>(step.tokens(), frequencies.short_R.size());
   for (size_t t = 0; t < step.tokens(); ++t) {
-    const bool is_long = step.cache_T[t]->capacity() > static_cast<size_t>(scaling.original_positions);
+    const bool is_long = cache_T[t]->capacity() > static_cast<size_t>(scaling.original_positions);
     const std::vector<float>& frequency_R = is_long ? frequencies.long_R : frequencies.short_R;
     const float amplitude = is_long ? scaling.long_amplitude : scaling.amplitude;
     for (size_t i = 0; i < frequency_R.size(); ++i) {
@@ -35,14 +42,25 @@ Step make_step(const spec::AttentionSpec& spec, const Frequencies& frequencies, 
   return step;
 }
 
+void for_each_token(const kernel::Compute& compute, const Step& step,
+                    const std::function<void(const StepPart&, size_t, size_t)>& body) {
+  compute.threads.parallel_for(step.pieces.size(), [&](size_t p) {
+    const StepPart& piece = step.pieces[p];
+    for (size_t i = 0; i < piece.tokens; ++i) body(piece, piece.first_token + i, piece.first_position + i);
+  });
+}
+
 void rotate(spec::RopePairs pairs, std::span<const float> cos_R, std::span<const float> sin_R, std::span<float> head) {
   const size_t half = cos_R.size();
-  for (size_t i = 0; i < half; ++i) {
-    float& a = pairs == spec::RopePairs::Halves ? head[i] : head[2 * i];
-    float& b = pairs == spec::RopePairs::Halves ? head[i + half] : head[2 * i + 1];
+  const auto turn = [&](size_t i, float& a, float& b) {
     const float x = a, y = b;
     a = x * cos_R[i] - y * sin_R[i];
     b = y * cos_R[i] + x * sin_R[i];
+  };
+  if (pairs == spec::RopePairs::Halves) {
+    for (size_t i = 0; i < half; ++i) turn(i, head[i], head[i + half]);
+  } else {
+    for (size_t i = 0; i < half; ++i) turn(i, head[2 * i], head[2 * i + 1]);
   }
 }
 

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
 #include "base/matrix.h"
+#include "kernel/linear.h"
 #include "model/kv_cache.h"
 #include "spec/model_spec.h"
 
@@ -17,13 +19,22 @@ struct Chunk {
   std::span<const int32_t> tokens;
 };
 
+// Rows of a step that are one sequence's.
+struct StepPart {
+  KvCache* cache = nullptr;
+  size_t first_token = 0, tokens = 0;
+  size_t first_position = 0;
+};
+
 // What every layer wants to know of each row.
 struct Step {
-  std::vector<KvCache*> cache_T;
+  std::vector<StepPart> parts;
+  // The parts cut into pieces for threads to share: positions whose keys lie together in a cache.
+  std::vector<StepPart> pieces;
   std::vector<size_t> position_T;
   Matrix<float> cos_TR, sin_TR;  // of the angles that the position turns each pair of a head's numbers by
 
-  size_t tokens() const { return cache_T.size(); }
+  size_t tokens() const { return position_T.size(); }
 };
 
 // By how much a position turns each pair, in sequences within the original positions and in those that may grow beyond.
@@ -33,6 +44,10 @@ struct Frequencies {
 Frequencies frequencies_of(const spec::AttentionSpec& spec);
 
 Step make_step(const spec::AttentionSpec& spec, const Frequencies& frequencies, std::span<const Chunk> chunks);
+
+// Calls body(part, token, position) for all tokens, a piece at a time, on all threads.
+void for_each_token(const kernel::Compute& compute, const Step& step,
+                    const std::function<void(const StepPart& part, size_t token, size_t position)>& body);
 
 // Turns the first 2 * cos_R.size() numbers of a head.
 void rotate(spec::RopePairs pairs, std::span<const float> cos_R, std::span<const float> sin_R, std::span<float> head);

@@ -1,0 +1,174 @@
+#include "model/kv_cache.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+
+#include "base/bytes.h"
+
+namespace moiety::model {
+namespace {
+
+using kernel::KvType;
+
+// Memory of whole pages at the least start on one of 2 MiB, so that they can be large.
+constexpr size_t kLargePage = size_t{2} << 20;
+
+// As float_to_bf16, without a branch, so that compilers can do several at once.
+uint16_t to_bf16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t near = bits + 0x7fffu + ((bits >> 16) & 1u), nan = bits | 0x400000u;
+  return static_cast<uint16_t>(((bits & 0x7fffffffu) > 0x7f800000u ? nan : near) >> 16);
+}
+
+// The scale of numbers kept in signed bytes. What is not finite spoils it, and so is not lost.
+float scale_of(std::span<const float> x) {
+  float largest = 0, poison = 0;
+  for (const float v : x) {
+    largest = std::max(largest, std::abs(v));
+    poison += v * 0;
+  }
+  return largest / 127 + poison;
+}
+
+template <KvType kType>
+struct Numbers;
+template <>
+struct Numbers<KvType::F32> {
+  using Number = float;
+  static float rounded(float x, float) { return x; }
+};
+template <>
+struct Numbers<KvType::F16> {
+  using Number = uint16_t;
+  static uint16_t rounded(float x, float) { return float_to_half(x); }
+};
+template <>
+struct Numbers<KvType::BF16> {
+  using Number = uint16_t;
+  static uint16_t rounded(float x, float) { return to_bf16(x); }
+};
+template <>
+struct Numbers<KvType::Q8> {
+  using Number = int8_t;
+  static int8_t rounded(float x, float factor) { return static_cast<int8_t>(std::lrintf(x * factor)); }
+};
+
+// Writes number d of a row to to[d / kTogether * step + d % kTogether], rounded.
+template <KvType kType, size_t kTogether>
+void scatter(std::span<const float> row, float scale, typename Numbers<kType>::Number* to, size_t step) {
+  constexpr size_t kAtOnce = 64;
+  const float factor = scale > 0 ? 1 / scale : 0;
+  for (size_t begin = 0; begin < row.size(); begin += kAtOnce) {
+    const auto part = row.subspan(begin, std::min(kAtOnce, row.size() - begin));
+    typename Numbers<kType>::Number numbers[kAtOnce];
+    for (size_t i = 0; i < part.size(); ++i) numbers[i] = Numbers<kType>::rounded(part[i], factor);
+    for (size_t i = 0; i < part.size(); ++i) to[(begin + i) / kTogether * step + (begin + i) % kTogether] = numbers[i];
+  }
+}
+
+}  // namespace
+
+KvHeads::KvHeads(KvType type, size_t heads, size_t key_dim, size_t value_dim, size_t capacity)
+    : shape_{.type = type, .key_dim = key_dim, .value_dim = value_dim}, heads_(heads) {
+  using kernel::kKvLanes, kernel::round_up;
+  const size_t positions = round_up(capacity, kKvLanes), bytes = kernel::bytes_of(type);
+  const size_t scales = type == KvType::Q8 ? (key_dim + kernel::kKeysPerScale - 1) / kernel::kKeysPerScale : 0;
+  shape_.scale_stride = positions;
+  value_start_ = round_up(positions * shape_.padded_key_dim() * bytes, 64);
+  key_scale_start_ = value_start_ + round_up(positions * shape_.padded_value_dim() * bytes, 64);
+  value_scale_start_ = key_scale_start_ + scales * positions * sizeof(float);
+  head_bytes_ = value_scale_start_ + (scales > 0 ? positions * sizeof(float) : 0);
+
+  const size_t size = heads * head_bytes_, alignment = size >= kLargePage ? kLargePage : 64;
+  memory_.reset(static_cast<std::byte*>(std::calloc(size + alignment, 1)));
+  if (!memory_) throw std::bad_alloc();
+  const auto address = reinterpret_cast<uintptr_t>(memory_.get());
+  start_ = round_up(address, alignment) - address;
+  if (alignment == kLargePage) madvise(memory_.get() + start_, size / kLargePage * kLargePage, MADV_HUGEPAGE);
+}
+
+kernel::KvView KvHeads::head(size_t h) const {
+  const std::byte* bytes = memory_.get() + start_ + h * head_bytes_;
+  kernel::KvView view = shape_;
+  view.keys = bytes;
+  view.values = bytes + value_start_;
+  if (view.type == KvType::Q8) {
+    view.key_scales = reinterpret_cast<const float*>(bytes + key_scale_start_);
+    view.value_scales = reinterpret_cast<const float*>(bytes + value_scale_start_);
+  }
+  return view;
+}
+
+template <KvType kType>
+void KvHeads::put_as(size_t h, size_t position, std::span<const float> key, std::span<const float> value) {
+  using Number = typename Numbers<kType>::Number;
+  constexpr size_t kPair = kernel::pair_of(kType);
+  std::byte* bytes = memory_.get() + start_ + h * head_bytes_;
+  auto* keys = reinterpret_cast<Number*>(bytes) + shape_.key_at(position, 0);
+  auto* values = reinterpret_cast<Number*>(bytes + value_start_) + shape_.value_at(position, 0);
+  const size_t key_step = kernel::kKvLanes * kPair;
+
+  if constexpr (kType == KvType::Q8) {
+    auto* key_scales = reinterpret_cast<float*>(bytes + key_scale_start_) + position;
+    for (size_t d = 0; d < key.size(); d += kernel::kKeysPerScale) {
+      const auto part = key.subspan(d, std::min(kernel::kKeysPerScale, key.size() - d));
+      const float scale = key_scales[d / kernel::kKeysPerScale * shape_.scale_stride] = scale_of(part);
+      scatter<kType, kPair>(part, scale, keys + d / kPair * key_step, key_step);
+    }
+    const float scale = reinterpret_cast<float*>(bytes + value_scale_start_)[position] = scale_of(value);
+    scatter<kType, 1>(value, scale, values, kPair);
+  } else {
+    scatter<kType, kPair>(key, 1, keys, key_step);
+    scatter<kType, 1>(value, 1, values, kPair);
+  }
+  if (kPair == 1 || position % 2 == 1) return;
+  // The neighbour to come is multiplied by a weight of 0 until then, and must be a number.
+  for (size_t d = 0; d < value.size(); ++d) values[d * kPair + 1] = 0;
+}
+
+void KvHeads::put(size_t h, size_t position, std::span<const float> key, std::span<const float> value) {
+  switch (shape_.type) {
+    case KvType::F32:
+      return put_as<KvType::F32>(h, position, key, value);
+    case KvType::F16:
+      return put_as<KvType::F16>(h, position, key, value);
+    case KvType::BF16:
+      return put_as<KvType::BF16>(h, position, key, value);
+    case KvType::Q8:
+      return put_as<KvType::Q8>(h, position, key, value);
+  }
+}
+
+void KvHeads::get_key(size_t h, size_t position, std::span<float> key) const {
+  const kernel::KvView view = head(h);
+  for (size_t d = 0; d < key.size(); ++d) {
+    key[d] = kernel::kv_number(view.type, view.keys, view.key_at(position, d));
+    if (view.key_scales != nullptr) key[d] *= view.key_scales[d / kernel::kKeysPerScale * view.scale_stride + position];
+  }
+}
+
+KvCache::KvCache(const spec::ModelSpec& spec, const KvOptions& options)
+    : options_(options), is_latent_(spec.attention.latent.has_value()) {
+  const spec::AttentionSpec& a = spec.attention;
+  const auto size = [](int n) { return static_cast<size_t>(n); };
+  for (int layer = 0; layer < spec.num_layers; ++layer) {
+    if (is_latent_) {
+      const size_t rank = size(a.latent->kv_rank);
+      layers_.emplace_back(options.type, 1, rank + size(a.latent->rope_dim), rank, options.capacity);
+    } else {
+      layers_.emplace_back(options.type, size(a.num_kv_heads), size(a.head_dim), size(a.head_dim), options.capacity);
+    }
+  }
+}
+
+size_t KvCache::start_prompt(size_t most, size_t prompt) {
+  truncate(is_latent_ ? std::min(most, options_.prompt) : most);
+  options_.prompt = prompt;
+  return length_;
+}
+
+}  // namespace moiety::model
