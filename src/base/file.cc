@@ -67,6 +67,15 @@ MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
+void MappedFile::done_with(std::span<const std::byte> bytes) const noexcept {
+  constexpr uintptr_t kPage = 4096;
+  const auto address = [](const std::byte* p) { return reinterpret_cast<uintptr_t>(p); };
+  if (bytes.data() < bytes_.data() || bytes.data() + bytes.size() > bytes_.data() + bytes_.size()) return;
+  const uintptr_t begin = (address(bytes.data()) + kPage - 1) / kPage * kPage;
+  const uintptr_t end = address(bytes.data() + bytes.size()) / kPage * kPage;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
 

@@ -25,6 +25,9 @@ class MappedFile {
   }
   const fs::path& path() const { return path_; }
 
+  // Lets the system take back the memory of these bytes, as far as they are in the map; they can be read again, at a price.
+  void done_with(std::span<const std::byte> bytes) const noexcept;
+
  private:
   fs::path path_;
   std::span<const std::byte> bytes_;

@@ -57,13 +57,19 @@ class Matrix {
  public:
   Matrix() = default;
   // Elements start out as zero.
-  Matrix(size_t rows, size_t cols) : rows_(rows), cols_(cols) {
+  Matrix(size_t rows, size_t cols) : Matrix(uninitialised(rows, cols)) {
+    std::uninitialized_value_construct_n(data_.get(), rows * cols);
+  }
+  // Elements start out as anything: for what is written whole before it is read.
+  static Matrix uninitialised(size_t rows, size_t cols) {
+    Matrix matrix;
+    matrix.rows_ = rows;
+    matrix.cols_ = cols;
     const size_t bytes = (rows * cols * sizeof(T) + 63) / 64 * 64;
-    if (bytes == 0) return;
-    T* data = static_cast<T*>(std::aligned_alloc(64, bytes));
-    if (data == nullptr) throw std::bad_alloc();
-    data_.reset(data);
-    std::uninitialized_value_construct_n(data, rows * cols);
+    if (bytes == 0) return matrix;
+    matrix.data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
+    if (matrix.data_ == nullptr) throw std::bad_alloc();
+    return matrix;
   }
 
   size_t rows() const { return rows_; }

@@ -55,8 +55,10 @@ double kernel_peak(const kernel::Compute& compute) {
   const double seconds = seconds_of([&] {
     compute.threads.parallel_for(threads, [&](size_t i) {
       const kernel::WeightView view{spec::ElementType::F32, reinterpret_cast<const std::byte*>(w[i].flat().data()), kRows, kCols};
+      const float* rows[kTokens];
+      for (size_t t = 0; t < kTokens; ++t) rows[t] = x[i].row(t).data();
       for (size_t round = 0; round < kRounds; ++round) {
-        compute.kernels.linear(x[i].flat().data(), kCols, kTokens, view, 0, kRows, y[i].flat().data(), kRows);
+        compute.kernels.linear(rows, kTokens, view, 0, kRows, y[i].flat().data(), kRows);
       }
     });
   });

@@ -45,12 +45,14 @@ void ModelArguments::add_to(CLI::App& app) {
   app.add_option("--kernels", kernels, "force an instruction set: avx512, avx2, scalar");
   app.add_option("--kv", kv, "what keys and values are kept in: f32, f16, bf16 or q8, 8 bits (default: bf16, f32 where arithmetic is exact)")
       ->check(CLI::IsMember({"f32", "f16", "bf16", "q8"}));
+  app.add_flag("--exact", exact, "activations stay in f32 and weights as they lie in the file: slower, for judging");
 }
 
 OpenModel::OpenModel(const ModelArguments& arguments)
     : file(arguments.model),
       threads(thread_count(arguments.threads)),
-      compute{choose_kernels(arguments.kernels), threads},
+      compute{choose_kernels(arguments.kernels), threads,
+              arguments.exact ? kernel::Arithmetic::Exact : kernel::Arithmetic::Fast},
       kv(choose_kv(arguments.kv, compute.arithmetic)),
       transformer(file, compute),
       tokenizer(find_tokenizer(file.path())) {}

@@ -17,8 +17,9 @@ struct ModelArguments {
   int threads = 0;      // 0: MOIETY_THREADS, else one a core
   std::string kernels;  // empty: MOIETY_KERNELS, else the fastest
   std::string kv;       // empty: what the arithmetic computes with
+  bool exact = false;   // kernel::Arithmetic::Exact
 
-  // Adds MODEL, --threads, --kernels and --kv.
+  // Adds MODEL, --threads, --kernels, --kv and --exact.
   void add_to(CLI::App& app);
 };
 

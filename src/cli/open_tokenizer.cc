@@ -40,8 +40,10 @@ std::optional<text::Tokenizer> find_tokenizer(const fs::path& model) {
   const fs::path path = format::resolve_model_path(model);
   if (fs::is_directory(path)) return find_in_folder(path);
   const format::GgufFile file(path);
-  if (!file.metadata().has("tokenizer.ggml.model")) return std::nullopt;
-  return text::Tokenizer(format::read_gguf_tokenizer(file.metadata()));
+  // "none": llama.cpp's word for a file without a vocabulary, as moiety bench --synthetic writes it.
+  const format::GgufMetadata& metadata = file.metadata();
+  if (!metadata.has("tokenizer.ggml.model") || metadata.text("tokenizer.ggml.model") == "none") return std::nullopt;
+  return text::Tokenizer(format::read_gguf_tokenizer(metadata));
 }
 
 text::Tokenizer open_tokenizer(const fs::path& model) {

@@ -81,6 +81,9 @@ class GgufFile {
   const std::vector<TensorView>& tensors() const { return tensors_; }
   // In the order of the split; one if there is none.
   const std::vector<Part>& parts() const { return parts_; }
+  void done_with(std::span<const std::byte> bytes) const {
+    for (const MappedFile& file : files_) file.done_with(bytes);
+  }
 
  private:
   GgufContents open(const fs::path& path);

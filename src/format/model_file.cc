@@ -198,4 +198,9 @@ void ModelFile::check_weights() const {
   }
 }
 
+void ModelFile::done_with(std::span<const std::byte> bytes) const {
+  if (gguf_) gguf_->done_with(bytes);
+  for (const SafetensorsFile& shard : shards_) shard.done_with(bytes);
+}
+
 }  // namespace moiety::format

@@ -33,6 +33,9 @@ class ModelFile {
   const std::vector<TensorView>& tensors() const { return tensors_; }
   std::vector<fs::path> files() const;
 
+  // Lets the system take back the memory of a weight's bytes that were copied elsewhere (base/file.h).
+  void done_with(std::span<const std::byte> bytes) const;
+
  private:
   // A weight's tensor, still as stored: of one expert, or of all.
   struct Stored {

@@ -9,8 +9,10 @@
 #include <span>
 #include <string_view>
 
+#include "kernel/activations.h"
 #include "kernel/attend.h"
 #include "spec/element_type.h"
+#include "spec/model_spec.h"
 
 namespace moiety::kernel {
 
@@ -28,12 +30,14 @@ struct WeightView {
   bool empty() const { return rows == 0; }
 };
 
+struct PackedView;  // kernel/packed.h
+
 struct Kernels {
   std::string_view name;
 
-  // y[t * y_stride + r] = dot(x[t * x_stride ...], row `first_row + r` of w) for t < tokens, r < rows.
-  void (*linear)(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, size_t rows,
-                 float* y, size_t y_stride) noexcept;
+  // y[t * y_stride + r] = dot(x_T[t], row `first_row + r` of w) for t < tokens, r < rows.
+  void (*linear)(const float* const* x_T, size_t tokens, const WeightView& w, size_t first_row, size_t rows, float* y,
+                 size_t y_stride) noexcept;
   float (*dot)(const float* a, const float* b, size_t n) noexcept;
   // y += factor * x
   void (*add_scaled)(float factor, const float* x, float* y, size_t n) noexcept;
@@ -43,6 +47,17 @@ struct Kernels {
   void (*attend)(const KvView& kv, size_t block, const AttendRows& rows, const AttendState& state, float* scratch) noexcept;
   // Folds states of later blocks into those of earlier ones, as attend would have done. value_dim is padded to kKvLanes.
   void (*fold)(const AttendState& from, const AttendState& into, size_t rows, size_t value_dim) noexcept;
+  // gate = activation(gate, up), of n each.
+  void (*activate)(spec::Activation activation, float* gate, const float* up, size_t n) noexcept;
+
+  // Rounds columns [first, first + count) of a row of `cols` activations, at x, to where activation_row_bytes() begin at
+  // `row`; whole blocks, or up to the row's end.
+  void (*round_activations)(ActivationFormat format, const float* x, size_t first, size_t count, size_t cols,
+                            std::byte* row) noexcept;
+  // y[t * y_stride + r] = dot(activations at rows[t], row 16 * first_strip + r of w), for the rows of `strips` strips. The
+  // activations are in the format of w's type. The same bits from every table.
+  void (*packed_linear)(const PackedView& w, size_t first_strip, size_t strips, const std::byte* const* rows, size_t tokens,
+                        float* y, size_t y_stride) noexcept;
 };
 
 const Kernels& scalar_kernels();

@@ -1,4 +1,4 @@
-#include "kernel/kernels.h"
+#include "kernel/packed.h"
 
 #include <gtest/gtest.h>
 
@@ -104,12 +104,18 @@ struct Weights {
   }
 };
 
+std::vector<const float*> rows_of(std::span<const float> x, size_t cols) {
+  std::vector<const float*> rows;
+  for (size_t at = 0; at + cols <= x.size(); at += cols) rows.push_back(&x[at]);
+  return rows;
+}
+
 // Element k of a row, as the scalar kernels read it.
 float element(const WeightView& w, size_t row, size_t k) {
   std::vector<float> one_hot(w.cols);
   one_hot[k] = 1;
   float value;
-  scalar_kernels().linear(one_hot.data(), w.cols, 1, w, row, 1, &value, 1);
+  scalar_kernels().linear(rows_of(one_hot, w.cols).data(), 1, w, row, 1, &value, 1);
   return value;
 }
 
@@ -135,7 +141,7 @@ TEST_P(EveryKernel, LinearEqualsTheSumInDouble) {
     for (const size_t rows : {1u, 2u, 5u, 13u}) {
       for (const size_t tokens : {1u, 2u, 3u, 6u, 7u, 11u}) {
         std::vector<float> y(tokens * rows, NAN);
-        kernels->linear(x.data(), cols, tokens, weights.view, 3, rows, y.data(), rows);
+        kernels->linear(rows_of(x, cols).data(), tokens, weights.view, 3, rows, y.data(), rows);
         for (size_t t = 0; t < tokens; ++t) {
           for (size_t r = 0; r < rows; ++r) {
             const size_t i = t * most_rows + r;
@@ -156,7 +162,7 @@ TEST_P(EveryKernel, ElementsAreTheScalarOnes) {
     std::vector<float> one_hot(cols);
     one_hot[k] = 1;
     float y[3];
-    kernels->linear(one_hot.data(), cols, 1, weights.view, 0, 3, y, 3);
+    kernels->linear(rows_of(one_hot, cols).data(), 1, weights.view, 0, 3, y, 3);
     for (size_t r = 0; r < 3; ++r) ASSERT_EQ(y[r], element(weights.view, r, k)) << r << " " << k;
   }
 }
@@ -167,10 +173,10 @@ TEST_P(EveryKernel, AResultDoesNotDependOnHowTheWorkWasCutUp) {
   const auto x = random_floats(tokens * cols, 1);
   const Weights weights(type, rows, cols, 2);
   std::vector<float> whole(tokens * rows), one_by_one(tokens * rows);
-  kernels->linear(x.data(), cols, tokens, weights.view, 0, rows, whole.data(), rows);
+  kernels->linear(rows_of(x, cols).data(), tokens, weights.view, 0, rows, whole.data(), rows);
   for (size_t t = 0; t < tokens; ++t) {
     for (size_t r = 0; r < rows; ++r) {
-      kernels->linear(&x[t * cols], cols, 1, weights.view, r, 1, &one_by_one[t * rows + r], rows);
+      kernels->linear(&rows_of(x, cols)[t], 1, weights.view, r, 1, &one_by_one[t * rows + r], rows);
     }
   }
   EXPECT_EQ(whole, one_by_one);
@@ -184,7 +190,7 @@ TEST_P(EveryKernel, EveryByteOfE4M3IsItsNumber) {
     std::vector<float> one_hot(16);
     one_hot[0] = 1;
     float y;
-    kernels->linear(one_hot.data(), 16, 1, {type, bytes.data(), 1, 16}, 0, 1, &y, 1);
+    kernels->linear(rows_of(one_hot, 16).data(), 1, {type, bytes.data(), 1, 16}, 0, 1, &y, 1);
     const int exponent = byte >> 3 & 15, mantissa = byte & 7;
     const double magnitude = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
     if ((byte & 127) == 127) {
@@ -205,6 +211,144 @@ TEST_P(EveryKernel, DotAndAddScaledMatchPlainLoops) {
     std::vector<float> y = b;
     kernels->add_scaled(0.3f, a.data(), y.data(), n);
     for (size_t k = 0; k < n; ++k) EXPECT_NEAR(y[k], b[k] + 0.3f * a[k], 1e-6);
+  }
+}
+
+// A matrix in packed form.
+struct Packed {
+  PackedView view;
+  std::vector<std::byte> memory;
+
+  explicit Packed(const WeightView& from) {
+    view = {packed_type(from.type), nullptr, from.rows, from.cols};
+    memory.resize(view.bytes() + 64);
+    std::byte* data = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64);
+    for (size_t s = 0; s < view.strips(); ++s) pack_strip(from, s, view, data + s * view.strip_bytes());
+    view.data = data;
+  }
+};
+
+// Rounded rows of activations.
+struct Rounded {
+  std::vector<std::vector<std::byte>> bytes;
+  std::vector<const std::byte*> rows;
+
+  Rounded(const Kernels& kernels, ActivationFormat format, std::span<const float> x, size_t cols) {
+    for (size_t t = 0; t < x.size() / cols; ++t) {
+      bytes.emplace_back(activation_row_bytes(format, cols));
+      kernels.round_activations(format, &x[t * cols], 0, cols, cols, bytes.back().data());
+    }
+    for (const auto& row : bytes) rows.push_back(row.data());
+  }
+};
+
+template <class T>
+T value_at(const std::byte* from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+// What column k of a rounded row stands for.
+double rounded_value(ActivationFormat format, const std::byte* row, size_t k, size_t cols) {
+  if (format.form == ActivationForm::Bf16) return bf16_to_float(value_at<uint16_t>(row + 2 * k));
+  const float scale = value_at<float>(row + ActivationRow{cols}.scale() + 4 * (k / format.block()));
+  return double{scale} * value_at<int8_t>(row + k);
+}
+
+std::vector<size_t> packed_columns(ElementType type) {
+  if (packed_type(type)->activations.form == ActivationForm::Bf16) return {7, 32, 63, 256};
+  if (packed_type(type)->block == 256) return {256, 768};
+  return {32, 96, 512};
+}
+
+TEST_P(EveryKernel, RoundedActivationsAreNearAndTheSameAsTheScalarOnes) {
+  const auto [kernels, type] = GetParam();
+  if (packed_type(type) == nullptr) return;
+  const ActivationFormat format = packed_type(type)->activations;
+  for (const size_t cols : packed_columns(type)) {
+    auto x = random_floats(3 * cols, cols);
+    std::fill(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(cols / 2), 0.0f);
+    x[2 * cols] = 1e-39f;
+    const Rounded ours(*kernels, format, x, cols), plain(scalar_kernels(), format, x, cols);
+    EXPECT_EQ(ours.bytes, plain.bytes);
+    for (size_t t = 0; t < 3; ++t) {
+      for (size_t k = 0; k < cols; ++k) {
+        float largest = 0;
+        const size_t begin = k / format.block() * format.block(), end = std::min(cols, begin + format.block());
+        for (size_t i = begin; i < end; ++i) largest = std::max(largest, std::abs(x[t * cols + i]));
+        const double allowed = format.form == ActivationForm::Bf16 ? std::abs(x[t * cols + k]) / 256 + 1e-39 : largest / 253;
+        EXPECT_NEAR(rounded_value(format, ours.rows[t], k, cols), x[t * cols + k], allowed) << t << " " << k;
+      }
+    }
+  }
+}
+
+TEST_P(EveryKernel, PackedLinearEqualsTheSumInDouble) {
+  const auto [kernels, type] = GetParam();
+  if (packed_type(type) == nullptr) return;
+  const ActivationFormat format = packed_type(type)->activations;
+  for (const size_t cols : packed_columns(type)) {
+    const size_t rows = 37, tokens = 3;
+    const Weights weights(type, rows, cols, cols, 6);
+    const Packed packed(weights.view);
+    const auto x = random_floats(tokens * cols, cols + 1);
+    const Rounded rounded(*kernels, format, x, cols);
+    std::vector<float> y(tokens * rows, NAN);
+    kernels->packed_linear(packed.view, 0, 3, rounded.rows.data(), tokens, y.data(), rows);
+    for (size_t r = 0; r < rows; ++r) {
+      std::vector<double> exact(tokens), magnitude(tokens);
+      for (size_t k = 0; k < cols; ++k) {
+        const double w = element(weights.view, r, k);
+        for (size_t t = 0; t < tokens; ++t) {
+          const double product = w * rounded_value(format, rounded.rows[t], k, cols);
+          exact[t] += product;
+          magnitude[t] += std::abs(product);
+        }
+      }
+      for (size_t t = 0; t < tokens; ++t) {
+        EXPECT_NEAR(y[t * rows + r], exact[t], 2e-6 * magnitude[t]) << kernels->name << " row " << r << " cols " << cols;
+      }
+    }
+  }
+}
+
+TEST_P(EveryKernel, PackedLinearGivesTheScalarBitsHoweverTheWorkIsCutUp) {
+  const auto [kernels, type] = GetParam();
+  if (packed_type(type) == nullptr) return;
+  const ActivationFormat format = packed_type(type)->activations;
+  for (const size_t cols : packed_columns(type)) {
+    const size_t rows = 53, strips = 4, tokens = 19;
+    const Weights weights(type, rows, cols, cols + 2);
+    const Packed packed(weights.view);
+    const auto x = random_floats(tokens * cols, cols + 1);
+    const Rounded rounded(scalar_kernels(), format, x, cols);
+    std::vector<float> plain(tokens * rows), whole(tokens * rows), pieces(tokens * rows);
+    scalar_kernels().packed_linear(packed.view, 0, strips, rounded.rows.data(), tokens, plain.data(), rows);
+    kernels->packed_linear(packed.view, 0, strips, rounded.rows.data(), tokens, whole.data(), rows);
+    for (size_t t = 0; t < tokens; ++t) {
+      for (size_t s = 0; s < strips; ++s) {
+        kernels->packed_linear(packed.view, s, 1, &rounded.rows[t], 1, &pieces[t * rows + 16 * s], rows);
+      }
+    }
+    EXPECT_EQ(whole, plain) << kernels->name << " cols " << cols;
+    EXPECT_EQ(pieces, plain) << kernels->name << " cols " << cols;
+  }
+}
+
+TEST_P(EveryKernel, SomethingInfiniteInTheActivationsShowsInTheResult) {
+  const auto [kernels, type] = GetParam();
+  if (packed_type(type) == nullptr) return;
+  const ActivationFormat format = packed_type(type)->activations;
+  const size_t cols = 256;
+  const Weights weights(type, 16, cols, 3);
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    auto x = random_floats(cols, 4);
+    x[100] = bad;
+    const Rounded rounded(*kernels, format, x, cols);
+    std::vector<float> y(16);
+    kernels->packed_linear(Packed(weights.view).view, 0, 1, rounded.rows.data(), 1, y.data(), 16);
+    for (const float value : y) EXPECT_FALSE(std::isfinite(value));
   }
 }
 

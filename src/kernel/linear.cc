@@ -4,21 +4,148 @@
 #include <cassert>
 
 namespace moiety::kernel {
+namespace {
 
-size_t rows_per_task(size_t rows, size_t threads) {
-  // About four tasks a thread, so that a thread that was interrupted holds up little; a multiple of every tile.
-  const size_t even = rows / (4 * threads);
-  return std::clamp<size_t>(even / 8 * 8, 8, 64);
+// Some rows of one of several matrices.
+struct Piece {
+  size_t matrix, first, rows;
+};
+
+// The rows of all matrices in pieces, those of the first NUMA node first, and how many pieces each node has.
+struct Pieces {
+  std::vector<Piece> list;
+  std::vector<size_t> counts;
+
+  Pieces(size_t nodes, std::span<const size_t> rows, size_t step) : counts(nodes) {
+    for (size_t node = 0; node < nodes; ++node) {
+      for (size_t m = 0; m < rows.size(); ++m) {
+        const auto bounds = node_bounds(rows[m], nodes);
+        for (size_t first = bounds[node]; first < bounds[node + 1]; first += step) {
+          list.push_back({m, first, std::min(step, bounds[node + 1] - first)});
+          ++counts[node];
+        }
+      }
+    }
+  }
+};
+
+}  // namespace
+
+ActivationFormat activations_for(const Compute& compute, const WeightView& w) {
+  const PackedType* type = compute.arithmetic == Arithmetic::Fast ? packed_type(w.type) : nullptr;
+  return type == nullptr ? ActivationFormat{} : type->activations;
 }
 
-void linear(const Compute& compute, MatrixView<const float> x_TD, const WeightView& w_ND, MatrixView<float> y_TN) {
-  assert(x_TD.cols() == w_ND.cols && y_TN.cols() == w_ND.rows && x_TD.rows() == y_TN.rows());
-  const size_t step = rows_per_task(w_ND.rows, static_cast<size_t>(compute.threads.size()));
-  compute.threads.parallel_for((w_ND.rows + step - 1) / step, [&](size_t task) {
-    const size_t first = task * step;
-    compute.kernels.linear(x_TD.data(), x_TD.stride(), x_TD.rows(), w_ND, first, std::min(step, w_ND.rows - first),
-                           y_TN.data() + first, y_TN.stride());
+std::span<const std::byte* const> Activations::rows(const Compute& compute, ActivationFormat format) {
+  for (const Rounded& rounded : rounded_) {
+    if (rounded.format == format) return rounded.rows;
+  }
+  Rounded& made = rounded_.emplace_back();
+  made.format = format;
+  made.rows.resize(tokens());
+  const bool as_it_is = format.form == ActivationForm::F32;
+  if (!as_it_is) made.bytes = Matrix<std::byte>::uninitialised(tokens(), activation_row_bytes(format, cols()));
+  compute.threads.parallel_for(tokens(), [&](size_t t) {
+    const float* x = x_TK_.row(t).data();
+    if (as_it_is) {
+      made.rows[t] = reinterpret_cast<const std::byte*>(x);
+      return;
+    }
+    std::byte* row = made.bytes.row(t).data();
+    compute.kernels.round_activations(format, x, 0, cols(), cols(), row);
+    made.rows[t] = row;
   });
+  return made.rows;
+}
+
+void pack(const Compute& compute, std::span<const Projection* const> matrices) {
+  if (compute.arithmetic == Arithmetic::Exact) return;
+  std::vector<const Projection*> missing;
+  std::vector<PackedView> views;
+  std::vector<std::byte*> places;
+  std::vector<size_t> rows;
+  for (const Projection* matrix : matrices) {
+    const PackedType* type = packed_type(matrix->type);
+    if (matrix->WeightView::empty() || !matrix->packed.empty() || type == nullptr) continue;
+    if (std::find(missing.begin(), missing.end(), matrix) != missing.end()) continue;
+    PackedView view{type, nullptr, matrix->rows, matrix->cols};
+    places.push_back(compute.packed->memory.allocate(view.bytes()));
+    view.data = places.back();
+    missing.push_back(matrix);
+    views.push_back(view);
+    rows.push_back(matrix->rows);
+  }
+  if (missing.empty()) return;
+
+  const Pieces pieces(static_cast<size_t>(compute.threads.num_nodes()), rows, 4 * kStripRows);
+  compute.threads.parallel_for_by_node(pieces.counts, [&](size_t i) {
+    const auto [m, first, count] = pieces.list[i];
+    for (size_t strip = first / kStripRows; strip < (first + count + kStripRows - 1) / kStripRows; ++strip) {
+      pack_strip(*missing[m], strip, views[m], places[m] + strip * views[m].strip_bytes());
+    }
+  });
+  for (size_t m = 0; m < missing.size(); ++m) {
+    missing[m]->packed = views[m];
+    if (compute.packed->read_through && missing[m]->row_stride == 0) {
+      compute.packed->read_through({missing[m]->data, missing[m]->rows * missing[m]->row_bytes()});
+    }
+  }
+}
+
+void multiply(const Kernels& kernels, const Projection& w, size_t first, size_t count, const std::byte* const* rows,
+              size_t tokens, float* y, size_t y_stride) {
+  assert(first % kStripRows == 0);
+  if (w.packed.empty()) {
+    kernels.linear(reinterpret_cast<const float* const*>(rows), tokens, w, first, count, y, y_stride);
+  } else {
+    assert(first + count == w.rows || count % kStripRows == 0);
+    kernels.packed_linear(w.packed, first / kStripRows, (count + kStripRows - 1) / kStripRows, rows, tokens, y, y_stride);
+  }
+}
+
+size_t rows_per_task(size_t rows, size_t threads) {
+  // About eight tasks a thread, so that a thread that was interrupted holds up little.
+  const size_t even = rows / (8 * threads);
+  return std::clamp<size_t>(even / kStripRows * kStripRows, kStripRows, 8 * kStripRows);
+}
+
+std::vector<size_t> node_bounds(size_t rows, size_t nodes) {
+  std::vector<size_t> bounds;
+  for (size_t node = 0; node < nodes; ++node) bounds.push_back(rows * node / nodes / kStripRows * kStripRows);
+  bounds.push_back(rows);
+  return bounds;
+}
+
+void linear(const Compute& compute, Activations& x, std::span<const Product> products) {
+  std::vector<const Projection*> matrices;
+  std::vector<std::span<const std::byte* const>> inputs;
+  std::vector<size_t> rows;
+  size_t all_rows = 0;
+  for (const Product& p : products) {
+    assert(x.cols() == p.w_NK.cols && p.y_TN.cols() == p.w_NK.rows && x.tokens() == p.y_TN.rows());
+    matrices.push_back(&p.w_NK);
+    inputs.push_back(x.rows(compute, activations_for(compute, p.w_NK)));
+    rows.push_back(p.w_NK.rows);
+    all_rows += p.w_NK.rows;
+  }
+  pack(compute, matrices);
+  const Pieces pieces(static_cast<size_t>(compute.threads.num_nodes()), rows,
+                      rows_per_task(all_rows, static_cast<size_t>(compute.threads.size())));
+  compute.threads.parallel_for_by_node(pieces.counts, [&](size_t i) {
+    const auto [m, first, count] = pieces.list[i];
+    multiply(compute.kernels, *matrices[m], first, count, inputs[m].data(), x.tokens(), products[m].y_TN.data() + first,
+             products[m].y_TN.stride());
+  });
+}
+
+void linear(const Compute& compute, MatrixView<const float> x_TK, const Projection& w_NK, MatrixView<float> y_TN) {
+  Activations x(x_TK);
+  const Product product{w_NK, y_TN};
+  linear(compute, x, {&product, 1});
+}
+
+void exact_linear(const Compute& compute, MatrixView<const float> x_TK, const WeightView& w_NK, MatrixView<float> y_TN) {
+  linear({compute.kernels, compute.threads, Arithmetic::Exact}, x_TK, Projection(w_NK), y_TN);
 }
 
 }  // namespace moiety::kernel

@@ -20,7 +20,7 @@ struct ByteRow {
 
 // Tokens x Rows dot products at once. Each accumulates along k in steps of kWidth, so that the tile's size never shows.
 template <class Isa, class Type, int Tokens, int Rows>
-inline void tile(const float* x, size_t x_stride, const typename Type::Row* rows, size_t cols, float* y, size_t y_stride) {
+inline void tile(const float* const* x_T, const typename Type::Row* rows, size_t cols, float* y, size_t y_stride) {
   typename Isa::Vec sums[Tokens][Rows];
   for (int t = 0; t < Tokens; ++t) {
     for (int r = 0; r < Rows; ++r) sums[t][r] = Isa::zero();
@@ -30,7 +30,7 @@ inline void tile(const float* x, size_t x_stride, const typename Type::Row* rows
     typename Isa::Vec w[Rows];
     for (int r = 0; r < Rows; ++r) w[r] = Type::vec(rows[r], k);
     for (int t = 0; t < Tokens; ++t) {
-      const typename Isa::Vec a = Isa::load(x + t * x_stride + k);
+      const typename Isa::Vec a = Isa::load(x_T[t] + k);
       for (int r = 0; r < Rows; ++r) sums[t][r] = Isa::fma(a, w[r], sums[t][r]);
     }
   }
@@ -39,7 +39,7 @@ inline void tile(const float* x, size_t x_stride, const typename Type::Row* rows
     for (int r = 0; r < Rows; ++r) {
       const typename Isa::Vec w = Type::vec_first(rows[r], k, rest);
       for (int t = 0; t < Tokens; ++t) {
-        sums[t][r] = Isa::fma(Isa::load_first(x + t * x_stride + k, rest), w, sums[t][r]);
+        sums[t][r] = Isa::fma(Isa::load_first(x_T[t] + k, rest), w, sums[t][r]);
       }
     }
   }
@@ -50,39 +50,39 @@ inline void tile(const float* x, size_t x_stride, const typename Type::Row* rows
 
 // All tokens against Rows rows of w.
 template <class Isa, class Type, int MostTokens, int Rows>
-inline void strip(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, float* y,
+inline void strip(const float* const* x_T, size_t tokens, const WeightView& w, size_t first_row, float* y,
                   size_t y_stride) {
   typename Type::Row rows[Rows];
   for (int r = 0; r < Rows; ++r) rows[r] = Type::row(w, first_row + r);
   size_t t = 0;
   for (; t + MostTokens <= tokens; t += MostTokens) {
-    tile<Isa, Type, MostTokens, Rows>(x + t * x_stride, x_stride, rows, w.cols, y + t * y_stride, y_stride);
+    tile<Isa, Type, MostTokens, Rows>(x_T + t, rows, w.cols, y + t * y_stride, y_stride);
   }
   for (; t + 2 <= tokens; t += 2) {
-    tile<Isa, Type, 2, Rows>(x + t * x_stride, x_stride, rows, w.cols, y + t * y_stride, y_stride);
+    tile<Isa, Type, 2, Rows>(x_T + t, rows, w.cols, y + t * y_stride, y_stride);
   }
   for (; t < tokens; ++t) {
-    tile<Isa, Type, 1, Rows>(x + t * x_stride, x_stride, rows, w.cols, y + t * y_stride, y_stride);
+    tile<Isa, Type, 1, Rows>(x_T + t, rows, w.cols, y + t * y_stride, y_stride);
   }
 }
 
 template <class Isa, class Type>
-void linear_of(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, size_t rows,
-               float* y, size_t y_stride) {
+void linear_of(const float* const* x_T, size_t tokens, const WeightView& w, size_t first_row, size_t rows, float* y,
+               size_t y_stride) {
   size_t r = 0;
   for (; r + Isa::kTileRows <= rows; r += Isa::kTileRows) {
-    strip<Isa, Type, Isa::kTileTokens, Isa::kTileRows>(x, x_stride, tokens, w, first_row + r, y + r, y_stride);
+    strip<Isa, Type, Isa::kTileTokens, Isa::kTileRows>(x_T, tokens, w, first_row + r, y + r, y_stride);
   }
   for (; r < rows; ++r) {
-    strip<Isa, Type, Isa::kTileTokens, 1>(x, x_stride, tokens, w, first_row + r, y + r, y_stride);
+    strip<Isa, Type, Isa::kTileTokens, 1>(x_T, tokens, w, first_row + r, y + r, y_stride);
   }
 }
 
 template <class Isa>
-void linear(const float* x, size_t x_stride, size_t tokens, const WeightView& w, size_t first_row, size_t rows, float* y,
+void linear(const float* const* x_T, size_t tokens, const WeightView& w, size_t first_row, size_t rows, float* y,
             size_t y_stride) noexcept {
   const auto run = [&]<class Type>() {
-    linear_of<Isa, Type>(x, x_stride, tokens, w, first_row, rows, y, y_stride);
+    linear_of<Isa, Type>(x_T, tokens, w, first_row, rows, y, y_stride);
   };
   switch (w.type) {
     case spec::ElementType::F32:

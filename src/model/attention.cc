@@ -35,9 +35,10 @@ Matrix<float> attention(const kernel::Compute& compute, const AttentionSpec& spe
 
   // Queries, keys, values
   Matrix<float> query(tokens, heads * head_dim), key(tokens, kv_heads * head_dim), value(tokens, kv_heads * head_dim);
-  kernel::linear(compute, x_TD, weights.query, query.view());
-  kernel::linear(compute, x_TD, weights.key, key.view());
-  kernel::linear(compute, x_TD, weights.value, value.view());
+  kernel::Activations x(x_TD);
+  const kernel::Product projections[] = {
+      {weights.query, query.view()}, {weights.key, key.view()}, {weights.value, value.view()}};
+  kernel::linear(compute, x, projections);
 
   // Norms, rotation, into the cache
   for_each_token(compute, step, [&](const StepPart& part, size_t t, size_t position) {

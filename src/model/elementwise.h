@@ -47,14 +47,5 @@ inline void add(std::span<const float> y, std::span<float> x) {
 }
 
 inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
-inline float silu(float x) { return x * sigmoid(x); }
-
-// What an expert makes of its gate and up projections.
-inline float activate(spec::Activation activation, float gate, float up) {
-  if (activation == spec::Activation::SwiGlu) return silu(gate) * up;
-  gate = std::min(gate, 7.0f);
-  up = std::clamp(up, -7.0f, 7.0f);
-  return gate * sigmoid(1.702f * gate) * (up + 1);
-}
 
 }  // namespace moiety::model

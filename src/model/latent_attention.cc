@@ -12,7 +12,7 @@ using kernel::Compute;
 using spec::LatentSpec;
 
 // [T, heads * (plain + rope)]
-Matrix<float> queries(const Compute& compute, float norm_eps, const LatentWeights& w, const kernel::WeightView& direct,
+Matrix<float> queries(const Compute& compute, float norm_eps, const LatentWeights& w, const kernel::Projection& direct,
                       MatrixView<const float> x_TD) {
   if (w.query_down.empty()) {
     Matrix<float> query(x_TD.rows(), direct.rows);
@@ -31,8 +31,9 @@ void per_head(const Compute& compute, const kernel::WeightView& weight, size_t h
               size_t x_step, MatrixView<float> y, size_t y_step) {
   const size_t out = weight.rows / heads;
   compute.threads.parallel_for(heads, [&](size_t h) {
-    compute.kernels.linear(x.data() + h * x_step, x.stride(), x.rows(), weight, h * out, out, y.data() + h * y_step,
-                           y.stride());
+    std::vector<const float*> rows(x.rows());
+    for (size_t t = 0; t < rows.size(); ++t) rows[t] = x.row(t).data() + h * x_step;
+    compute.kernels.linear(rows.data(), rows.size(), weight, h * out, out, y.data() + h * y_step, y.stride());
   });
 }
 

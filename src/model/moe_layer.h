@@ -14,11 +14,8 @@ struct MoeOutput {
   moe::Routing routing;  // which experts did it
 };
 
-// x_TD: normed activations. Each expert's weights are read once, for all of its tokens together.
+// x_TD: normed activations.
 MoeOutput moe_layer(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights,
                     MatrixView<const float> x_TD);
-
-// down(silu(gate x) * up x) for all tokens: a dense layer, or the shared experts.
-Matrix<float> feed_forward(const kernel::Compute& compute, const FeedForwardWeights& weights, MatrixView<const float> x_TD);
 
 }  // namespace moiety::model

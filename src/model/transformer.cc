@@ -7,25 +7,17 @@
 #include "format/elements.h"
 #include "model/attention.h"
 #include "model/elementwise.h"
+#include "model/experts.h"
 #include "model/latent_attention.h"
 #include "model/moe_layer.h"
 
 namespace moiety::model {
-namespace {
-
-// x += scale * y
-void add_to_stream(float scale, MatrixView<const float> y_TD, MatrixView<float> x_TD) {
-  for (size_t t = 0; t < x_TD.rows(); ++t) {
-    const auto x = x_TD.row(t);
-    const auto y = y_TD.row(t);
-    for (size_t d = 0; d < x.size(); ++d) x[d] += scale * y[d];
-  }
-}
-
-}  // namespace
-
 Transformer::Transformer(const format::ModelFile& file, const kernel::Compute& compute)
-    : file_(file), compute_(compute), weights_(load_weights(file)), frequencies_(frequencies_of(file.spec().attention)) {}
+    : file_(file),
+      packed_{{}, [&file](std::span<const std::byte> bytes) { file.done_with(bytes); }},
+      compute_{compute.kernels, compute.threads, compute.arithmetic, &packed_},
+      weights_(load_weights(file)),
+      frequencies_(frequencies_of(file.spec().attention)) {}
 
 Matrix<float> Transformer::embed(std::span<const Chunk> chunks) const {
   size_t tokens = 0;
@@ -47,15 +39,21 @@ Matrix<float> Transformer::embed(std::span<const Chunk> chunks) const {
 }
 
 Matrix<float> Transformer::norm(MatrixView<const float> x_TD, const NormWeights& weights) const {
-  Matrix<float> out_TD(x_TD.rows(), x_TD.cols());
-  for (size_t t = 0; t < x_TD.rows(); ++t) {
+  auto out_TD = Matrix<float>::uninitialised(x_TD.rows(), x_TD.cols());
+  compute_.threads.parallel_for(x_TD.rows(), [&](size_t t) {
     if (weights.bias_D.empty()) {
       rms_norm(x_TD.row(t), weights.weight_D, spec().norm_eps, out_TD.row(t));
     } else {
       layer_norm(x_TD.row(t), weights.weight_D, weights.bias_D, spec().norm_eps, out_TD.row(t));
     }
-  }
+  });
   return out_TD;
+}
+
+void Transformer::add_to_stream(MatrixView<const float> y_TD, MatrixView<float> x_TD) const {
+  compute_.threads.parallel_for(x_TD.rows(), [&](size_t t) {
+    compute_.kernels.add_scaled(spec().residual_scale, y_TD.row(t).data(), x_TD.row(t).data(), x_TD.cols());
+  });
 }
 
 void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe) {
@@ -63,18 +61,17 @@ void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const
   const auto attention_of_kind = spec().attention.latent ? latent_attention : attention;
 
   const Matrix<float> attention_in = norm(x_TD.view(), w.attention.norm);
-  add_to_stream(spec().residual_scale,
-                attention_of_kind(compute_, spec().attention, spec().norm_eps, w.attention, number, attention_in.view(), step)
+  add_to_stream(attention_of_kind(compute_, spec().attention, spec().norm_eps, w.attention, number, attention_in.view(), step)
                     .view(),
                 x_TD.view());
 
   const Matrix<float> feed_forward_in = norm(x_TD.view(), w.feed_forward_norm);
   if (spec().feed_forward[number] == spec::FeedForward::Dense) {
-    add_to_stream(spec().residual_scale, feed_forward(compute_, w.dense, feed_forward_in.view()).view(), x_TD.view());
+    add_to_stream(feed_forward(compute_, w.dense, feed_forward_in.view()).view(), x_TD.view());
     return;
   }
   const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, feed_forward_in.view());
-  add_to_stream(spec().residual_scale, moe.out_TD.view(), x_TD.view());
+  add_to_stream(moe.out_TD.view(), x_TD.view());
   if (observe) observe(number, moe.routing);
 }
 
@@ -90,7 +87,7 @@ Matrix<float> Transformer::head(std::span<const Chunk> chunks, MatrixView<const 
     x_TD = std::as_const(last).view();
   }
   const Matrix<float> normed_TD = norm(x_TD, weights_.final_norm);
-  Matrix<float> logits_TV(x_TD.rows(), weights_.head_VD.rows);
+  auto logits_TV = Matrix<float>::uninitialised(x_TD.rows(), weights_.head_VD.rows);
   kernel::linear(compute_, normed_TD.view(), weights_.head_VD, logits_TV.view());
   for (size_t t = 0; t < logits_TV.rows(); ++t) {
     add(weights_.head_bias_V, logits_TV.row(t));

@@ -19,11 +19,14 @@ using RoutingObserver = std::function<void(int layer, const moe::Routing&)>;
 
 class Transformer {
  public:
-  // `file` and `compute` must outlive it. Threads may not share one Transformer's forward().
+  // `file` and what `compute` refers to must outlive it. In fast arithmetic each weight is packed when it is first needed.
+  // Threads may not share one Transformer's forward().
   Transformer(const format::ModelFile& file, const kernel::Compute& compute);
 
   const spec::ModelSpec& spec() const { return file_.spec(); }
   const format::ModelFile& file() const { return file_; }
+  // Bytes of weights packed so far.
+  size_t packed_bytes() const { return packed_.memory.allocated(); }
 
   enum class LogitsOf {
     LastTokens,  // one row a chunk: its last token's
@@ -37,12 +40,14 @@ class Transformer {
  private:
   Matrix<float> embed(std::span<const Chunk> chunks) const;
   Matrix<float> norm(MatrixView<const float> x_TD, const NormWeights& weights) const;
+  void add_to_stream(MatrixView<const float> y_TD, MatrixView<float> x_TD) const;  // x += residual scale * y
   void layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe);
   Matrix<float> head(std::span<const Chunk> chunks, MatrixView<const float> x_TD, LogitsOf which) const;
   void refuse_nans(MatrixView<const float> logits) const;
 
   const format::ModelFile& file_;
-  const kernel::Compute& compute_;
+  kernel::PackedMemory packed_;
+  kernel::Compute compute_;
   Weights weights_;
   Frequencies frequencies_;
 };

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "format/model_file.h"
-#include "kernel/kernels.h"
+#include "kernel/linear.h"
 
 namespace moiety::model {
 
@@ -15,15 +15,15 @@ struct NormWeights {
 
 // Of latent attention; up-projections are [heads * out, in].
 struct LatentWeights {
-  kernel::WeightView query_down, query_up;  // empty: queries are one projection
+  kernel::Projection query_down, query_up;  // empty: queries are one projection
   std::vector<float> query_down_norm;
-  kernel::WeightView kv_down, key_up, value_up;
+  kernel::Projection kv_down, key_up, value_up;
   std::vector<float> kv_down_norm;
 };
 
 struct AttentionWeights {
   NormWeights norm;
-  kernel::WeightView query, key, value, output;
+  kernel::Projection query, key, value, output;
   std::vector<float> query_bias, key_bias, value_bias, output_bias;  // empty: none
   std::vector<float> query_norm, key_norm;                           // empty: none
   std::vector<float> sinks_H;                                        // empty: none
@@ -32,17 +32,17 @@ struct AttentionWeights {
 
 // down(activation(gate x, up x))
 struct FeedForwardWeights {
-  kernel::WeightView gate, up, down;
+  kernel::Projection gate, up, down;
   std::vector<float> gate_bias, up_bias, down_bias;  // empty: none
 };
 
 struct MoeWeights {
-  kernel::WeightView router_ED;
+  kernel::Projection router_ED;
   std::vector<float> router_bias_E;     // empty: none
   std::vector<float> selection_bias_E;  // empty: none
   std::vector<FeedForwardWeights> experts_E;
   FeedForwardWeights shared;        // empty: none
-  kernel::WeightView shared_scale;  // empty: the shared experts' output is taken as it is
+  kernel::Projection shared_scale;  // empty: the shared experts' output is taken as it is
 };
 
 struct LayerWeights {
@@ -53,7 +53,8 @@ struct LayerWeights {
 };
 
 struct Weights {
-  kernel::WeightView embedding_VD, head_VD;
+  kernel::WeightView embedding_VD;
+  kernel::Projection head_VD;
   std::vector<float> head_bias_V;  // empty: none
   NormWeights final_norm;
   std::vector<LayerWeights> layers;

@@ -1,0 +1,90 @@
+// Each packed kernel by itself: one token against a matrix that comes from memory, in bytes a second, and many tokens against
+// one that stays in the second-level cache, in operations a second; on so many threads as there are processors.
+//
+//   kernels [TABLE [TYPE…]]
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "base/matrix.h"
+#include "base/random.h"
+#include "base/thread_pool.h"
+#include "kernel/packed.h"
+
+namespace {
+
+using namespace moiety;
+using namespace moiety::kernel;
+
+constexpr size_t kCols = 2048, kThreadBytes = size_t{192} << 20;
+
+double seconds_of(const auto& body) {
+  const auto start = std::chrono::steady_clock::now();
+  body();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+struct Speed {
+  double bytes, operations[5];
+};
+constexpr size_t kTokens[5] = {1, 2, 4, 8, 64};
+
+Speed measure(const Kernels& kernels, const PackedType& type, ThreadPool& threads) {
+  const size_t parts = static_cast<size_t>(threads.size());
+  PackedView small{&type, nullptr, 256, kCols};
+  PackedView large{&type, nullptr, 16 * (kThreadBytes / (small.bytes() / 16)), kCols};
+  std::vector<Matrix<std::byte>> weights, rows;
+  std::vector<Matrix<float>> y;
+  Random random(1);
+  for (size_t i = 0; i < parts; ++i) {
+    weights.emplace_back(1, large.bytes());
+    for (size_t at = 0; at < large.bytes(); at += 64) weights.back().flat()[at] = static_cast<std::byte>(random.below(256));
+    rows.emplace_back(kTokens[4], activation_row_bytes(type.activations, kCols));
+    y.emplace_back(kTokens[4], large.rows);
+  }
+  const auto run = [&](const PackedView& view, size_t tokens, size_t rounds) {
+    return seconds_of([&] {
+      threads.parallel_for(parts, [&](size_t i) {
+        PackedView mine = view;
+        mine.data = weights[i].flat().data();
+        std::vector<const std::byte*> row(tokens);
+        for (size_t t = 0; t < tokens; ++t) row[t] = rows[i].row(t).data();
+        for (size_t round = 0; round < rounds; ++round) {
+          kernels.packed_linear(mine, 0, mine.strips(), row.data(), tokens, y[i].flat().data(), mine.rows);
+        }
+      });
+    });
+  };
+  Speed best{};
+  for (int turn = 0; turn < 5; ++turn) {
+    best.bytes = std::max(best.bytes, static_cast<double>(parts * large.bytes()) / run(large, 1, 1));
+    for (size_t i = 0; i < 5; ++i) {
+      const size_t tokens = kTokens[i], rounds = 256 / tokens;
+      const double operations = 2.0 * static_cast<double>(parts * small.rows * kCols * tokens * rounds);
+      best.operations[i] = std::max(best.operations[i], operations / run(small, tokens, rounds));
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Kernels* kernels = argc > 1 ? find_kernels(argv[1]) : available_kernels()[0];
+  if (kernels == nullptr) return fmt::print(stderr, "kernels: no table \"{}\" here\n", argv[1]), 1;
+  ThreadPool threads;
+  fmt::print("{} kernels, {} threads, {} columns; from memory GB/s, in cache GOP/s by tokens\n", kernels->name, threads.size(), kCols);
+  fmt::print("{:8} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6} {:>6}\n", "type", "bits", "GB/s", 1, 2, 4, 8, 64);
+  for (const auto& info : spec::element_types()) {
+    const PackedType* type = packed_type(info.type);
+    if (type == nullptr || info.type == spec::ElementType::MXFP4_PLANES) continue;
+    if (argc > 2 && std::none_of(argv + 2, argv + argc, [&](const char* name) { return info.name == name; })) continue;
+    const Speed speed = measure(*kernels, *type, threads);
+    fmt::print("{:8} {:6.2f} {:8.1f}", info.name, 8.0 * static_cast<double>(type->quanta + type->scales) / (16.0 * static_cast<double>(type->block)), speed.bytes / 1e9);
+    for (const double operations : speed.operations) fmt::print(" {:6.0f}", operations / 1e9);
+    fmt::print("\n");
+  }
+}

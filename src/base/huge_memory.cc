@@ -1,0 +1,37 @@
+#include "base/huge_memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <new>
+
+namespace moiety {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20, kPiece = size_t{64} << 20;
+
+size_t up_to(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+}  // namespace
+
+HugeMemory::~HugeMemory() {
+  for (const auto piece : pieces_) munmap(piece.data(), piece.size());
+}
+
+std::byte* HugeMemory::allocate(size_t bytes) {
+  bytes = up_to(bytes, 64);
+  if (pieces_.empty() || pieces_.back().size() - used_ < bytes) {
+    const size_t size = up_to(std::max(bytes, kPiece), kHugePage);
+    void* piece = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (piece == MAP_FAILED) throw std::bad_alloc();
+    madvise(piece, size, MADV_HUGEPAGE);  // a wish: without it the same memory is only slower
+    pieces_.emplace_back(static_cast<std::byte*>(piece), size);
+    used_ = 0;
+  }
+  std::byte* const out = pieces_.back().data() + used_;
+  used_ += bytes;
+  allocated_ += bytes;
+  return out;
+}
+
+}  // namespace moiety

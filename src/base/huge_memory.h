@@ -1,0 +1,28 @@
+// Memory for what is large, made once and kept: taken from the system in big pieces, in huge pages where it gives them.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace moiety {
+
+class HugeMemory {
+ public:
+  HugeMemory() = default;
+  ~HugeMemory();
+  HugeMemory(const HugeMemory&) = delete;
+  HugeMemory& operator=(const HugeMemory&) = delete;
+
+  // 64-byte aligned zeros, kept until this object goes; pages come into being on the NUMA node of the thread that first
+  // writes them. Throws std::bad_alloc.
+  std::byte* allocate(size_t bytes);
+  size_t allocated() const { return allocated_; }
+
+ private:
+  std::vector<std::span<std::byte>> pieces_;
+  size_t used_ = 0;  // of the last piece
+  size_t allocated_ = 0;
+};
+
+}  // namespace moiety

@@ -1,0 +1,498 @@
+// The product of packed weights and rounded activations, written once over an instruction set's vectors. Included by
+// one file an instruction set, like tile.h; everything is in an unnamed namespace for the same reason.
+//
+// Sums of products of quanta are integers and so exact in any order; the few float steps, the same in every instruction
+// set, go from block to block. So all instruction sets give the same bits, whatever was computed together.
+//
+// `Isa` gives, for kRows rows of a strip (all sixteen, or each half of them: `part` counts halves):
+//   Bytes    load(vector, part); bits<from, to, mask>(b), the bits from `from` on, moved to `to`; either(a, b); look_up(nibbles,
+//            table); a constant all_bytes(x)
+//   Ints     four_products<kSigned>(sum, bytes, a): + the products of four unsigned bytes a lane and four signed activations at a,
+//            where bytes of kSigned are 128 above what they stand for; kMovesSigned says that these 128 are taken away already;
+//            two_products(sum, pairs, a) of int16; no_ints(), all_ints(a), multiply, plus, minus, times_power<n>
+//   Ints     of sixteen bytes a row each: unsigned_bytes(p, part), signed_bytes, and unsigned_pairs(p, q, part), signed_pairs
+//   Floats   no_floats(), to_floats(ints), halves(p, part), half_powers_of_two(p, part), all_floats(x), times, plus_product,
+//            minus_product, store; bf16_products(sum, pairs, a)
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+
+#include "kernel/packed.h"
+
+namespace moiety::kernel {
+namespace {
+
+// What nibbles stand for, 128 above (IQ4_NL and IQ4_XS) and 12 above twice the number (MXFP4).
+alignas(16) constexpr uint8_t kIq4Table[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+alignas(16) constexpr uint8_t kMxfp4Table[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
+template <class Isa>
+struct PackedKernels {
+  using Bytes = typename Isa::Bytes;
+  using Ints = typename Isa::Ints;
+  using Floats = typename Isa::Floats;
+  static constexpr int kParts = static_cast<int>(kStripRows) / Isa::kRows;
+
+  // Eight groups of four columns, from the parts that a type keeps. Pointers are to the parts of these 32 columns.
+
+  static void nibbles(const std::byte* from, int part, Bytes (&w)[8]) {
+    for (int j = 0; j < 4; ++j) {
+      const Bytes both = Isa::load(from + 64 * j, part);
+      w[j] = Isa::template bits<0, 0, 15>(both);
+      w[j + 4] = Isa::template bits<4, 0, 15>(both);
+    }
+  }
+  template <int kTo>
+  static void pairs(const std::byte* from, int part, Bytes (&w)[8]) {
+    for (int j = 0; j < 2; ++j) {
+      const Bytes four = Isa::load(from + 64 * j, part);
+      w[4 * j] = Isa::template bits<0, kTo, 3>(four);
+      w[4 * j + 1] = Isa::template bits<2, kTo, 3>(four);
+      w[4 * j + 2] = Isa::template bits<4, kTo, 3>(four);
+      w[4 * j + 3] = Isa::template bits<6, kTo, 3>(four);
+    }
+  }
+  template <int kTo>
+  static void or_pairs(const std::byte* from, int part, Bytes (&w)[8]) {
+    Bytes upper[8];
+    pairs<kTo>(from, part, upper);
+    for (int j = 0; j < 8; ++j) w[j] = Isa::either(w[j], upper[j]);
+  }
+  template <int kTo>
+  static void or_bits(const std::byte* from, int part, Bytes (&w)[8]) {
+    const Bytes eight = Isa::load(from, part);
+    w[0] = Isa::either(w[0], Isa::template bits<0, kTo, 1>(eight));
+    w[1] = Isa::either(w[1], Isa::template bits<1, kTo, 1>(eight));
+    w[2] = Isa::either(w[2], Isa::template bits<2, kTo, 1>(eight));
+    w[3] = Isa::either(w[3], Isa::template bits<3, kTo, 1>(eight));
+    w[4] = Isa::either(w[4], Isa::template bits<4, kTo, 1>(eight));
+    w[5] = Isa::either(w[5], Isa::template bits<5, kTo, 1>(eight));
+    w[6] = Isa::either(w[6], Isa::template bits<6, kTo, 1>(eight));
+    w[7] = Isa::either(w[7], Isa::template bits<7, kTo, 1>(eight));
+  }
+  static void look_up(const uint8_t* table, Bytes (&w)[8]) {
+    for (int j = 0; j < 8; ++j) w[j] = Isa::look_up(table, w[j]);
+  }
+
+  // Types in blocks of 32: quanta; a scale; perhaps a minimum. kSigned: bytes are 128 above what they stand for.
+
+  struct HalfScale {
+    static constexpr bool kSigned = false, kMinimum = false;
+    static Floats scale(const std::byte* scales, int part) { return Isa::halves(scales, part); }
+  };
+  struct HalfScaleAndMinimum : HalfScale {
+    static constexpr bool kMinimum = true;
+    static Floats minimum(const std::byte* scales, int part) { return Isa::halves(scales + 32, part); }
+  };
+  struct Q8_0 : HalfScale {
+    static constexpr bool kSigned = true;
+    static void quanta(const std::byte* from, int part, Bytes (&w)[8]) {
+      for (int j = 0; j < 8; ++j) w[j] = Isa::load(from + 64 * j, part);
+    }
+  };
+  struct Q4_0 : HalfScale {
+    static void quanta(const std::byte* from, int part, Bytes (&w)[8]) { nibbles(from, part, w); }
+  };
+  struct Q4_1 : HalfScaleAndMinimum {
+    static void quanta(const std::byte* from, int part, Bytes (&w)[8]) { nibbles(from, part, w); }
+  };
+  struct Q5_0 : HalfScale {
+    static void quanta(const std::byte* from, int part, Bytes (&w)[8]) {
+      nibbles(from, part, w);
+      or_bits<4>(from + 256, part, w);
+    }
+  };
+  struct Q5_1 : HalfScaleAndMinimum {
+    static void quanta(const std::byte* from, int part, Bytes (&w)[8]) { Q5_0::quanta(from, part, w); }
+  };
+  struct IQ4_NL : HalfScale {
+    static constexpr bool kSigned = true;
+    static void quanta(const std::byte* from, int part, Bytes (&w)[8]) {
+      nibbles(from, part, w);
+      look_up(kIq4Table, w);
+    }
+  };
+  struct MXFP4 : HalfScale {
+    static Floats scale(const std::byte* scales, int part) { return Isa::half_powers_of_two(scales, part); }
+    static void quanta(const std::byte* from, int part, Bytes (&w)[8]) {
+      nibbles(from, part, w);
+      look_up(kMxfp4Table, w);
+    }
+  };
+
+  // Types in blocks of 256: quanta of 32 columns; sub-blocks of kSub columns with integer scales; minima, integers too, or an
+  // offset that all quanta have. `Scales` are those of one block, ready to be used.
+
+  // Sixteen values of six bits a row, unpacked from where place_six_bits put them.
+  struct SixBits {
+    alignas(64) std::byte bytes[256];
+    explicit SixBits(const std::byte* from) {
+      for (int part = 0; part < kParts; ++part) {
+        const Bytes a = Isa::load(from, part), b = Isa::load(from + 64, part), upper = Isa::load(from + 128, part);
+        const auto put = [&](int i, Bytes low, Bytes high) { Isa::store(bytes + 64 * i, part, Isa::either(low, high)); };
+        put(0, Isa::template bits<0, 0, 15>(a), Isa::template bits<0, 4, 3>(upper));
+        put(1, Isa::template bits<4, 0, 15>(a), Isa::template bits<2, 4, 3>(upper));
+        put(2, Isa::template bits<0, 0, 15>(b), Isa::template bits<4, 4, 3>(upper));
+        put(3, Isa::template bits<4, 0, 15>(b), Isa::template bits<6, 4, 3>(upper));
+      }
+    }
+    const std::byte* at(int i) const { return bytes + 16 * i; }
+  };
+  // A scale and a minimum for each 32 columns.
+  struct ScalesOf45 {
+    static constexpr int kSub = 32, kOffsetPower = 0;
+    static constexpr bool kMinimum = true, kSigned = false;
+    SixBits six;
+    const std::byte* halves;
+    explicit ScalesOf45(const std::byte* from) : six(from), halves(from + 192) {}
+    Ints scale(int sub, int part) const { return Isa::unsigned_bytes(six.at(sub), part); }
+    Ints minimum_pairs(int pair, int part) const {
+      return Isa::unsigned_pairs(six.at(8 + 2 * pair), six.at(9 + 2 * pair), part);
+    }
+    Floats whole(int part) const { return Isa::halves(halves, part); }
+    Floats whole_minimum(int part) const { return Isa::halves(halves + 32, part); }
+  };
+  struct Q4_K : ScalesOf45 {
+    using ScalesOf45::ScalesOf45;
+    static void quanta(const std::byte* block, int sub, int part, Bytes (&w)[8]) { nibbles(block + 256 * sub, part, w); }
+  };
+  struct Q5_K : ScalesOf45 {
+    using ScalesOf45::ScalesOf45;
+    static void quanta(const std::byte* block, int sub, int part, Bytes (&w)[8]) {
+      nibbles(block + 256 * sub, part, w);
+      or_bits<4>(block + 2048 + 64 * sub, part, w);
+    }
+  };
+  struct Q6_K {
+    static constexpr int kSub = 16, kOffsetPower = 5;
+    static constexpr bool kMinimum = false, kSigned = false;
+    const std::byte* from;
+    explicit Q6_K(const std::byte* scales) : from(scales) {}
+    Ints scale(int sub, int part) const { return Isa::signed_bytes(from + 16 * sub, part); }
+    Ints minimum_pairs(int pair, int part) const { return Isa::signed_pairs(from + 32 * pair, from + 32 * pair + 16, part); }
+    Floats whole(int part) const { return Isa::halves(from + 256, part); }
+    static void quanta(const std::byte* block, int sub, int part, Bytes (&w)[8]) {
+      nibbles(block + 256 * sub, part, w);
+      or_pairs<4>(block + 2048 + 128 * sub, part, w);
+    }
+  };
+  struct Q2_K {
+    static constexpr int kSub = 16, kOffsetPower = 0;
+    static constexpr bool kMinimum = true, kSigned = false;
+    alignas(64) std::byte scales[256], minima[256];
+    const std::byte* halves;
+    explicit Q2_K(const std::byte* from) : halves(from + 256) {
+      for (int i = 0; i < 4; ++i) {
+        for (int part = 0; part < kParts; ++part) {
+          const Bytes both = Isa::load(from + 64 * i, part);
+          Isa::store(scales + 64 * i, part, Isa::template bits<0, 0, 15>(both));
+          Isa::store(minima + 64 * i, part, Isa::template bits<4, 0, 15>(both));
+        }
+      }
+    }
+    Ints scale(int sub, int part) const { return Isa::unsigned_bytes(scales + 16 * sub, part); }
+    Ints minimum_pairs(int pair, int part) const {
+      return Isa::unsigned_pairs(minima + 32 * pair, minima + 32 * pair + 16, part);
+    }
+    Floats whole(int part) const { return Isa::halves(halves, part); }
+    Floats whole_minimum(int part) const { return Isa::halves(halves + 32, part); }
+    static void quanta(const std::byte* block, int sub, int part, Bytes (&w)[8]) { pairs<0>(block + 128 * sub, part, w); }
+  };
+  // Scales that are 32 above what they stand for.
+  struct Q3_K {
+    static constexpr int kSub = 16, kOffsetPower = 2;
+    static constexpr bool kMinimum = false, kSigned = false;
+    SixBits six;
+    const std::byte* halves;
+    explicit Q3_K(const std::byte* from) : six(from), halves(from + 192) {
+      for (int i = 0; i < 4; ++i) {
+        for (int part = 0; part < kParts; ++part) {
+          Isa::store(six.bytes + 64 * i, part, Isa::minus_32(Isa::load(six.bytes + 64 * i, part)));
+        }
+      }
+    }
+    Ints scale(int sub, int part) const { return Isa::signed_bytes(six.at(sub), part); }
+    Ints minimum_pairs(int pair, int part) const { return Isa::signed_pairs(six.at(2 * pair), six.at(2 * pair + 1), part); }
+    Floats whole(int part) const { return Isa::halves(halves, part); }
+    static void quanta(const std::byte* block, int sub, int part, Bytes (&w)[8]) {
+      pairs<0>(block + 128 * sub, part, w);
+      or_bits<2>(block + 1024 + 64 * sub, part, w);
+    }
+  };
+  struct IQ4_XS {
+    static constexpr int kSub = 32, kOffsetPower = Isa::kMovesSigned ? 0 : 7;
+    static constexpr bool kMinimum = false, kSigned = true;
+    alignas(64) std::byte scales[128];
+    const std::byte* halves;
+    explicit IQ4_XS(const std::byte* from) : halves(from + 96) {
+      for (size_t i = 0; i < 128; ++i) {
+        const int low = static_cast<int>(from[i % 64]) >> i / 64 * 4 & 15;
+        const int high = static_cast<int>(from[64 + i % 32]) >> i / 32 * 2 & 3;
+        scales[i] = static_cast<std::byte>((low | high << 4) - 32);
+      }
+    }
+    Ints scale(int sub, int part) const { return Isa::signed_bytes(scales + 16 * sub, part); }
+    Ints minimum_pairs(int pair, int part) const {
+      return Isa::signed_pairs(scales + 32 * pair, scales + 32 * pair + 16, part);
+    }
+    Floats whole(int part) const { return Isa::halves(halves, part); }
+    static void quanta(const std::byte* block, int sub, int part, Bytes (&w)[8]) {
+      nibbles(block + 256 * sub, part, w);
+      look_up(kIq4Table, w);
+    }
+  };
+
+  // One strip, kTokens rows of activations: a sum a lane and token.
+
+  template <class Type, int kTokens>
+  static void tile_of_32(const PackedView& matrix, const std::byte* strip, const std::byte* const* rows, int part,
+                         Floats (&sums)[kTokens]) {
+    const ActivationRow at{matrix.cols};
+    const size_t blocks = matrix.blocks(), quanta_bytes = matrix.type->quanta, scale_bytes = matrix.type->scales;
+    const std::byte* scales = strip + blocks * quanta_bytes;
+    for (size_t b = 0; b < blocks; ++b, strip += quanta_bytes, scales += scale_bytes) {
+      Bytes w[8];
+      Type::quanta(strip, part, w);
+      const Floats scale = Type::scale(scales, part);
+      for (int t = 0; t < kTokens; ++t) {
+        const std::byte *row = rows[t], *a = row + 32 * b;
+        constexpr bool kMoved = Type::kMinimum || (Type::kSigned && Isa::kMovesSigned);
+        Ints sum = kMoved ? Isa::no_ints() : Isa::all_ints(row + at.correction() + 4 * b);
+        for (int j = 0; j < 8; ++j) sum = Isa::template four_products<Type::kSigned>(sum, w[j], a + 4 * j);
+        const Floats scaled = Isa::times(Isa::to_floats(sum), Isa::all_floats(row + at.scale() + 4 * b));
+        sums[t] = Isa::plus_product(sums[t], scaled, scale);
+        if constexpr (Type::kMinimum) {
+          sums[t] = Isa::plus_product(sums[t], Isa::all_floats(row + at.scaled_sum() + 4 * b),
+                                      Type::minimum(scales, part));
+        }
+      }
+    }
+  }
+
+  template <class Type, int kTokens>
+  static void tile_of_256(const PackedView& matrix, const std::byte* strip, const std::byte* const* rows, int part,
+                          Floats (&sums)[kTokens]) {
+    constexpr bool kSums = Type::kMinimum || Type::kOffsetPower > 0;
+    const ActivationRow at{matrix.cols};
+    const size_t blocks = matrix.blocks();
+    const std::byte* all_scales = strip + blocks * matrix.type->quanta;
+    for (size_t b = 0; b < blocks; ++b) {
+      const std::byte* block = strip + b * matrix.type->quanta;
+      const Type scales(all_scales + b * matrix.type->scales);
+
+      Ints products[kTokens];
+      for (int t = 0; t < kTokens; ++t) products[t] = Isa::no_ints();
+      for (int sub = 0; sub < 8; ++sub) {
+        Bytes w[8];
+        Type::quanta(block, sub, part, w);
+        for (int half = 0; half < 32 / Type::kSub; ++half) {
+          constexpr int kGroups = Type::kSub / 4;
+          const Ints scale = scales.scale(sub * (32 / Type::kSub) + half, part);
+          for (int t = 0; t < kTokens; ++t) {
+            const std::byte* a = rows[t] + 256 * b + 32 * sub + 16 * half;
+            Ints sum = Isa::no_ints();
+            for (int j = 0; j < kGroups; ++j) {
+              sum = Isa::template four_products<Type::kSigned>(sum, w[half * kGroups + j], a + 4 * j);
+            }
+            products[t] = Isa::plus(products[t], Isa::multiply(sum, scale));
+          }
+        }
+      }
+
+      Ints lowered[kTokens];  // sums of minima, or scales, times the sums of activations
+      if constexpr (kSums) {
+        for (int t = 0; t < kTokens; ++t) lowered[t] = Isa::no_ints();
+        for (int pair = 0; pair < 128 / Type::kSub; ++pair) {
+          const Ints minima = scales.minimum_pairs(pair, part);
+          const size_t sums_at = Type::kSub == 32 ? at.sums_of_32() + 16 * b : at.sums_of_16() + 32 * b;
+          for (int t = 0; t < kTokens; ++t) {
+            lowered[t] = Isa::two_products(lowered[t], minima, rows[t] + sums_at + 4 * static_cast<size_t>(pair));
+          }
+        }
+      }
+
+      const Floats whole = scales.whole(part);
+      for (int t = 0; t < kTokens; ++t) {
+        const Floats scale = Isa::all_floats(rows[t] + at.scale() + 4 * b);
+        if constexpr (kSums && !Type::kMinimum) {
+          products[t] = Isa::minus(products[t], Isa::template times_power<Type::kOffsetPower>(lowered[t]));
+        }
+        sums[t] = Isa::plus_product(sums[t], Isa::times(Isa::to_floats(products[t]), scale), whole);
+        if constexpr (Type::kMinimum) {
+          sums[t] = Isa::minus_product(sums[t], Isa::times(Isa::to_floats(lowered[t]), scale), scales.whole_minimum(part));
+        }
+      }
+    }
+  }
+
+  struct BF16 {};
+  template <int kTokens>
+  static void tile_of_bf16(const PackedView& matrix, const std::byte* strip, const std::byte* const* rows, int part,
+                           Floats (&sums)[kTokens]) {
+    for (size_t k = 0; k < 16 * matrix.blocks(); ++k) {
+      const Bytes w = Isa::load(strip + 64 * k, part);
+      for (int t = 0; t < kTokens; ++t) sums[t] = Isa::bf16_products(sums[t], w, rows[t] + 4 * k);
+    }
+  }
+
+  template <class Type, int kTokens>
+  static void tile(const PackedView& w, size_t s, const std::byte* const* rows, float* y, size_t y_stride) {
+    const size_t live = w.rows - s * kStripRows < kStripRows ? w.rows - s * kStripRows : kStripRows;
+    for (int part = 0; part < kParts; ++part) {
+      Floats sums[kTokens];
+      for (int t = 0; t < kTokens; ++t) sums[t] = Isa::no_floats();
+      if constexpr (std::is_same_v<Type, BF16>) {
+        tile_of_bf16<kTokens>(w, w.strip(s), rows, part, sums);
+      } else if constexpr (requires { Type::kSub; }) {
+        tile_of_256<Type, kTokens>(w, w.strip(s), rows, part, sums);
+      } else {
+        tile_of_32<Type, kTokens>(w, w.strip(s), rows, part, sums);
+      }
+      const size_t first = static_cast<size_t>(part) * Isa::kRows;
+      for (int t = 0; t < kTokens; ++t) {
+        float* out = y + static_cast<size_t>(t) * y_stride + first;
+        if (first + Isa::kRows <= live) {
+          Isa::store_floats(out, sums[t]);
+        } else if (first < live) {
+          float some[kStripRows];
+          Isa::store_floats(some, sums[t]);
+          std::memcpy(out, some, (live - first) * sizeof(float));
+        }
+      }
+    }
+  }
+
+  template <class Type>
+  static void strips_of(const PackedView& w, size_t first, size_t count, const std::byte* const* rows, size_t tokens,
+                        float* y, size_t y_stride) {
+    for (size_t s = 0; s < count; ++s, y += kStripRows) {
+      size_t t = 0;
+      for (; t + 8 <= tokens; t += 8) tile<Type, 8>(w, first + s, rows + t, y + t * y_stride, y_stride);
+      for (; t + 4 <= tokens; t += 4) tile<Type, 4>(w, first + s, rows + t, y + t * y_stride, y_stride);
+      for (; t + 2 <= tokens; t += 2) tile<Type, 2>(w, first + s, rows + t, y + t * y_stride, y_stride);
+      if (t < tokens) tile<Type, 1>(w, first + s, rows + t, y + t * y_stride, y_stride);
+    }
+  }
+
+  static void packed_linear(const PackedView& w, size_t first_strip, size_t strips, const std::byte* const* rows,
+                            size_t tokens, float* y, size_t y_stride) noexcept {
+    const auto run = [&]<class Type>() { strips_of<Type>(w, first_strip, strips, rows, tokens, y, y_stride); };
+    using spec::ElementType;
+    switch (w.type->type) {
+      case ElementType::BF16:
+        return run.template operator()<BF16>();
+      case ElementType::Q8_0:
+        return run.template operator()<Q8_0>();
+      case ElementType::Q4_0:
+        return run.template operator()<Q4_0>();
+      case ElementType::Q4_1:
+        return run.template operator()<Q4_1>();
+      case ElementType::Q5_0:
+        return run.template operator()<Q5_0>();
+      case ElementType::Q5_1:
+        return run.template operator()<Q5_1>();
+      case ElementType::IQ4_NL:
+        return run.template operator()<IQ4_NL>();
+      case ElementType::MXFP4:
+      case ElementType::MXFP4_PLANES:
+        return run.template operator()<MXFP4>();
+      case ElementType::Q2_K:
+        return run.template operator()<Q2_K>();
+      case ElementType::Q3_K:
+        return run.template operator()<Q3_K>();
+      case ElementType::Q4_K:
+        return run.template operator()<Q4_K>();
+      case ElementType::Q5_K:
+        return run.template operator()<Q5_K>();
+      case ElementType::Q6_K:
+        return run.template operator()<Q6_K>();
+      case ElementType::IQ4_XS:
+        return run.template operator()<IQ4_XS>();
+      default:
+        return;  // packed_type() knows no others
+    }
+  }
+};
+
+// Rounding activations: plain loops that compilers turn into any machine's vectors, with the same result in all of them.
+
+// The largest magnitude; NaN and infinity count as infinite.
+inline float largest_magnitude(const float* x, size_t n) {
+  uint32_t largest = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const uint32_t magnitude = std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu;
+    largest = largest < magnitude ? magnitude : largest;
+  }
+  return std::bit_cast<float>(largest);
+}
+
+inline uint16_t round_to_bf16(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// q = round(x / scale), to even; returns the scale, NaN where x holds something infinite.
+inline float round_to_bytes(const float* x, size_t n, std::byte* q) {
+  const float largest = largest_magnitude(x, n);
+  const bool finite = std::isfinite(largest);
+  const float inverse = finite && largest > 1e-30f ? 127.0f / largest : 0.0f;
+  // Adding and taking away 1.5 * 2^23 rounds to an integer that is in the lower bits.
+  constexpr float kMagic = 12582912.0f;
+  for (size_t i = 0; i < n; ++i) {
+    const float rounded = (finite ? x[i] : 0.0f) * inverse + kMagic;
+    q[i] = static_cast<std::byte>(std::bit_cast<uint32_t>(rounded) & 0xff);
+  }
+  return finite ? largest / 127.0f : std::bit_cast<float>(0x7fc00000u);
+}
+
+inline int sum_of_bytes(const std::byte* q, size_t n) {
+  int sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += static_cast<int8_t>(q[i]);
+  return sum;
+}
+
+// Columns [first, first + count) of a row of `cols`; whole blocks, or to the row's end.
+inline void round_activations(ActivationFormat format, const float* x, size_t first, size_t count, size_t cols,
+                              std::byte* row) noexcept {
+  const ActivationRow at{cols};
+  const auto store = [&](size_t where, auto value) { std::memcpy(row + where, &value, sizeof value); };
+  switch (format.form) {
+    case ActivationForm::F32:
+      std::memcpy(row + 4 * first, x, 4 * count);
+      return;
+    case ActivationForm::Bf16: {
+      for (size_t i = 0; i < count; ++i) store(2 * (first + i), round_to_bf16(x[i]));
+      const size_t padded = (cols + 31) / 32 * 32;
+      if (first + count == cols) std::memset(row + 2 * cols, 0, 2 * (padded - cols));
+      return;
+    }
+    case ActivationForm::Int8By32:
+      for (size_t b = first / 32; b < (first + count) / 32; ++b) {
+        const float scale = round_to_bytes(x + 32 * b - first, 32, row + 32 * b);
+        const int sum = sum_of_bytes(row + 32 * b, 32);
+        store(at.scale() + 4 * b, scale);
+        store(at.correction() + 4 * b, -format.offset * sum);
+        store(at.scaled_sum() + 4 * b, scale * static_cast<float>(sum));
+      }
+      return;
+    case ActivationForm::Int8By256:
+      for (size_t b = first / 256; b < (first + count) / 256; ++b) {
+        store(at.scale() + 4 * b, round_to_bytes(x + 256 * b - first, 256, row + 256 * b));
+        for (size_t i = 0; i < 8; ++i) {
+          const std::byte* q = row + 256 * b + 32 * i;
+          const int low = sum_of_bytes(q, 16), high = sum_of_bytes(q + 16, 16);
+          store(at.sums_of_16() + 32 * b + 4 * i, static_cast<int16_t>(low));
+          store(at.sums_of_16() + 32 * b + 4 * i + 2, static_cast<int16_t>(high));
+          store(at.sums_of_32() + 16 * b + 2 * i, static_cast<int16_t>(low + high));
+        }
+      }
+      return;
+  }
+}
+
+}  // namespace
+}  // namespace moiety::kernel

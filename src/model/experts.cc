@@ -1,0 +1,160 @@
+#include "model/experts.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "model/elementwise.h"
+
+namespace moiety::model {
+namespace {
+
+using kernel::Activations;
+using kernel::Compute;
+using kernel::Projection;
+
+// Rows of a matrix that one task takes, and tokens that go through them at once: what they share stays in the second-level
+// cache.
+constexpr size_t kPieceRows = 64, kTokensAtOnce = 64;
+
+struct Piece {
+  size_t block, first, rows;
+};
+
+// Every block's matrix of `rows_of(block)` rows in pieces. The busiest blocks come first: what is left at the end is small.
+// With several NUMA nodes each has the rows of kernel::node_bounds.
+template <class RowsOf, class Body>
+void for_each_piece(const Compute& compute, std::span<const ExpertRows> blocks, RowsOf rows_of, const Body& body) {
+  std::vector<size_t> busiest(blocks.size());
+  std::iota(busiest.begin(), busiest.end(), 0);
+  std::stable_sort(busiest.begin(), busiest.end(), [&](size_t a, size_t b) { return blocks[a].count > blocks[b].count; });
+
+  const size_t nodes = static_cast<size_t>(compute.threads.num_nodes());
+  std::vector<Piece> pieces;
+  std::vector<size_t> counts(nodes);
+  for (size_t node = 0; node < nodes; ++node) {
+    const size_t before = pieces.size();
+    for (const size_t b : busiest) {
+      const auto bounds = kernel::node_bounds(rows_of(blocks[b]), nodes);
+      for (size_t first = bounds[node]; first < bounds[node + 1]; first += kPieceRows) {
+        pieces.push_back({b, first, std::min(kPieceRows, bounds[node + 1] - first)});
+      }
+    }
+    counts[node] = pieces.size() - before;
+  }
+  compute.threads.parallel_for_by_node(counts, [&](size_t i) { body(blocks[pieces[i].block], pieces[i]); });
+}
+
+void pack_all(const Compute& compute, std::span<const ExpertRows> blocks) {
+  std::vector<const Projection*> matrices;
+  for (const ExpertRows& block : blocks) {
+    matrices.insert(matrices.end(), {&block.weights->gate, &block.weights->up, &block.weights->down});
+  }
+  kernel::pack(compute, matrices);
+}
+
+// For each row the activations of its token, in the form that the matrix of its block wants.
+std::vector<const std::byte*> inputs(const Compute& compute, std::span<const ExpertRows> blocks,
+                                     std::span<const int> token_of_row_N, Projection FeedForwardWeights::* matrix,
+                                     Activations& x_TD) {
+  std::vector<const std::byte*> rows(token_of_row_N.size());
+  for (const ExpertRows& block : blocks) {
+    const auto x_T = x_TD.rows(compute, kernel::activations_for(compute, block.weights->*matrix));
+    for (size_t n = block.first; n < block.first + block.count; ++n) rows[n] = x_T[static_cast<size_t>(token_of_row_N[n])];
+  }
+  return rows;
+}
+
+// Rows [piece.first, …) of gate and up, and what the activation makes of them, for all rows of the block.
+void gate_and_up(const kernel::Kernels& kernels, spec::Activation activation, const ExpertRows& block, const Piece& piece,
+                 std::span<const std::byte* const> gate_inputs, std::span<const std::byte* const> up_inputs,
+                 MatrixView<float> hidden_NF) {
+  const FeedForwardWeights& w = *block.weights;
+  alignas(64) float up[kTokensAtOnce * kPieceRows];
+  for (size_t begin = block.first, end = block.first + block.count; begin < end; begin += kTokensAtOnce) {
+    const size_t count = std::min(kTokensAtOnce, end - begin);
+    float* const gate = hidden_NF.row(begin).data() + piece.first;
+    kernel::multiply(kernels, w.gate, piece.first, piece.rows, &gate_inputs[begin], count, gate, hidden_NF.stride());
+    kernel::multiply(kernels, w.up, piece.first, piece.rows, &up_inputs[begin], count, up, kPieceRows);
+    for (size_t i = 0; i < count; ++i) {
+      const std::span<float> gate_row(gate + i * hidden_NF.stride(), piece.rows), up_row(up + i * kPieceRows, piece.rows);
+      if (!w.gate_bias.empty()) {
+        add(std::span(w.gate_bias).subspan(piece.first, piece.rows), gate_row);
+        add(std::span(w.up_bias).subspan(piece.first, piece.rows), up_row);
+      }
+      kernels.activate(activation, gate_row.data(), up_row.data(), piece.rows);
+    }
+  }
+}
+
+// What goes down: each row of hidden activations in the form that its block's matrix wants.
+struct HiddenRows {
+  Matrix<std::byte> bytes;
+  std::vector<const std::byte*> rows;
+
+  HiddenRows(const Compute& compute, std::span<const ExpertRows> blocks, MatrixView<const float> hidden_NF)
+      : rows(hidden_NF.rows()) {
+    std::vector<const Projection*> down_of_row(rows.size());
+    size_t row_bytes = 0;
+    for (const ExpertRows& block : blocks) {
+      const Projection& down = block.weights->down;
+      std::fill_n(down_of_row.begin() + static_cast<std::ptrdiff_t>(block.first), block.count, &down);
+      row_bytes = std::max(row_bytes, kernel::activation_row_bytes(kernel::activations_for(compute, down), down.cols));
+    }
+    bytes = Matrix<std::byte>::uninitialised(rows.size(), row_bytes);
+    const auto round = [&](size_t n) {
+      const size_t cols = down_of_row[n]->cols;
+      compute.kernels.round_activations(kernel::activations_for(compute, *down_of_row[n]), hidden_NF.row(n).data(), 0, cols,
+                                        cols, bytes.row(n).data());
+      rows[n] = bytes.row(n).data();
+    };
+    constexpr size_t kFew = 16;  // rows that are done sooner than threads have met
+    if (rows.size() > kFew) {
+      compute.threads.parallel_for(rows.size(), round);
+    } else {
+      for (size_t n = 0; n < rows.size(); ++n) round(n);
+    }
+  }
+};
+
+}  // namespace
+
+Matrix<float> run_experts(const Compute& compute, spec::Activation activation, std::span<const ExpertRows> blocks,
+                          std::span<const int> token_of_row_N, Activations& x_TD) {
+  size_t widest = 0;
+  for (const ExpertRows& block : blocks) widest = std::max(widest, block.weights->gate.rows);
+  pack_all(compute, blocks);
+
+  // Gate and up
+  const auto gate_inputs = inputs(compute, blocks, token_of_row_N, &FeedForwardWeights::gate, x_TD);
+  const auto up_inputs = inputs(compute, blocks, token_of_row_N, &FeedForwardWeights::up, x_TD);
+  auto hidden_NF = Matrix<float>::uninitialised(token_of_row_N.size(), widest);
+  for_each_piece(compute, blocks, [](const ExpertRows& b) { return b.weights->gate.rows; },
+                 [&](const ExpertRows& block, const Piece& piece) {
+                   gate_and_up(compute.kernels, activation, block, piece, gate_inputs, up_inputs, hidden_NF.view());
+                 });
+
+  // Down
+  const HiddenRows hidden(compute, blocks, std::as_const(hidden_NF).view());
+  auto y_ND = Matrix<float>::uninitialised(token_of_row_N.size(), x_TD.cols());
+  for_each_piece(compute, blocks, [](const ExpertRows& b) { return b.weights->down.rows; },
+                 [&](const ExpertRows& block, const Piece& piece) {
+                   const FeedForwardWeights& w = *block.weights;
+                   const auto y = y_ND.view().middle_rows(block.first, block.count).middle_cols(piece.first, piece.rows);
+                   kernel::multiply(compute.kernels, w.down, piece.first, piece.rows, &hidden.rows[block.first], block.count,
+                                    y.data(), y.stride());
+                   if (w.down_bias.empty()) return;
+                   for (size_t r = 0; r < y.rows(); ++r) add(std::span(w.down_bias).subspan(piece.first, piece.rows), y.row(r));
+                 });
+  return y_ND;
+}
+
+Matrix<float> feed_forward(const Compute& compute, const FeedForwardWeights& weights, MatrixView<const float> x_TD) {
+  std::vector<int> all(x_TD.rows());
+  std::iota(all.begin(), all.end(), 0);
+  Activations x(x_TD);
+  const ExpertRows block{&weights, 0, all.size()};
+  return run_experts(compute, spec::Activation::SwiGlu, {&block, 1}, all, x);
+}
+
+}  // namespace moiety::model
