@@ -51,7 +51,8 @@ TEST_P(EveryWeightType, IsReadAlikeByKernelsAndByFormat) {
       std::vector<float> one_hot(cols);
       one_hot[k] = 1;
       float element;
-      kernel::scalar_kernels().linear(one_hot.data(), cols, 1, matrix, r, 1, &element, 1);
+      const float* x = one_hot.data();
+      kernel::scalar_kernels().linear(&x, 1, matrix, r, 1, &element, 1);
       // Where a scale is infinite the zeros of the one-hot vector make a NaN of it.
       if (std::isfinite(element)) {
         ASSERT_EQ(floats[r * cols + k], element) << r << " " << k;
