@@ -14,6 +14,7 @@ int eval(int argc, char** argv);
 int generate(int argc, char** argv);
 int inspect(int argc, char** argv);
 int logits(int argc, char** argv);
+int quantize(int argc, char** argv);
 int template_(int argc, char** argv);
 int tokenize(int argc, char** argv);
 int train(int argc, char** argv);

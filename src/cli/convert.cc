@@ -6,11 +6,10 @@
 #include "base/json.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
+#include "cli/gguf_metadata.h"
 #include "cli/open_chat_template.h"
 #include "cli/open_tokenizer.h"
 #include "format/elements.h"
-#include "format/gguf_config.h"
-#include "format/gguf_tokenizer.h"
 #include "format/hf_config.h"
 #include "format/tokenizer_json.h"
 
@@ -34,7 +33,7 @@ std::optional<ElementType> parse_type(const std::string& name) {
   std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return std::toupper(c); });
   const auto type = spec::from_name(upper);
   if (!type || !format::can_write(*type)) {
-    fail(ErrorKind::Usage, "--type {}: expected f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1 or mxfp4{}", name,
+    fail(ErrorKind::Usage, "--type {}: expected one of {}{}", name, format::writable_type_names(),
          type ? "; moiety reads this type and does not write it" : "");
   }
   return type;
@@ -48,12 +47,6 @@ Json chat_templates_json(const fs::path& model) {
   Json list = Json::array();
   for (const auto& [name, source] : sources) list.push_back({{"name", name}, {"template", source}});
   return list;
-}
-
-void add_chat_templates(const fs::path& model, format::GgufMetadata& metadata) {
-  for (const auto& [name, source] : find_chat_template(model).sources) {
-    metadata.set(name == "default" ? "tokenizer.chat_template" : "tokenizer.chat_template." + name, source);
-  }
 }
 
 std::string token_text(const text::Tokenizer& tokenizer, int id) {
@@ -82,14 +75,7 @@ void write_hf(const ModelFile& model, const Family& family, std::optional<Elemen
 }
 
 void write_gguf(const ModelFile& model, const Family& family, std::optional<ElementType> type, const fs::path& out) {
-  format::GgufMetadata metadata;
-  metadata.where = out.string();
-  format::add_gguf_config(model.spec(), family, type.value_or(format::main_type(model, true)), out.stem().string(), metadata);
-  if (const auto tokenizer = find_tokenizer(model.path())) {
-    const spec::ModelSpec& spec = model.spec();
-    format::add_gguf_tokenizer(tokenizer->spec(), spec.vocab_size, spec.bos_token, spec.eos_tokens, metadata);
-    add_chat_templates(model.path(), metadata);
-  }
+  const auto metadata = gguf_metadata(model, family, type.value_or(format::main_type(model, true)), out);
   format::write_gguf(out, metadata, format::gguf_tensors(model, family, type));
 }
 
@@ -101,7 +87,7 @@ int convert(int argc, char** argv) {
   CLI::App app(kHelp, "moiety convert");
   app.add_option("IN", in, "a checkpoint or training run, a Hugging Face folder, a GGUF file")->required();
   app.add_option("OUT", out, "a .gguf file or a folder to write")->required();
-  app.add_option("--type", type_name, "matrices as f32, f16, bf16 or, GGUF only, q8_0, q4_0, q4_1, q5_0, q5_1, mxfp4; default: as they are");
+  app.add_option("--type", type_name, "matrices as f32, f16, bf16 or, GGUF only, a type in blocks (moiety quantize does it better); default: as they are");
   app.add_flag("--json", json, "say what was written as JSON");
   if (const auto status = parse(app, argc, argv)) return *status;
   const auto type = parse_type(type_name);

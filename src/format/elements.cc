@@ -113,6 +113,14 @@ bool can_write(ElementType type) {
          can_fit(type);
 }
 
+std::string writable_type_names() {
+  std::string names;
+  for (const auto& row : spec::element_types()) {
+    if (can_write(row.type)) names.append(names.empty() ? "" : ", ").append(row.name);
+  }
+  return names;
+}
+
 void from_floats(ElementType type, std::span<const float> floats, std::span<std::byte> out) {
   assert(out.size() == spec::bytes_of(type, floats.size()));
   if (const EncodeBlock encode = block_encoder(type)) {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/file.h"
@@ -21,6 +22,8 @@ void row_to_floats(spec::ElementType type, const std::byte* bytes, const spec::S
 
 // Whether from_floats takes the type.
 bool can_write(spec::ElementType type);
+// For sentences: "F32, F16, …".
+std::string writable_type_names();
 // Rounds to nearest, ties to even; simple blocks as ggml does (format/blocks.h), others by least squares. `out` has the bytes of floats.size() elements.
 void from_floats(spec::ElementType type, std::span<const float> floats, std::span<std::byte> out);
 

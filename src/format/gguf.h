@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -95,7 +96,11 @@ class GgufFile {
   std::vector<TensorView> tensors_;
 };
 
-// Writes atomically.
-void write_gguf(const fs::path& path, const GgufMetadata& metadata, const std::vector<TensorSource>& tensors);
+// Appends a tensor's bytes to the file.
+using WriteTensor = std::function<void(AtomicFile& file, const TensorSource& tensor)>;
+
+// Writes atomically; `write` instead of write_elements (format/elements.h) if given.
+void write_gguf(const fs::path& path, const GgufMetadata& metadata, const std::vector<TensorSource>& tensors,
+                const WriteTensor& write = {});
 
 }  // namespace moiety::format

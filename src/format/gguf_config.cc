@@ -38,6 +38,7 @@ int64_t file_type(spec::ElementType type) {
   constexpr std::pair<Type, int64_t> kNumbers[] = {
       {Type::F16, 1},  {Type::BF16, 32}, {Type::Q8_0, 7},  {Type::Q4_0, 2},  {Type::Q4_1, 3},   {Type::Q5_0, 8},
       {Type::Q5_1, 9}, {Type::Q4_K, 15}, {Type::Q5_K, 17}, {Type::Q6_K, 18}, {Type::MXFP4, 38},
+      {Type::Q2_K, 10}, {Type::Q3_K, 12}, {Type::IQ4_NL, 25}, {Type::IQ4_XS, 30},
   };
   for (const auto& [known, number] : kNumbers) {
     if (known == type) return number;

@@ -62,7 +62,8 @@ void pad(AtomicFile& file) {
 
 }  // namespace
 
-void write_gguf(const fs::path& path, const GgufMetadata& metadata, const std::vector<TensorSource>& tensors) {
+void write_gguf(const fs::path& path, const GgufMetadata& metadata, const std::vector<TensorSource>& tensors,
+                const WriteTensor& write) {
   HeaderWriter header;
   header.put(kGgufMagic);
   header.put<uint32_t>(3);
@@ -89,7 +90,7 @@ void write_gguf(const fs::path& path, const GgufMetadata& metadata, const std::v
   file.write(header.text());
   for (const TensorSource& tensor : tensors) {
     pad(file);
-    write_elements(file, tensor);
+    (write ? write : write_elements)(file, tensor);
   }
   pad(file);
   file.commit();
