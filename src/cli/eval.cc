@@ -13,20 +13,58 @@
 #include "cli/open_model.h"
 #include "corpus/documents.h"
 #include "engine/evaluate.h"
+#include "engine/reference.h"
 
 namespace moiety::cli {
 namespace {
 
 constexpr const char* kHelp =
-    "Bits per byte and perplexity of a model on texts, and the experts that each text used.\n\n"
+    "Bits per byte and perplexity of a model on texts, and the experts that each text used; how far its predictions are\n"
+    "from those of another model, the way to judge a quantised one.\n\n"
     "examples:\n"
     "  moiety eval model.gguf --text book.txt\n"
-    "  moiety eval quick/run --text quick/text/*.valid.txt --xz --chart experts.svg";
+    "  moiety eval quick/run --text quick/text/*.valid.txt --xz --chart experts.svg\n"
+    "  moiety eval model-Q4_K_M.gguf --text book.txt --kl model/\n"
+    "  moiety eval model/ --text book.txt --tokens 20000 --exact --save-logits book.logits";
 
 struct Result {
   std::string name;
   engine::Evaluation evaluation;
   double xz_bits_per_byte = 0;  // 0: not asked for
+  engine::Divergence divergence;  // from the reference, if there is one
+};
+
+// The model whose predictions are taken for the right ones, or what was saved of them. A model computes exactly.
+struct OpenReference {
+  OpenReference(const fs::path& path, const OpenModel& judged, size_t window)
+      : compute{judged.compute.kernels, judged.compute.threads, kernel::Arithmetic::Exact} {
+    if (fs::is_regular_file(path) && engine::SavedLogits::is_such(path)) {
+      engine::SavedLogits saved(path);
+      require_vocabulary(path, saved.vocab_size(), judged);
+      require(saved.window() == window, "{}: saved with --window {}, not {}", path.string(), saved.window(), window);
+      predictions = engine::saved_reference(std::move(saved));
+      return;
+    }
+    file.emplace(path);
+    require_vocabulary(path, file->spec().vocab_size, judged);
+    transformer.emplace(*file, compute);
+    predictions = engine::model_reference(*transformer, kernel::KvType::F32);
+  }
+  static void require_vocabulary(const fs::path& path, int vocabulary, const OpenModel& judged) {
+    require(vocabulary == judged.file.spec().vocab_size, "{}: a vocabulary of {}, that of {} has {}", path.string(), vocabulary,
+            judged.file.path().string(), judged.file.spec().vocab_size);
+  }
+
+  kernel::Compute compute;
+  std::optional<format::ModelFile> file;
+  std::optional<model::Transformer> transformer;
+  engine::Reference predictions;
+};
+
+// What is done with every window of a text.
+struct Watchers {
+  const OpenReference* reference = nullptr;
+  engine::LogitsWriter* writer = nullptr;
 };
 
 // "quick/text/german.valid.txt" -> "german"
@@ -46,16 +84,28 @@ double xz_bits_per_byte(std::string_view text) {
   return 8.0 * static_cast<double>(written) / static_cast<double>(text.size());
 }
 
-Result evaluate_text(OpenModel& model, const fs::path& path, const engine::EvaluateOptions& options, bool with_xz) {
+Result evaluate_text(OpenModel& model, const fs::path& path, const engine::EvaluateOptions& options, bool with_xz,
+                     const Watchers& watchers) {
   std::vector<std::string> kept;
   const size_t bytes = corpus::for_each_document(path, [&](std::string_view document) { kept.emplace_back(document); }).bytes;
   require(bytes > 0, "{}: no text in it", path.string());
   const std::vector<std::string_view> documents(kept.begin(), kept.end());
 
   Result result{domain_of(path)};
+  engine::WindowObserver watch;
+  if (watchers.reference != nullptr || watchers.writer != nullptr) {
+    watch = [&](const engine::Window& window) {
+      if (watchers.reference != nullptr) {
+        result.divergence.add(engine::compare(window, watchers.reference->predictions, model.threads));
+      }
+      if (watchers.writer == nullptr) return;
+      const Matrix<float> log_p = engine::log_probabilities(window, model.threads);
+      for (size_t i = 0; i < log_p.rows(); ++i) watchers.writer->add(log_p.row(i), window.tokens[window.first_scored + i]);
+    };
+  }
   Progress progress("eval " + result.name, static_cast<double>(bytes), "B");
   result.evaluation = engine::evaluate(model.transformer, model.need_tokenizer(), documents, options,
-                                       [&](size_t done) { progress.update(static_cast<double>(done)); });
+                                       [&](size_t done) { progress.update(static_cast<double>(done)); }, watch);
   progress.finish();
   if (with_xz) {
     std::string text;
@@ -71,6 +121,40 @@ std::string busiest(const moe::Load& load, int layer) {
   const auto most = std::max_element(visits_E.begin(), visits_E.end());
   const auto all = std::max<int64_t>(1, std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0}));
   return fmt::format("{}:{}%", most - visits_E.begin(), std::lround(100.0 * static_cast<double>(*most) / static_cast<double>(all)));
+}
+
+void print_divergence(const std::string& name, const engine::Divergence& d) {
+  fmt::print("{:<16}{:>9.5f} ± {:<8.5f}{:>9.5f}{:>9.5f}{:>9.5f}{:>9.5f}{:>9.3f}{:>10.2f} %{:>12.3f}{:>13.3f}{:>+9.2f} %\n", name,
+             d.mean(), d.standard_error(), d.quantile(0.5), d.quantile(0.9), d.quantile(0.99), d.quantile(0.999), d.quantile(1),
+             100 * d.top_agreement(), d.perplexity(), d.reference_perplexity(),
+             100 * (d.perplexity() / d.reference_perplexity() - 1));
+}
+
+// How far from the reference, in nats a token.
+void print_divergences(const std::vector<Result>& results) {
+  fmt::print("\nKL divergence from the reference (nats a token), share of tokens with the same likeliest one, perplexities\n"
+             "{:<16}{:>20}{:>9}{:>9}{:>9}{:>9}{:>9}{:>12}{:>12}{:>13}{:>11}\n",
+             "text", "mean", "median", "90 %", "99 %", "99.9 %", "largest", "same top", "perplexity", "reference's", "change");
+  engine::Divergence all;
+  for (const Result& r : results) {
+    print_divergence(r.name, r.divergence);
+    all.add(r.divergence);
+  }
+  if (results.size() > 1) print_divergence("all", all);
+}
+
+Json divergence_json(const engine::Divergence& d) {
+  return {{"tokens", d.kl.size()},
+          {"mean", d.mean()},
+          {"standard_error", d.standard_error()},
+          {"median", d.quantile(0.5)},
+          {"p90", d.quantile(0.9)},
+          {"p99", d.quantile(0.99)},
+          {"p99.9", d.quantile(0.999)},
+          {"largest", d.quantile(1)},
+          {"same_top", d.top_agreement()},
+          {"perplexity", d.perplexity()},
+          {"reference_perplexity", d.reference_perplexity()}};
 }
 
 void print_tables(const std::vector<Result>& results, bool with_xz) {
@@ -110,6 +194,7 @@ void print_json(const std::vector<Result>& results, bool with_xz) {
                      {"perplexity", r.evaluation.perplexity()},
                      {"expert_visits", visits}});
     if (with_xz) texts.back()["xz_bits_per_byte"] = r.xz_bits_per_byte;
+    if (!r.divergence.kl.empty()) texts.back()["kl"] = divergence_json(r.divergence);
   }
   fmt::print("{}\n", Json{{"texts", texts}}.dump());
 }
@@ -119,7 +204,7 @@ void print_json(const std::vector<Result>& results, bool with_xz) {
 int eval(int argc, char** argv) {
   ModelArguments arguments;
   std::vector<std::string> texts;
-  std::string chart;
+  std::string chart, reference_path, logits_path;
   engine::EvaluateOptions options;
   bool xz = false, json = false;
   CLI::App app(kHelp, "moiety eval");
@@ -130,6 +215,9 @@ int eval(int argc, char** argv) {
   app.add_option("--tokens", options.most_tokens, "stop a text after so many tokens (0: all of it)")->capture_default_str();
   app.add_flag("--xz", xz, "also what xz -9 makes of the same text");
   app.add_option("--chart", chart, "draw which experts each text used, as SVG");
+  app.add_option("--kl", reference_path,
+                 "compare the predictions with those of this model (computed with --exact) or of a file that --save-logits wrote");
+  app.add_option("--save-logits", logits_path, "write the predictions to a file for --kl: 2 bytes a word of the vocabulary and token");
   app.add_flag("--json", json, "one JSON object, with visits by layer and expert");
   if (const auto status = parse(app, argc, argv)) return *status;
 
@@ -137,8 +225,14 @@ int eval(int argc, char** argv) {
   options.kv = model.kv;
   require(chart.empty() || model.file.spec().moe_layers() > 0, "--chart: {} is a dense model and has no experts to draw",
           arguments.model);
+  std::optional<OpenReference> reference;
+  if (!reference_path.empty()) reference.emplace(reference_path, model, options.window);
+  std::optional<engine::LogitsWriter> writer;
+  if (!logits_path.empty()) writer.emplace(logits_path, model.file.spec().vocab_size, options.window);
+  const Watchers watchers{reference ? &*reference : nullptr, writer ? &*writer : nullptr};
   std::vector<Result> results;
-  for (const std::string& text : texts) results.push_back(evaluate_text(model, text, options, xz));
+  for (const std::string& text : texts) results.push_back(evaluate_text(model, text, options, xz, watchers));
+  if (writer) writer->commit();
 
   if (!chart.empty()) {
     std::vector<DomainLoad> loads;
@@ -149,6 +243,7 @@ int eval(int argc, char** argv) {
     print_json(results, xz);
   } else {
     print_tables(results, xz);
+    if (reference) print_divergences(results);
     if (!chart.empty()) fmt::print("\nchart: {}\n", chart);
   }
   return 0;

@@ -30,7 +30,8 @@ std::vector<int> sparse_layer_numbers(const spec::ModelSpec& spec) {
 
 // Predicts tokens[first_scored...] of one window from all before them in it.
 void evaluate_window(Transformer& transformer, std::span<const int32_t> window, size_t first_scored,
-                     const std::vector<int>& sparse, kernel::KvType kv, Evaluation& result) {
+                     const std::vector<int>& sparse, kernel::KvType kv, const WindowObserver& observe_window,
+                     Evaluation& result) {
   KvCache cache(transformer.spec(), {window.size(), kv, window.size()});
   const auto inputs = window.first(window.size() - 1);
   const Chunk chunk{&cache, inputs};
@@ -46,6 +47,7 @@ void evaluate_window(Transformer& transformer, std::span<const int32_t> window, 
     result.nats += nats_of(logits.row(t - 1), window[t]);
     ++result.tokens;
   }
+  if (observe_window) observe_window({window, first_scored, logits.view()});
 }
 
 }  // namespace
@@ -55,7 +57,7 @@ double Evaluation::perplexity() const { return tokens == 0 ? 0 : std::exp(nats /
 
 Evaluation evaluate(Transformer& transformer, const text::Tokenizer& tokenizer,
                     std::span<const std::string_view> documents, const EvaluateOptions& options,
-                    const std::function<void(size_t)>& progress) {
+                    const std::function<void(size_t)>& progress, const WindowObserver& observe) {
   const spec::ModelSpec& spec = transformer.spec();
   const size_t window = std::clamp<size_t>(options.window, 2, std::max(2, spec.max_positions));
   const size_t step = std::max<size_t>(1, window / 2);
@@ -71,7 +73,8 @@ Evaluation evaluate(Transformer& transformer, const text::Tokenizer& tokenizer,
     for (size_t scored = 1; scored < tokens.size();) {
       const size_t begin = scored == 1 ? 0 : scored - std::min(scored, window - step);
       const size_t end = std::min(tokens.size(), begin + window);
-      evaluate_window(transformer, std::span(tokens).subspan(begin, end - begin), scored - begin, sparse, options.kv, result);
+      evaluate_window(transformer, std::span(tokens).subspan(begin, end - begin), scored - begin, sparse, options.kv, observe,
+                      result);
       scored = end;
     }
     result.bytes += document.size();

@@ -27,11 +27,21 @@ struct EvaluateOptions {
   kernel::KvType kv = kernel::KvType::F32;  // what keys and values are kept in
 };
 
+// Tokens that the model saw at once; tokens[first_scored] and what follows were predicted, each from all before it. Row t of
+// the logits is the prediction of token t + 1.
+struct Window {
+  std::span<const int32_t> tokens;
+  size_t first_scored;
+  MatrixView<const float> logits_TV;
+};
+using WindowObserver = std::function<void(const Window&)>;
+
 // Each document is read from its beginning, after the token that starts texts (bos, else the first end-of-text token),
 // without a view of the others. A document longer than the window is read in windows that overlap by half, each token
-// being predicted once, from at least half a window. `progress` is told the bytes done.
+// being predicted once, from at least half a window. `progress` is told the bytes done,
+// `observe` of every window in turn.
 Evaluation evaluate(model::Transformer& transformer, const text::Tokenizer& tokenizer,
                     std::span<const std::string_view> documents, const EvaluateOptions& options,
-                    const std::function<void(size_t bytes)>& progress = {});
+                    const std::function<void(size_t bytes)>& progress = {}, const WindowObserver& observe = {});
 
 }  // namespace moiety::engine
