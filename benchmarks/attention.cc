@@ -49,14 +49,16 @@ double median(std::vector<double> values) {
 // kSums multiplications of two vectors in registers, `rounds` times; returns their FLOP.
 __attribute__((target("avx512f,avx512bf16"))) double multiply_bf16(size_t rounds) {
   __m512 sums[kSums];
-  for (auto& sum : sums) sum = _mm512_setzero_ps();
+#pragma GCC unroll 20
+  for (size_t k = 0; k < kSums; ++k) sums[k] = _mm512_setzero_ps();
   const __m512i bits = _mm512_set1_epi32(0x3f803f80);
   __m512bh one;
   std::memcpy(&one, &bits, sizeof one);
   for (size_t i = 0; i < rounds; ++i) {
-    for (auto& sum : sums) {
-      sum = _mm512_dpbf16_ps(sum, one, one);
-      asm volatile("" : "+v"(sum));
+#pragma GCC unroll 20
+    for (size_t k = 0; k < kSums; ++k) {
+      sums[k] = _mm512_dpbf16_ps(sums[k], one, one);
+      asm volatile("" : "+v"(sums[k]));
     }
   }
   return static_cast<double>(rounds) * kSums * 64;
@@ -64,11 +66,13 @@ __attribute__((target("avx512f,avx512bf16"))) double multiply_bf16(size_t rounds
 __attribute__((target("avx512f"))) double multiply_f32(size_t rounds) {
   __m512 sums[kSums];
   const __m512 one = _mm512_set1_ps(1);
-  for (auto& sum : sums) sum = one;
+#pragma GCC unroll 20
+  for (size_t k = 0; k < kSums; ++k) sums[k] = one;
   for (size_t i = 0; i < rounds; ++i) {
-    for (auto& sum : sums) {
-      sum = _mm512_fmadd_ps(one, one, sum);
-      asm volatile("" : "+v"(sum));
+#pragma GCC unroll 20
+    for (size_t k = 0; k < kSums; ++k) {
+      sums[k] = _mm512_fmadd_ps(one, one, sums[k]);
+      asm volatile("" : "+v"(sums[k]));
     }
   }
   return static_cast<double>(rounds) * kSums * 32;

@@ -1,7 +1,8 @@
 // How keys and values lie in a cache, and what the kernels of attention are asked. Attention over a sequence is a fold over
 // blocks of kAttendBlock positions, counted from position 0: within a block plain softmax, from block to block a running
 // maximum and sum (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao 2023, "FlashAttention-2").
-// A query's arithmetic depends on its own position alone, never on what it is computed together with.
+// Pieces of kAttendPiece positions are folded each from nothing, so that threads may share a long sequence, and then into one
+// another in order. A query's arithmetic depends on its own position alone, never on what it is computed together with.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +21,10 @@ enum class KvType : uint8_t {
 };
 
 inline constexpr size_t kAttendBlock = 256;   // positions
+inline constexpr size_t kAttendPiece = 1024;  // positions, some blocks
 inline constexpr size_t kAttendRows = 24;     // queries that one call takes at most
 inline constexpr size_t kKvLanes = 16;        // numbers that lie side by side for one vector
+inline constexpr size_t kValuePanel = 64;     // numbers of a value that lie together
 inline constexpr size_t kKeysPerScale = 128;  // numbers of a key
 
 constexpr size_t bytes_of(KvType type) { return type == KvType::F32 ? 4 : type == KvType::Q8 ? 1 : 2; }
@@ -29,9 +32,10 @@ constexpr size_t bytes_of(KvType type) { return type == KvType::F32 ? 4 : type =
 constexpr size_t pair_of(KvType type) { return type == KvType::F32 || type == KvType::F16 ? 1 : 2; }
 constexpr size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
-// One head's keys and values. Keys lie in groups of 16 positions, [group][dim / pair][16][pair], so that a vector holds a
-// score a position; values lie as [position / pair][dim][pair], so that a vector holds a number a dim. Dims are filled up
-// with zeros, keys' to whole pairs, values' to 16.
+// One head's keys and values, in the order in which tiles read them. Keys lie in groups of 16 positions,
+// [group][dim / pair][16][pair], so that a vector holds a score a position. Values lie in blocks of positions and panels of
+// 64 dims, [block][panel][position / pair][dim][pair], so that a vector holds a number a dim. Dims are filled up with zeros,
+// keys' to whole pairs, values' to 16.
 struct KvView {
   KvType type = KvType::F32;
   size_t key_dim = 0, value_dim = 0;
@@ -44,14 +48,19 @@ struct KvView {
 
   size_t padded_key_dim() const { return round_up(key_dim, pair_of(type)); }
   size_t padded_value_dim() const { return round_up(value_dim, kKvLanes); }
+  // Of the panel that begins with number `d` of a value.
+  size_t panel_width(size_t d) const {
+    return padded_value_dim() - d < kValuePanel ? padded_value_dim() - d : kValuePanel;
+  }
   // Where a number lies, in numbers.
   size_t key_at(size_t position, size_t d) const {
     const size_t pair = pair_of(type);
     return (position / kKvLanes * padded_key_dim() + d / pair * pair) * kKvLanes + position % kKvLanes * pair + d % pair;
   }
   size_t value_at(size_t position, size_t d) const {
-    const size_t pair = pair_of(type);
-    return (position / pair * padded_value_dim() + d) * pair + position % pair;
+    const size_t pair = pair_of(type), dim = padded_value_dim(), panel = d / kValuePanel * kValuePanel;
+    return position / kAttendBlock * kAttendBlock * dim + panel * kAttendBlock +
+           (position % kAttendBlock / pair * panel_width(panel) + d - panel) * pair + position % pair;
   }
 };
 
@@ -82,6 +91,7 @@ struct AttendRows {
   const float* const* query = nullptr;   // key dim numbers each
   const size_t *first = nullptr, *end = nullptr;
   float scale = 1;                       // of scores; they are powers of two, so log2(e) is part of it
+  bool goes_on = false;                  // the next block will be asked for next
 };
 
 // What is known of a row after some blocks: its largest score, the sum of 2^(score - largest), and the sum of values

@@ -14,6 +14,8 @@
 namespace moiety::kernel {
 namespace {
 
+inline size_t lesser(size_t a, size_t b) { return a < b ? a : b; }
+
 // 2^x for x <= 0, within one unit in the last place; 0 below 2^-126. A NaN stays one.
 template <class Isa>
 inline typename Isa::Vec power_of_two(typename Isa::Vec x) {
@@ -25,7 +27,7 @@ inline typename Isa::Vec power_of_two(typename Isa::Vec x) {
   return Isa::scale_unless_below(power, whole, x, -126.0f);
 }
 
-inline size_t lesser(size_t a, size_t b) { return a < b ? a : b; }
+
 
 inline float float_of(uint32_t bits) {
   float x;
@@ -45,14 +47,31 @@ struct Panel {
   size_t step, group;  // bytes
 };
 
+// Memory that will be read soon and is fetched a little at each step, so that the processor multiplies while it waits.
+struct Ahead {
+  const std::byte* at = nullptr;
+  size_t bytes = 0;
+  size_t lines = 0;  // of 64 bytes, a step
+
+  // What `steps` fetch.
+  Ahead take(size_t steps, size_t lines_a_step) {
+    const Ahead part{at, lesser(64 * steps * lines_a_step, bytes), lines_a_step};
+    at += part.bytes;
+    bytes -= part.bytes;
+    return part;
+  }
+};
+
 // Rows x Vecs vectors of sums over `steps`. Each sum is one chain in the order of the steps, so that the tile's size never
 // shows. With `scales` the sums are multiplied by them and, if `more`, added to what is there.
 template <class Isa, class Type, int Rows, int Vecs>
-inline void product_tile(const float* a, size_t a_stride, Panel b, size_t steps, float* c, size_t c_stride,
-                         const float* scales, bool more) {
+__attribute__((noinline)) void product_tile(const float* a, size_t a_stride, Panel b, size_t steps, float* c, size_t c_stride,
+                         const float* scales, bool more, Ahead ahead) {
   constexpr int kParts = static_cast<int>(kKvLanes / Isa::kWidth);
   typename Isa::Vec sums[Rows][Vecs];
+#pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 8
     for (int v = 0; v < Vecs; ++v) sums[r][v] = Isa::zero();
   }
   for (size_t k = 0; k < steps; ++k) {
@@ -61,50 +80,65 @@ inline void product_tile(const float* a, size_t a_stride, Panel b, size_t steps,
       wide[v] = Type::load(b.data + k * b.step + static_cast<size_t>(v / kParts) * b.group +
                            static_cast<size_t>(v % kParts) * Isa::kWidth * Type::kLaneBytes);
     }
+    if (k * ahead.lines * 64 < ahead.bytes) {
+      for (size_t line = 0; line < ahead.lines; ++line) __builtin_prefetch(ahead.at + (k * ahead.lines + line) * 64, 0, 2);
+    }
     for (int r = 0; r < Rows; ++r) {
       const auto x = Type::all(bits_at(a + static_cast<size_t>(r) * a_stride + k));
       for (int v = 0; v < Vecs; ++v) sums[r][v] = Type::dot(x, wide[v], sums[r][v]);
     }
   }
+  const auto out = [&](int r, int v) {
+    return c + static_cast<size_t>(r) * c_stride + static_cast<size_t>(v) * Isa::kWidth;
+  };
+  if (scales == nullptr) {
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < Vecs; ++v) Isa::store(out(r, v), sums[r][v]);
+    }
+    return;
+  }
+#pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 8
     for (int v = 0; v < Vecs; ++v) {
-      float* out = c + static_cast<size_t>(r) * c_stride + static_cast<size_t>(v) * Isa::kWidth;
-      if (scales != nullptr) {
-        sums[r][v] = Isa::mul(sums[r][v], Isa::load(scales + static_cast<size_t>(v) * Isa::kWidth));
-        if (more) sums[r][v] = Isa::add(sums[r][v], Isa::load(out));
-      }
-      Isa::store(out, sums[r][v]);
+      const auto scaled = Isa::mul(sums[r][v], Isa::load(scales + static_cast<size_t>(v) * Isa::kWidth));
+      Isa::store(out(r, v), more ? Isa::add(scaled, Isa::load(out(r, v))) : scaled);
     }
   }
 }
 
 template <class Isa, class Type, int Vecs, int Rows = Isa::kRows>
 inline void product_rows(size_t rows, const float* a, size_t a_stride, Panel b, size_t steps, float* c, size_t c_stride,
-                         const float* scales, bool more) {
+                         const float* scales, bool more, Ahead ahead) {
   if constexpr (Rows > 1) {
     if (rows < Rows) {
-      return product_rows<Isa, Type, Vecs, Rows - 1>(rows, a, a_stride, b, steps, c, c_stride, scales, more);
+      return product_rows<Isa, Type, Vecs, Rows - 1>(rows, a, a_stride, b, steps, c, c_stride, scales, more, ahead);
     }
   }
-  product_tile<Isa, Type, Rows, Vecs>(a, a_stride, b, steps, c, c_stride, scales, more);
+  product_tile<Isa, Type, Rows, Vecs>(a, a_stride, b, steps, c, c_stride, scales, more, ahead);
 }
 
 // c[r][16 g + lane] = sum over k of a[r][k] * b[k][16 g + lane] for all rows and lane groups.
 template <class Isa, class Type>
 void product(size_t rows, size_t groups, const float* a, size_t a_stride, Panel b, size_t steps, float* c,
-             size_t c_stride, const float* scales = nullptr, bool more = false) {
+             size_t c_stride, Ahead& ahead, const float* scales = nullptr, bool more = false) {
   constexpr int kParts = static_cast<int>(kKvLanes / Isa::kWidth);
   constexpr size_t kGroups = Isa::kVecs / kParts;
   const size_t tiles = (rows + Isa::kRows - 1) / Isa::kRows;
   for (size_t g = 0; g < groups; g += kGroups) {
     const Panel panel{b.data + g * b.group, b.step, b.group};
     const float* s = scales == nullptr ? nullptr : scales + g * kKvLanes;
+    // As much as is read here
+    const size_t lines = (lesser(kGroups, groups - g) * kKvLanes * Type::kLaneBytes / tiles + 63) / 64;
     for (size_t t = 0; t < tiles; ++t) {
+      const Ahead part = ahead.take(steps, lines);
       const size_t first = rows * t / tiles, count = rows * (t + 1) / tiles - first;
       const float* at = a + first * a_stride;
       float* to = c + first * c_stride + g * kKvLanes;
       const auto run = [&]<int Groups>() {
-        product_rows<Isa, Type, Groups * kParts>(count, at, a_stride, panel, steps, to, c_stride, s, more);
+        product_rows<Isa, Type, Groups * kParts>(count, at, a_stride, panel, steps, to, c_stride, s, more, part);
       };
       const size_t left = groups - g;
       if (left >= kGroups) {
@@ -141,55 +175,72 @@ void round_query(const float* query, size_t n, float scale, float* to) {
   store_rounded<Isa, Type>(to, k, Isa::mul(s, Isa::load(rest)));
 }
 
-// Scores of positions [first, end) of a block, in place into their weights 2^(score - largest), as the product with the values wants
-// them; zero up to `padded_end` and from `padded_first`, both multiples of 16. `value_scales` may be nullptr.
+// Scores of positions [first, end) of a block, in place into their weights 2^(score - largest), as the product with the
+// values wants them: zero elsewhere in [padded_first, padded_end), both multiples of 16. `value_scales` may be nullptr.
 template <class Isa, class Type>
-void soften(float* scores, size_t padded_first, size_t first, size_t end, size_t padded_end, const float* value_scales,
-            float& largest, float& sum) {
+inline void soften(float* scores, size_t padded_first, size_t first, size_t end, size_t padded_end,
+                   const float* value_scales, float& largest, float& sum) {
   constexpr size_t kWidth = Isa::kWidth;
   const float nothing = -std::numeric_limits<float>::infinity();
-  const size_t begin = first / kWidth * kWidth;
-  const auto visible = [&](size_t i) {
-    const auto v = Isa::load(scores + i);
-    if (first <= i && i + kWidth <= end) return v;
-    return Isa::keep(v, first > i ? first - i : 0, lesser(end - i, kWidth), nothing);
-  };
+  const size_t begin = first / kWidth * kWidth, last = (end - 1) / kWidth * kWidth;
+  Isa::store(scores + begin, Isa::keep(Isa::load(scores + begin), first - begin, kWidth, nothing));
+  Isa::store(scores + last, Isa::keep(Isa::load(scores + last), 0, end - last, nothing));
 
-  auto most = Isa::all(nothing);
-  for (size_t i = begin; i < end; i += kWidth) most = Isa::max(most, visible(i));
-  largest = Isa::largest(most);
+  auto most = Isa::load(scores + last), odd = most;
+  for (size_t i = begin; i < last; i += 2 * kWidth) {
+    most = Isa::max(most, Isa::load(scores + i));
+    odd = Isa::max(odd, Isa::load(scores + i + kWidth));  // the last one at most
+  }
+  largest = Isa::largest(Isa::max(most, odd));
 
   const auto from = Isa::all(largest);
   auto sums = Isa::zero();
   for (size_t i = padded_first; i < begin; i += kWidth) store_rounded<Isa, Type>(scores, i, Isa::zero());
-  size_t i = begin;
-  for (; i < end; i += kWidth) {
-    auto weight = power_of_two<Isa>(Isa::sub(visible(i), from));
-    sums = Isa::add(sums, weight);
-    if (value_scales != nullptr) {
-      const auto scaled = Isa::mul(weight, Isa::load(value_scales + i));
-      weight = Isa::keep(scaled, first > i ? first - i : 0, lesser(end - i, kWidth), 0.0f);
+  if (value_scales == nullptr) {
+    for (size_t i = begin; i <= last; i += kWidth) {
+      const auto weight = power_of_two<Isa>(Isa::sub(Isa::load(scores + i), from));
+      sums = Isa::add(sums, weight);
+      store_rounded<Isa, Type>(scores, i, weight);
     }
-    store_rounded<Isa, Type>(scores, i, weight);
+  } else {
+    for (size_t i = begin; i <= last; i += kWidth) {
+      const auto weight = power_of_two<Isa>(Isa::sub(Isa::load(scores + i), from));
+      sums = Isa::add(sums, weight);
+      auto scaled = Isa::mul(weight, Isa::load(value_scales + i));
+      if (i == last) scaled = Isa::keep(scaled, 0, end - last, 0.0f);  // scales beyond are none
+      store_rounded<Isa, Type>(scores, i, scaled);
+    }
   }
-  for (; i < padded_end; i += kWidth) store_rounded<Isa, Type>(scores, i, Isa::zero());
+  for (size_t i = last + kWidth; i < padded_end; i += kWidth) store_rounded<Isa, Type>(scores, i, Isa::zero());
   sum = Isa::sum(sums);
 }
 
 template <class Isa>
 void fold(const AttendState& from, const AttendState& into, size_t rows, size_t value_dim) noexcept {
-  for (size_t r = 0; r < rows; ++r) {
-    if (from.sum[r] == 0) continue;  // it saw nothing
-    const float largest = into.largest[r] < from.largest[r] ? from.largest[r] : into.largest[r];
-    float both[kKvLanes] = {into.largest[r] - largest, from.largest[r] - largest};
-    Isa::store(both, power_of_two<Isa>(Isa::load(both)));
-    into.largest[r] = largest;
-    into.sum[r] = __builtin_fmaf(from.sum[r], both[1], into.sum[r] * both[0]);
-    const auto old = Isa::all(both[0]), added = Isa::all(both[1]);
-    const float* x = from.mixed + r * from.stride;
-    float* y = into.mixed + r * into.stride;
-    for (size_t d = 0; d < value_dim; d += Isa::kWidth) {
-      Isa::store(y + d, Isa::fma(Isa::load(x + d), added, Isa::mul(Isa::load(y + d), old)));
+  for (size_t first = 0; first < rows; first += Isa::kWidth) {
+    // By how much what was known and what is new shrink
+    const size_t count = lesser(Isa::kWidth, rows - first);
+    float largest[Isa::kWidth] = {}, old[Isa::kWidth] = {}, added[Isa::kWidth] = {};
+    for (size_t i = 0; i < count; ++i) {
+      const float a = into.largest[first + i], b = from.largest[first + i];
+      largest[i] = a < b ? b : a;
+      old[i] = a - largest[i];
+      added[i] = b - largest[i];
+    }
+    Isa::store(old, power_of_two<Isa>(Isa::load(old)));
+    Isa::store(added, power_of_two<Isa>(Isa::load(added)));
+
+    for (size_t i = 0; i < count; ++i) {
+      const size_t r = first + i;
+      if (from.sum[r] == 0) continue;  // it saw nothing
+      into.largest[r] = largest[i];
+      into.sum[r] = __builtin_fmaf(from.sum[r], added[i], into.sum[r] * old[i]);
+      const auto shrink = Isa::all(old[i]), more = Isa::all(added[i]);
+      const float* x = from.mixed + r * from.stride;
+      float* y = into.mixed + r * into.stride;
+      for (size_t d = 0; d < value_dim; d += Isa::kWidth) {
+        Isa::store(y + d, Isa::fma(Isa::load(x + d), more, Isa::mul(Isa::load(y + d), shrink)));
+      }
     }
   }
 }
@@ -218,6 +269,9 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
   constexpr size_t kBytes = Type::kLaneBytes / Type::kPair;
   const Panel keys{kv.keys + kBytes * (begin + padded_first) * key_dim, kKvLanes * Type::kLaneBytes,
                    kKvLanes * key_dim * kBytes};
+  const size_t value_dim = kv.padded_value_dim();
+  const std::byte* values = kv.values + kBytes * begin * value_dim;
+  Ahead ahead{values, kBytes * kAttendBlock * value_dim};
   const size_t at_once = kv.key_scales == nullptr ? key_dim : kKeysPerScale;
   for (size_t d = 0; d < key_dim; d += at_once) {
     const size_t steps = lesser(at_once, key_dim - d) / Type::kPair;
@@ -226,12 +280,11 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
                               : kv.key_scales + d / kKeysPerScale * kv.scale_stride + begin + padded_first;
     product<Isa, Type>(rows.count, lanes / kKvLanes, query + d / Type::kPair, query_stride,
                        {keys.data + d / Type::kPair * keys.step, keys.step, keys.group}, steps, scores + padded_first,
-                       kAttendBlock, scales, d > 0);
+                       kAttendBlock, ahead, scales, d > 0);
   }
 
   // Weights
   float* mixed = scores + kAttendRows * kAttendBlock;
-  const size_t value_dim = kv.padded_value_dim();
   const AttendState part{mixed + kAttendRows * value_dim, mixed + kAttendRows * (value_dim + 1), mixed, value_dim};
   const float* value_scales = kv.value_scales == nullptr ? nullptr : kv.value_scales + begin;
   for (size_t r = 0; r < rows.count; ++r) {
@@ -246,10 +299,15 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
 
   // Values
   const size_t steps = (most_end - padded_first + Type::kPair - 1) / Type::kPair;
-  const Panel values{kv.values + kBytes * (begin + padded_first) * value_dim, value_dim * Type::kLaneBytes,
-                     kKvLanes * Type::kLaneBytes};
-  product<Isa, Type>(rows.count, value_dim / kKvLanes,
-                     scores + padded_first / Type::kPair, kAttendBlock, values, steps, mixed, value_dim);
+  ahead = {};
+  if (rows.goes_on) ahead = {kv.keys + kBytes * (begin + kAttendBlock) * key_dim, kBytes * kAttendBlock * key_dim};
+  for (size_t d = 0; d < value_dim; d += kValuePanel) {
+    const size_t width = kv.panel_width(d);
+    const Panel panel{values + kBytes * (d * kAttendBlock + padded_first * width), width * Type::kLaneBytes,
+                      kKvLanes * Type::kLaneBytes};
+    product<Isa, Type>(rows.count, width / kKvLanes, scores + padded_first / Type::kPair, kAttendBlock, panel, steps,
+                       mixed + d, value_dim, ahead);
+  }
   fold<Isa>(part, state, rows.count, value_dim);
 }
 

@@ -9,13 +9,15 @@ namespace {
 
 using kernel::AttendState;
 using kernel::kAttendBlock;
+using kernel::kAttendPiece;
 using kernel::kAttendRows;
 
 constexpr float kLog2E = 1.44269504088896341f;
 
-// Queries that one task computes: so many that reading keys and values costs little, so few that all threads get some.
-constexpr size_t kRowsPerTask = 96;
-// Fewer tasks a thread than this, and long sequences are shared out by block.
+// Queries that one task computes: so many that reading keys and values costs little, so few that all threads get some and
+// that what is known of them stays in the second-level cache.
+constexpr size_t kRowsPerTask = 192, kNumbersPerTask = 1 << 15;
+// Fewer tasks a thread than this, and long sequences are shared out by piece.
 constexpr size_t kTasksPerThread = 8;
 
 // Some tokens of a run against one head of its keys.
@@ -44,8 +46,8 @@ class Rows {
   }
 
   size_t count() const { return query_.size(); }
-  size_t first_block() const { return first_.front() / kAttendBlock; }
-  size_t end_block() const { return (end_.back() + kAttendBlock - 1) / kAttendBlock; }
+  size_t first_piece() const { return first_.front() / kAttendPiece; }
+  size_t end_piece() const { return (end_.back() + kAttendPiece - 1) / kAttendPiece; }
   // What AttendState wants of `count` rows, one after the other.
   size_t state_floats() const { return count() * (value_stride_ + 2); }
   AttendState state_in(std::span<float> floats) const {
@@ -60,12 +62,18 @@ class Rows {
     return state;
   }
 
-  void attend(const kernel::Kernels& kernels, const kernel::KvView& kv, float scale, size_t block,
-              const AttendState& state, float* scratch) const {
-    for (size_t r = 0; r < count(); r += kAttendRows) {
-      const kernel::AttendRows rows{std::min(kAttendRows, count() - r), &query_[r], &first_[r], &end_[r], scale};
-      kernels.attend(kv, block, rows, {state.largest + r, state.sum + r, state.mixed + r * state.stride, state.stride},
-                     scratch);
+  // Folds a piece of the positions into a state.
+  void attend(const kernel::Kernels& kernels, const kernel::KvView& kv, float scale, size_t piece, const AttendState& state,
+              float* scratch) const {
+    constexpr size_t kBlocks = kAttendPiece / kAttendBlock;
+    const size_t end = std::min((piece + 1) * kBlocks, (end_.back() + kAttendBlock - 1) / kAttendBlock);
+    for (size_t block = std::max(piece * kBlocks, first_.front() / kAttendBlock); block < end; ++block) {
+      for (size_t r = 0; r < count(); r += kAttendRows) {
+        const kernel::AttendRows rows{std::min(kAttendRows, count() - r), &query_[r], &first_[r], &end_[r], scale,
+                                      block + 1 < end};
+        kernels.attend(kv, block, rows, {state.largest + r, state.sum + r, state.mixed + r * state.stride, state.stride},
+                       scratch);
+      }
     }
   }
   void fold(const kernel::Kernels& kernels, const AttendState& from, const AttendState& into) const {
@@ -99,7 +107,8 @@ void finish(const AttendOptions& options, const Tile& tile, const AttendState& s
 std::vector<Tile> cut(const AttendOptions& options, std::span<const AttendRun> runs) {
   std::vector<Tile> tiles;
   for (const AttendRun& run : runs) {
-    const size_t step = std::max<size_t>(1, kRowsPerTask * run.kv->heads() / options.heads);
+    const size_t rows = std::min(kRowsPerTask, kNumbersPerTask / run.kv->head(0).padded_value_dim());
+    const size_t step = std::max<size_t>(1, rows * run.kv->heads() / options.heads);
     // The last tokens have most to do and come first, so that what is left at the end is small.
     for (size_t at = (run.tokens + step - 1) / step; at-- > 0;) {
       for (size_t head = 0; head < run.kv->heads(); ++head) {
@@ -114,56 +123,68 @@ size_t scratch_floats(const Tile& tile) {
   return kernel::attend_scratch(tile.run->kv->key_dim(), tile.run->kv->value_dim());
 }
 
-// A task a tile: the fold over its blocks.
+// Memory that a thread keeps from task to task: to give it back and take it again costs page faults.
+std::span<float> workspace(size_t floats) {
+  thread_local Matrix<float> memory;
+  if (memory.cols() < floats) memory = Matrix<float>(1, floats);
+  return memory.flat().first(floats);
+}
+
+// A task a tile.
 void attend_whole(const kernel::Compute& compute, const AttendOptions& options, std::span<const Tile> tiles,
                   MatrixView<const float> query, MatrixView<float> mixed) {
   compute.threads.parallel_for(tiles.size(), [&](size_t i) {
     const Tile& tile = tiles[i];
     const Rows rows(options, tile, query);
-    const kernel::KvView kv = tile.run->kv->head(tile.head);
-    Matrix<float> floats(1, rows.state_floats()), scratch(1, scratch_floats(tile));
-    const AttendState state = rows.empty_state_in(floats.flat());
-    for (size_t block = rows.first_block(); block < rows.end_block(); ++block) {
-      rows.attend(compute.kernels, kv, options.scale * kLog2E, block, state, scratch.flat().data());
+    const size_t each = rows.state_floats();
+    const auto floats = workspace(2 * each + scratch_floats(tile));
+    const AttendState state = rows.empty_state_in(floats);
+    for (size_t piece = rows.first_piece(); piece < rows.end_piece(); ++piece) {
+      const AttendState part = rows.empty_state_in(floats.subspan(each));
+      rows.attend(compute.kernels, tile.run->kv->head(tile.head), options.scale * kLog2E, piece, part,
+                  floats.data() + 2 * each);
+      rows.fold(compute.kernels, part, state);
     }
     finish(options, tile, state, mixed);
   });
 }
 
-// A task a block of a tile, each into a state of its own; then the fold over these.
-void attend_by_block(const kernel::Compute& compute, const AttendOptions& options, std::span<const Tile> tiles,
+// A task a piece of a tile; then the fold over these.
+void attend_by_piece(const kernel::Compute& compute, const AttendOptions& options, std::span<const Tile> tiles,
                      MatrixView<const float> query, MatrixView<float> mixed) {
   struct Piece {
-    size_t tile, block, state;  // where its state begins
+    size_t tile, number;
+    size_t state;  // where it begins, in floats
   };
   std::vector<Rows> rows;
   std::vector<Piece> pieces;
-  std::vector<size_t> first_piece = {0};
+  std::vector<size_t> first_T1 = {0};  // of each tile's pieces
   size_t floats = 0;
   for (size_t i = 0; i < tiles.size(); ++i) {
     rows.emplace_back(options, tiles[i], query);
-    for (size_t block = rows[i].first_block(); block < rows[i].end_block(); ++block) {
-      pieces.push_back({i, block, floats});
+    for (size_t piece = rows[i].first_piece(); piece < rows[i].end_piece(); ++piece) {
+      pieces.push_back({i, piece, floats});
       floats += rows[i].state_floats();
     }
-    first_piece.push_back(pieces.size());
+    first_T1.push_back(pieces.size());
   }
 
   std::vector<float> states(floats);
-  const auto state_of = [&](const Piece& piece) {
+  const auto floats_of = [&](const Piece& piece) {
     return std::span(states).subspan(piece.state, rows[piece.tile].state_floats());
   };
   compute.threads.parallel_for(pieces.size(), [&](size_t p) {
-    const Tile& tile = tiles[pieces[p].tile];
-    Matrix<float> scratch(1, scratch_floats(tile));
-    const Rows& r = rows[pieces[p].tile];
-    r.attend(compute.kernels, tile.run->kv->head(tile.head), options.scale * kLog2E, pieces[p].block,
-             r.empty_state_in(state_of(pieces[p])), scratch.flat().data());
+    const Piece& piece = pieces[p];
+    const Tile& tile = tiles[piece.tile];
+    const Rows& r = rows[piece.tile];
+    r.attend(compute.kernels, tile.run->kv->head(tile.head), options.scale * kLog2E, piece.number,
+             r.empty_state_in(floats_of(piece)), workspace(scratch_floats(tile)).data());
   });
   compute.threads.parallel_for(tiles.size(), [&](size_t i) {
-    const AttendState state = rows[i].state_in(state_of(pieces[first_piece[i]]));
-    for (size_t p = first_piece[i] + 1; p < first_piece[i + 1]; ++p) {
-      rows[i].fold(compute.kernels, rows[i].state_in(state_of(pieces[p])), state);
+    const Rows& r = rows[i];
+    const AttendState state = r.empty_state_in(workspace(r.state_floats()));
+    for (size_t p = first_T1[i]; p < first_T1[i + 1]; ++p) {
+      r.fold(compute.kernels, r.state_in(floats_of(pieces[p])), state);
     }
     finish(options, tiles[i], state, mixed);
   });
@@ -178,7 +199,7 @@ void attend(const kernel::Compute& compute, const AttendOptions& options, std::s
   if (tiles.size() >= enough || compute.threads.size() == 1) {
     attend_whole(compute, options, tiles, query, mixed);
   } else {
-    attend_by_block(compute, options, tiles, query, mixed);
+    attend_by_piece(compute, options, tiles, query, mixed);
   }
 }
 

@@ -75,7 +75,7 @@ void scatter(std::span<const float> row, float scale, typename Numbers<kType>::N
 KvHeads::KvHeads(KvType type, size_t heads, size_t key_dim, size_t value_dim, size_t capacity)
     : shape_{.type = type, .key_dim = key_dim, .value_dim = value_dim}, heads_(heads) {
   using kernel::kKvLanes, kernel::round_up;
-  const size_t positions = round_up(capacity, kKvLanes), bytes = kernel::bytes_of(type);
+  const size_t positions = round_up(capacity, kernel::kAttendBlock), bytes = kernel::bytes_of(type);
   const size_t scales = type == KvType::Q8 ? (key_dim + kernel::kKeysPerScale - 1) / kernel::kKeysPerScale : 0;
   shape_.scale_stride = positions;
   value_start_ = round_up(positions * shape_.padded_key_dim() * bytes, 64);
@@ -109,7 +109,7 @@ void KvHeads::put_as(size_t h, size_t position, std::span<const float> key, std:
   constexpr size_t kPair = kernel::pair_of(kType);
   std::byte* bytes = memory_.get() + start_ + h * head_bytes_;
   auto* keys = reinterpret_cast<Number*>(bytes) + shape_.key_at(position, 0);
-  auto* values = reinterpret_cast<Number*>(bytes + value_start_) + shape_.value_at(position, 0);
+  auto* values = reinterpret_cast<Number*>(bytes + value_start_);
   const size_t key_step = kernel::kKvLanes * kPair;
 
   if constexpr (kType == KvType::Q8) {
@@ -119,15 +119,22 @@ void KvHeads::put_as(size_t h, size_t position, std::span<const float> key, std:
       const float scale = key_scales[d / kernel::kKeysPerScale * shape_.scale_stride] = scale_of(part);
       scatter<kType, kPair>(part, scale, keys + d / kPair * key_step, key_step);
     }
-    const float scale = reinterpret_cast<float*>(bytes + value_scale_start_)[position] = scale_of(value);
-    scatter<kType, 1>(value, scale, values, kPair);
   } else {
     scatter<kType, kPair>(key, 1, keys, key_step);
-    scatter<kType, 1>(value, 1, values, kPair);
   }
-  if (kPair == 1 || position % 2 == 1) return;
-  // The neighbour to come is multiplied by a weight of 0 until then, and must be a number.
-  for (size_t d = 0; d < value.size(); ++d) values[d * kPair + 1] = 0;
+
+  float scale = 1;
+  if (kType == KvType::Q8) {
+    scale = reinterpret_cast<float*>(bytes + value_scale_start_)[position] = scale_of(value);
+  }
+  for (size_t d = 0; d < value.size(); d += kernel::kValuePanel) {
+    const auto part = value.subspan(d, std::min(kernel::kValuePanel, value.size() - d));
+    Number* to = values + shape_.value_at(position, d);
+    scatter<kType, 1>(part, scale, to, kPair);
+    if (kPair == 1 || position % 2 == 1) continue;
+    // The neighbour to come is multiplied by a weight of 0 until then, and must be a number.
+    for (size_t i = 0; i < part.size(); ++i) to[i * kPair + 1] = 0;
+  }
 }
 
 void KvHeads::put(size_t h, size_t position, std::span<const float> key, std::span<const float> value) {
