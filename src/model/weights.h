@@ -18,6 +18,7 @@ struct LatentWeights {
   kernel::Projection query_down, query_up;  // empty: queries are one projection
   std::vector<float> query_down_norm;
   kernel::Projection kv_down, key_up, value_up;
+  mutable kernel::Projection key_of_latent;  // empty until latent attention is first computed expanded
   std::vector<float> kv_down_norm;
 };
 
