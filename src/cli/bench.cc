@@ -1,167 +1,228 @@
 // moiety bench: how fast a model runs here, and how much of what this machine can do that is.
+#include <unistd.h>
+
 #include <algorithm>
-#include <chrono>
+#include <sstream>
 
 #include "base/json.h"
 #include "base/progress.h"
-#include "base/random.h"
+#include "bench/measure.h"
 #include "cli/arguments.h"
+#include "cli/bench_chart.h"
 #include "cli/command.h"
 #include "cli/open_model.h"
-#include "engine/generate.h"
+#include "format/synthetic.h"
 
 namespace moiety::cli {
 namespace {
 
+using bench::Case;
+using bench::Limits;
+using bench::Phase;
+using bench::Result;
+using bench::Unit;
+
 constexpr const char* kHelp =
-    "Prefill and decode speed of a model with random tokens, beside two limits of the machine measured in the same run:\n"
-    "how fast all threads read memory, and what the matrix kernel reaches on data in the cache.\n\n"
-    "example: moiety bench model.gguf --prompt 512 --new 64";
+    "Speed of a model on random tokens: prompts, and sequences decoded side by side, at one or more depths. Beside it what\n"
+    "this machine could do, measured between the runs: memory read by all threads, and multiply-adds in the types that the\n"
+    "weights are multiplied in. What a step must read is counted from the experts that it really visits.\n\n"
+    "examples:\n"
+    "  moiety bench model.gguf --prompt 128,512 --batch 1,8,16 --depth 0,8192 --plot speed.svg\n"
+    "  moiety bench --synthetic olmoe-1b-7b\n"
+    "  moiety bench --synthetic qwen3-30b-a3b --type q8_0 --layers 8 --save qwen.gguf";
 
-constexpr size_t kReadBytes = size_t{512} << 20;
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-template <class Body>
-double seconds_of(const Body& body) {
-  const auto start = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-// Bytes a second that all threads read together from memory, far larger than the caches.
-double read_bandwidth(const kernel::Compute& compute, const Matrix<float>& memory) {
-  constexpr size_t kPiece = 1 << 16;  // floats
-  const auto values = memory.flat();
-  const size_t half = values.size() / 2, pieces = half / kPiece;
-  std::vector<float> sums(pieces);
-  const double seconds = seconds_of([&] {
-    compute.threads.parallel_for(pieces, [&](size_t i) {
-      sums[i] = compute.kernels.dot(&values[i * kPiece], &values[half + i * kPiece], kPiece);
-    });
-  });
-  return static_cast<double>(2 * pieces * kPiece * sizeof(float)) / seconds;
-}
-
-// FLOP a second of the matrix kernel in f32 on operands that stay in the first-level cache.
-double kernel_peak(const kernel::Compute& compute) {
-  constexpr size_t kTokens = 12, kRows = 16, kCols = 256, kRounds = 4000;
-  const size_t threads = static_cast<size_t>(compute.threads.size());
-  std::vector<Matrix<float>> x, w, y;
-  for (size_t i = 0; i < threads; ++i) x.emplace_back(kTokens, kCols), w.emplace_back(kRows, kCols), y.emplace_back(kTokens, kRows);
-  const double seconds = seconds_of([&] {
-    compute.threads.parallel_for(threads, [&](size_t i) {
-      const kernel::WeightView view{spec::ElementType::F32, reinterpret_cast<const std::byte*>(w[i].flat().data()), kRows, kCols};
-      const float* rows[kTokens];
-      for (size_t t = 0; t < kTokens; ++t) rows[t] = x[i].row(t).data();
-      for (size_t round = 0; round < kRounds; ++round) {
-        compute.kernels.linear(rows, kTokens, view, 0, kRows, y[i].flat().data(), kRows);
-      }
-    });
-  });
-  return 2.0 * kTokens * kRows * kCols * kRounds * static_cast<double>(threads) / seconds;
-}
-
-// Bytes of weights that one token at batch 1 reads.
-double bytes_per_token(const format::ModelFile& file) {
-  const spec::ModelSpec& spec = file.spec();
-  double bytes = 0;
-  for (const spec::Weight& weight : spec::weights_of(spec, true)) {
-    if (weight.role == spec::Role::Embedding && !spec.tied_embeddings) continue;
-    const double size = static_cast<double>(file.weight(weight).bytes.size());
-    const double share = static_cast<double>(spec.moe.router.experts_per_token) / std::max(1, spec.moe.router.num_experts);
-    bytes += spec::is_expert(weight.role) ? size * share : size;
-  }
-  return bytes;
-}
-
-// FLOP of one token of a prompt, whose logits nobody asks for.
-double prefill_flops(const spec::ModelSpec& spec) {
-  return 2.0 * static_cast<double>(spec.active_parameters() - int64_t{spec.vocab_size} * spec.width);
-}
-
-struct Measured {
-  double prefill = 0, decode = 0;      // tokens/s
-  double bandwidth = 0, peak = 0;      // bytes/s, FLOP/s
+struct Options {
+  ModelArguments model;
+  std::string shape, type, save;
+  int layers = 0;
+  std::vector<size_t> prompts{512}, batches{1, 8}, depths{0};
+  size_t new_tokens = 32;
+  int rounds = 3;
+  bool json = false;
+  std::string plot;
 };
 
-Measured measure(OpenModel& model, size_t prompt_tokens, size_t new_tokens, int runs) {
-  const spec::ModelSpec& spec = model.file.spec();
-  Random random(1);
-  std::vector<int32_t> prompt(prompt_tokens);
-  for (int32_t& token : prompt) token = static_cast<int32_t>(random.below(static_cast<uint64_t>(spec.vocab_size)));
-  const engine::GenerateOptions options{.max_new_tokens = new_tokens + 1, .sampling = {.temperature = 1, .seed = 1}, .kv = model.kv};
-
-  Matrix<float> memory(kReadBytes / sizeof(float) / 1024, 1024);
-  std::vector<double> prefill, decode, bandwidth, peak;
-  Progress progress("bench", runs + 1, "runs");
-  for (int run = 0; run <= runs; ++run) {  // the first warms up and does not count
-    progress.update(run);
-    const auto result = engine::generate(model.transformer, prompt, options);
-    const double read = read_bandwidth(model.compute, memory), flops = kernel_peak(model.compute);
-    if (run == 0) continue;
-    prefill.push_back(static_cast<double>(prompt_tokens) / result.prefill_seconds);
-    decode.push_back(static_cast<double>(result.tokens.size() - 1) / result.decode_seconds);
-    bandwidth.push_back(read);
-    peak.push_back(flops);
+// A model of the shape in its default mixture unless another was asked for.
+void write_shape(const Options& options, const fs::path& path) {
+  const format::Shape* shape = format::shape_named(options.shape);
+  if (shape == nullptr) {
+    std::string names;
+    for (const format::Shape& known : format::shapes()) names += fmt::format(" {}", known.name);
+    fail(ErrorKind::Usage, "--synthetic {}: there is no such shape; these are:{}", options.shape, names);
   }
-  return {median(prefill), median(decode), median(bandwidth), median(peak)};
+  const auto mix = format::mix_named(options.type.empty() ? shape->types : options.type);
+  if (!mix) fail(ErrorKind::Usage, "--type {}: expected q4_k_m, q5_k_m or an element type such as bf16, q8_0, q4_0, mxfp4", options.type);
+  const int layers = options.layers > 0 ? options.layers : shape->layers;
+  if (layers > shape->published_layers) {
+    fail(ErrorKind::Usage, "--layers {}: {} has {}", layers, shape->name, shape->published_layers);
+  }
+  Progress progress(fmt::format("writing {}, {} of {} layers, {}", shape->name, layers, shape->published_layers, mix->name), 0, "B");
+  format::write_synthetic(path, shape->spec_of(layers), *mix, [&](size_t bytes, size_t all) {
+    progress.set_total(static_cast<double>(all));
+    progress.update(static_cast<double>(bytes));
+  });
+}
+
+// A file of a shape that is gone as soon as it is open.
+class PassingFile {
+ public:
+  explicit PassingFile(const Options& options)
+      : path_(fs::temp_directory_path() / fmt::format("moiety-{}-{}.gguf", options.shape, ::getpid())) {
+    write_shape(options, path_);
+  }
+  ~PassingFile() {
+    std::error_code ignored;
+    fs::remove(path_, ignored);
+  }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+std::vector<Case> cases_of(const Options& options) {
+  std::vector<Case> cases;
+  for (const size_t depth : options.depths) {
+    for (const size_t prompt : options.prompts) cases.push_back({Phase::Prefill, 1, prompt, depth});
+    for (const size_t batch : options.batches) cases.push_back({Phase::Decode, batch, options.new_tokens, depth});
+  }
+  return cases;
+}
+
+Limits limits_of(const std::vector<Result>& results) {
+  std::vector<Limits> all;
+  for (const Result& result : results) all.insert(all.end(), result.limits.begin(), result.limits.end());
+  return bench::median(all);
+}
+
+std::string binding(const Result& result, const Limits& limits) {
+  const bench::Bound bound = bound_of(result.work, limits);
+  return bound.is_memory() ? "memory" : bench::name(bound.unit);
+}
+
+Json to_json(const Result& result, const Limits& limits) {
+  const bench::Work& work = result.work;
+  return {{"phase", result.run.phase == Phase::Prefill ? "prefill" : "decode"},
+          {"batch", result.run.sequences},
+          {"tokens", result.run.tokens},
+          {"depth", result.run.depth},
+          {"tokens_per_second", result.tokens_per_second()},
+          {"seconds", result.seconds},
+          {"bytes_per_step", work.bytes() / work.steps},
+          {"weight_bytes_per_step", work.weight_bytes / work.steps},
+          {"bytes_per_second", result.bytes_per_second()},
+          {"operations_per_second", result.operations_per_second()},
+          {"experts_per_layer", work.sparse_layers > 0 ? work.experts / work.sparse_layers : 0},
+          {"bound", binding(result, limits)},
+          {"bound_tokens_per_second", result.bound_tokens_per_second()},
+          {"share_of_bound", result.share_of_bound()}};
+}
+
+Json to_json(const Limits& limits) {
+  Json json = {{"read_bytes_per_second", limits.read_bandwidth}};
+  for (size_t unit = 0; unit < bench::kUnits; ++unit) {
+    json[fmt::format("{}_operations_per_second", bench::name(static_cast<Unit>(unit)))] = limits.operations[unit];
+  }
+  return json;
+}
+
+void print_json(const OpenModel& model, const std::string& title, const std::vector<Result>& results, int rounds) {
+  const Limits limits = limits_of(results);
+  Json list = Json::array();
+  for (const Result& result : results) list.push_back(to_json(result, limits));
+  fmt::print("{}\n", Json{{"model", title},
+                          {"kernels", model.compute.kernels.name},
+                          {"threads", model.threads.size()},
+                          {"rounds", rounds},
+                          {"parameters", model.file.spec().parameters()},
+                          {"active_parameters", model.file.spec().active_parameters()},
+                          {"limits", to_json(limits)},
+                          {"results", list}}
+                         .dump());
+}
+
+void print_table(const OpenModel& model, const std::string& title, const std::vector<Result>& results, int rounds) {
+  const spec::ModelSpec& spec = model.file.spec();
+  const Limits limits = limits_of(results);
+  fmt::print("{}: {} parameters, {} active; {} kernels, {} threads, medians of {} rounds\n", title,
+             short_number(static_cast<double>(spec.parameters())), short_number(static_cast<double>(spec.active_parameters())),
+             model.compute.kernels.name, model.threads.size(), rounds);
+  fmt::print("this machine reads {}B/s and computes", short_number(limits.read_bandwidth));
+  for (size_t unit = 0; unit < bench::kUnits; ++unit) {
+    fmt::print("{} {}op/s in {}", unit == 0 ? "" : ",", short_number(limits.operations[unit]), bench::name(static_cast<Unit>(unit)));
+  }
+  fmt::print("\n\n{:<20} {:>6} {:>10}  {:<26} {:>11} {:>12} {:>14}\n", "", "depth", "tokens/s", "of what binds", "read a step", "", "experts visited");
+  for (const Result& result : results) {
+    const bool prefill = result.run.phase == Phase::Prefill;
+    const bench::Work& work = result.work;
+    const std::string what = prefill ? fmt::format("prefill {}", result.run.tokens) : fmt::format("decode, batch {}", result.run.sequences);
+    const std::string share = fmt::format("{:.0f} % of {:.0f} by {}", 100 * result.share_of_bound(), result.bound_tokens_per_second(),
+                                          binding(result, limits));
+    const std::string rate = binding(result, limits) == "memory" ? fmt::format("{}B/s", short_number(result.bytes_per_second()))
+                                                                 : fmt::format("{}op/s", short_number(result.operations_per_second()));
+    const std::string experts = work.sparse_layers == 0 ? "" : fmt::format("{:.1f} of {}", work.experts / work.sparse_layers, spec.moe.router.num_experts);
+    fmt::print("{:<20} {:>6} {:>10.1f}  {:<26} {:>10}B {:>12} {:>14}\n", what, result.run.depth, result.tokens_per_second(), share,
+               short_number(work.bytes() / work.steps), rate, experts);
+  }
+}
+
+void add_options(CLI::App& app, Options& options) {
+  options.model.add_to(app);
+  app.get_option("MODEL")->required(false);
+  const auto tokens = CLI::Range(size_t{1}, size_t{1} << 20);
+  app.add_option("--synthetic", options.shape, "a model of a published shape with random weights instead of MODEL");
+  app.add_option("--type", options.type, "of its weights: q4_k_m, q8_0, bf16, … (default: what fits the shape)");
+  app.add_option("--layers", options.layers, "so many of its layers")->check(CLI::Range(1, 1000));
+  app.add_option("--save", options.save, "write it to this GGUF file and measure nothing");
+  app.add_option("--prompt", options.prompts, "tokens of the prompts")->delimiter(',')->capture_default_str()->check(tokens);
+  app.add_option("--batch", options.batches, "how many sequences decode side by side")->delimiter(',')->capture_default_str()->check(CLI::Range(1, 1024));
+  app.add_option("--depth", options.depths, "tokens that are in the caches before")->delimiter(',')->capture_default_str()->check(CLI::Range(0, 1 << 20));
+  app.add_option("--new", options.new_tokens, "tokens to decode in each sequence")->capture_default_str()->check(tokens);
+  app.add_option("--runs", options.rounds, "medians of so many rounds, after one to warm up")->capture_default_str()->check(CLI::Range(1, 100));
+  app.add_flag("--json", options.json, "one JSON object");
+  app.add_option("--plot", options.plot, "draw speed over batch and depth into this SVG file");
+}
+
+// The defaults make room for themselves in a small model's context.
+void fit_defaults(const CLI::App& app, const spec::ModelSpec& spec, Options& options) {
+  const size_t deepest = *std::max_element(options.depths.begin(), options.depths.end());
+  const size_t context = static_cast<size_t>(spec.max_positions), room = context > deepest ? context - deepest : 1;
+  if (app.get_option("--prompt")->empty()) options.prompts = {std::min(options.prompts[0], room)};
+  if (app.get_option("--new")->empty()) options.new_tokens = std::min(options.new_tokens, room);
 }
 
 }  // namespace
 
 int bench(int argc, char** argv) {
-  ModelArguments arguments;
-  size_t prompt_tokens = 512, new_tokens = 64;
-  int runs = 3;
-  bool json = false;
+  Options options;
   CLI::App app(kHelp, "moiety bench");
-  arguments.add_to(app);
-  const auto* prompt_option = app.add_option("--prompt", prompt_tokens, "tokens of the prompt")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  app.add_option("--new", new_tokens, "tokens to decode")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  app.add_option("--runs", runs, "the median of so many runs, after one to warm up")->capture_default_str()->check(CLI::Range(1, 100));
-  app.add_flag("--json", json, "one JSON object");
+  add_options(app, options);
   if (const auto status = parse(app, argc, argv)) return *status;
-
-  OpenModel model(arguments);
-  const spec::ModelSpec& spec = model.file.spec();
-  // The default makes room for the new tokens in a small model's context.
-  const size_t room = static_cast<size_t>(std::max(0, spec.max_positions - 1));
-  if (prompt_option->empty() && room > new_tokens) prompt_tokens = std::min(prompt_tokens, room - new_tokens);
-  require(prompt_tokens + new_tokens < static_cast<size_t>(spec.max_positions),
-          "{} tokens of prompt and {} new ones do not fit the model's context of {}; lower --prompt or --new", prompt_tokens,
-          new_tokens, spec.max_positions);
-  const Measured m = measure(model, prompt_tokens, new_tokens, runs);
-  const double token_bytes = bytes_per_token(model.file), token_flops = prefill_flops(spec);
-  const double decode_share = m.decode * token_bytes / m.bandwidth, prefill_share = m.prefill * token_flops / m.peak;
-
-  if (json) {
-    fmt::print("{}\n", Json{{"model", arguments.model},
-                            {"kernels", model.compute.kernels.name},
-                            {"threads", model.threads.size()},
-                            {"prompt_tokens", prompt_tokens},
-                            {"new_tokens", new_tokens},
-                            {"prefill_tokens_per_second", m.prefill},
-                            {"decode_tokens_per_second", m.decode},
-                            {"bytes_per_token", token_bytes},
-                            {"read_bytes_per_second", m.bandwidth},
-                            {"decode_share_of_bandwidth", decode_share},
-                            {"flop_per_token", token_flops},
-                            {"kernel_flop_per_second", m.peak},
-                            {"prefill_share_of_kernel_peak", prefill_share}}
-                           .dump());
+  if (options.model.model.empty() == options.shape.empty()) fail(ErrorKind::Usage, "name a MODEL or a shape (--synthetic), one of them");
+  if (options.shape.empty() && !(options.save.empty() && options.type.empty() && options.layers == 0)) {
+    fail(ErrorKind::Usage, "--save, --type and --layers are of --synthetic");
+  }
+  if (!options.save.empty()) {
+    write_shape(options, options.save);
+    fmt::print("{}: {}\n", options.save, options.shape);
     return 0;
   }
-  fmt::print("{}: {} parameters, {} active; {} kernels, {} threads, median of {} runs\n", arguments.model,
-             short_number(static_cast<double>(spec.parameters())), short_number(static_cast<double>(spec.active_parameters())),
-             model.compute.kernels.name, model.threads.size(), runs);
-  fmt::print("prefill {:5} tokens {:>10.1f} tokens/s  {:>8}FLOP/s, {:.0f} % of the kernel's {}FLOP/s in cache\n", prompt_tokens,
-             m.prefill, short_number(m.prefill * token_flops), 100 * prefill_share, short_number(m.peak));
-  fmt::print("decode  {:5} tokens {:>10.1f} tokens/s  {:>8}B/s, {:.0f} % of the {}B/s that memory gives\n", new_tokens, m.decode,
-             short_number(m.decode * token_bytes), 100 * decode_share, short_number(m.bandwidth));
+
+  std::optional<PassingFile> file;
+  if (!options.shape.empty()) options.model.model = file.emplace(options).path().string();
+  OpenModel model(options.model);
+  file.reset();
+  fit_defaults(app, model.file.spec(), options);
+  Progress progress("bench", 0, "tokens");
+  const auto results = bench::measure(model.transformer, model.compute, cases_of(options),
+                                      {.rounds = options.rounds, .progress = [&](size_t done, size_t all) {
+                                         progress.set_total(static_cast<double>(all));
+                                         progress.update(static_cast<double>(done));
+                                       }});
+  progress.finish();
+  const std::string title = options.shape.empty() ? options.model.model : options.shape;
+  if (!options.plot.empty()) write_file(options.plot, draw_bench_chart(title, results));
+  options.json ? print_json(model, title, results, options.rounds) : print_table(model, title, results, options.rounds);
   return 0;
 }
 

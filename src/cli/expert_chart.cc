@@ -6,22 +6,13 @@
 #include <cmath>
 #include <numeric>
 
+#include "cli/svg.h"
+
 namespace moiety::cli {
 namespace {
 
 constexpr double kCellHeight = 16, kLabelWidth = 130, kMargin = 16, kPanelGap = 30, kHeadHeight = 62;
 constexpr double kDarkest = 4;  // times the even share
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else out += c;
-  }
-  return out;
-}
 
 // White over blue to near black: steps of equal lightness, also in grey and to colour-blind eyes.
 std::string colour(double ratio) {
@@ -33,11 +24,6 @@ std::string colour(double ratio) {
   return fmt::format("#{:02x}{:02x}{:02x}", mix(250, 107, 8), mix(251, 174, 29), mix(253, 214, 88));
 }
 
-std::string text(double x, double y, const char* anchor, double size, const std::string& words) {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" font-size=\"{}\">{}</text>\n", x, y, anchor, size,
-                     escaped(words));
-}
-
 double total(std::span<const int64_t> visits_E) {
   return static_cast<double>(std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0}));
 }
@@ -45,26 +31,26 @@ double total(std::span<const int64_t> visits_E) {
 std::string row(const DomainLoad& domain, int layer, double x, double y, double cell) {
   const auto visits_E = domain.load.of_layer(layer);
   const double all = std::max(1.0, total(visits_E));
-  std::string svg = text(x - 6, y + kCellHeight - 4, "end", 12, domain.name);
+  std::string svg = svg_text(x - 6, y + kCellHeight - 4, "end", 12, domain.name);
   for (size_t e = 0; e < visits_E.size(); ++e) {
     const double share = static_cast<double>(visits_E[e]) / all;
     svg += fmt::format(
         "<rect x=\"{:.2f}\" y=\"{:.2f}\" width=\"{:.2f}\" height=\"{:.2f}\" fill=\"{}\"><title>{}, layer {}, expert {}: "
         "{:.1f} % of visits</title></rect>\n",
         x + cell * static_cast<double>(e), y, cell - 1, kCellHeight - 1, colour(share * static_cast<double>(visits_E.size())),
-        escaped(domain.name), layer, e, 100 * share);
+        svg_escaped(domain.name), layer, e, 100 * share);
   }
   return svg;
 }
 
 std::string legend(double right, double y) {
-  std::string svg = text(right - 170, y + 11, "end", 11, "share of visits, times even:");
+  std::string svg = svg_text(right - 170, y + 11, "end", 11, "share of visits, times even:");
   const double stops[] = {0, 0.5, 1, 2, 4};
   for (int i = 0; i < 5; ++i) {
     const double x = right - 165 + 33 * i;
     svg += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"33\" height=\"10\" fill=\"{}\" stroke=\"#ccc\"/>\n", x, y + 2,
                        colour(stops[i]));
-    svg += text(x + 16, y + 24, "middle", 10, fmt::format("{}", stops[i]));
+    svg += svg_text(x + 16, y + 24, "middle", 10, fmt::format("{}", stops[i]));
   }
   return svg;
 }
@@ -79,15 +65,12 @@ std::string draw_expert_chart(const std::string& title, const std::vector<Domain
   const double width = std::max(640.0, kLabelWidth + cell * experts + 2 * kMargin);
   const double height = kHeadHeight + panel * layers + kMargin;
 
-  std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" "
-      "font-family=\"sans-serif\" fill=\"#222\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-      width, height);
-  svg += text(kMargin, 24, "start", 15, title);
+  std::string svg = svg_start(width, height);
+  svg += svg_text(kMargin, 24, "start", 15, title);
   svg += legend(width - kMargin, 32);
   for (int layer = 0; layer < layers; ++layer) {
     const double y = kHeadHeight + panel * layer;
-    svg += text(kLabelWidth, y + 10, "start", 11, fmt::format("layer {}, experts 0 to {}", layer, experts - 1));
+    svg += svg_text(kLabelWidth, y + 10, "start", 11, fmt::format("layer {}, experts 0 to {}", layer, experts - 1));
     for (size_t d = 0; d < domains.size(); ++d) {
       svg += row(domains[d], layer, kLabelWidth, y + 16 + kCellHeight * static_cast<double>(d), cell);
     }

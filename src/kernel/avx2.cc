@@ -5,6 +5,7 @@
 #include "kernel/activate.h"
 #include "kernel/blocks.h"
 #include "kernel/packed_tile.h"
+#include "kernel/peak_loops.h"
 
 namespace moiety::kernel {
 namespace {
@@ -180,6 +181,30 @@ const Kernels& avx2_kernels() {
                                .round_activations = round_activations,
                                .packed_linear = PackedKernels<Avx2Packed>::packed_linear};
   return kernels;
+}
+
+namespace {
+
+// Bytes to pairs of words to fours of words, as integer kernels do without VNNI.
+struct Int8Step {
+  using Sum = __m256i;
+  static constexpr int kSums = 6;
+  static constexpr double kOps = 64;
+  static Sum start() { return _mm256_setzero_si256(); }
+  static Sum add(Sum sum) {
+    __m256i x = _mm256_set1_epi8(3);
+    asm volatile("" : "+x"(x));  // else the product, always the same, is taken once
+    const __m256i pairs = _mm256_maddubs_epi16(x, _mm256_set1_epi8(-5));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static float first(Sum sum) { return static_cast<float>(_mm256_cvtsi256_si32(sum)); }
+};
+
+}  // namespace
+
+const Peaks& avx2_peaks() {
+  static constexpr Peaks kPeaks{peak_loop<F32Step<Avx2>>, nullptr, peak_loop<Int8Step>, read_all<Avx2>};
+  return kPeaks;
 }
 
 }  // namespace moiety::kernel

@@ -5,6 +5,7 @@
 #include "kernel/activate.h"
 #include "kernel/blocks.h"
 #include "kernel/packed_tile.h"
+#include "kernel/peak_loops.h"
 
 namespace moiety::kernel {
 namespace {
@@ -148,6 +149,36 @@ const Kernels& avx512_kernels() {
                                .round_activations = round_activations,
                                .packed_linear = PackedKernels<Avx512Packed>::packed_linear};
   return kernels;
+}
+
+namespace {
+
+struct Bf16Step {
+  using Sum = __m512;
+  static constexpr int kSums = 16;
+  static constexpr double kOps = 64;
+  static Sum start() { return _mm512_setzero_ps(); }
+  static Sum add(Sum sum) {
+    const __m512bh x = (__m512bh)_mm512_set1_epi16(0x3f80);
+    return _mm512_dpbf16_ps(sum, x, x);
+  }
+  static float first(Sum sum) { return _mm512_cvtss_f32(sum); }
+};
+
+struct Int8Step {
+  using Sum = __m512i;
+  static constexpr int kSums = 12;
+  static constexpr double kOps = 128;
+  static Sum start() { return _mm512_setzero_si512(); }
+  static Sum add(Sum sum) { return _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(3), _mm512_set1_epi8(-5)); }
+  static float first(Sum sum) { return static_cast<float>(_mm512_cvtsi512_si32(sum)); }
+};
+
+}  // namespace
+
+const Peaks& avx512_peaks() {
+  static constexpr Peaks kPeaks{peak_loop<F32Step<Avx512>>, peak_loop<Bf16Step>, peak_loop<Int8Step>, read_all<Avx512>};
+  return kPeaks;
 }
 
 }  // namespace moiety::kernel

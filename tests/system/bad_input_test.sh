@@ -37,8 +37,12 @@ expect 2 'tokens 1,,2: expected token ids' $moiety generate $model --tokens 1,,2
 expect 2 'kernels "abacus" are not available' $moiety generate $model -p x --kernels abacus
 expect 2 '--type q3: expected' $moiety convert $model $folder/x.gguf --type q3
 expect 2 'MOIETY_THREADS=none' env MOIETY_THREADS=none $moiety generate $model -p x
+expect 2 'no such shape; these are: olmoe-1b-7b' $moiety bench --synthetic hexagon
+expect 2 'name a MODEL or a shape' $moiety bench
+expect 2 'qwen3-30b-a3b has 48' $moiety bench --synthetic qwen3-30b-a3b --layers 49
 
 # Wrong input: 1
+expect 1 'do not fit the model.s context of 512' $moiety bench $model --depth 510 --prompt 8
 expect 1 'no such file or folder' $moiety generate $folder/none -p x
 expect 1 'token 999999 is not in the .* vocabulary of 431' $moiety generate $model --tokens 999999
 expect 1 'the prompt has no tokens' $moiety generate $model --tokens ''

@@ -1,0 +1,105 @@
+#include "bench/work.h"
+
+#include <algorithm>
+
+namespace moiety::bench {
+namespace {
+
+using kernel::Arithmetic;
+using spec::ElementType;
+using spec::Role;
+
+// Bytes a layer's cache keeps of one token.
+double cache_bytes_per_token(const spec::AttentionSpec& a) {
+  const int numbers = a.latent ? a.latent->kv_rank + a.latent->rope_dim : 2 * a.num_kv_heads * a.head_dim;
+  return 4.0 * numbers;
+}
+
+// Operations for one query of all heads on one position: its score, and its value's part of the sum.
+double attention_operations(const spec::AttentionSpec& a) {
+  return 2.0 * a.num_heads * (a.head_dim + (a.latent ? a.latent->value_dim : a.head_dim));
+}
+
+}  // namespace
+
+Unit unit_for(ElementType type, Arithmetic arithmetic) {
+  if (arithmetic == Arithmetic::Exact) return Unit::F32;
+  if (type == ElementType::BF16) return Unit::Bf16;
+  return spec::info(type).block_elements > 1 ? Unit::Int8 : Unit::F32;
+}
+
+WorkCounter::WorkCounter(const format::ModelFile& file, Arithmetic arithmetic)
+    : spec_(file.spec()),
+      attention_unit_(arithmetic == Arithmetic::Exact ? Unit::F32 : Unit::Bf16),
+      layers_(static_cast<size_t>(spec_.num_layers)) {
+  const auto place = [&](const spec::Weight& weight) -> Matrices& {
+    if (weight.layer < 0) return head_;
+    Layer& layer = layers_[static_cast<size_t>(weight.layer)];
+    return spec::is_expert(weight.role) ? layer.expert : layer.dense;
+  };
+  for (spec::Weight weight : spec::weights_of(spec_, false)) {
+    if (spec::is_expert(weight.role)) weight.expert = 0;
+    const format::TensorView tensor = file.weight(weight);
+    const double bytes = static_cast<double>(spec::bytes_of(tensor.type, static_cast<size_t>(tensor.elements())));
+    if (weight.role == Role::Embedding) {
+      embedding_row_bytes_ = bytes / static_cast<double>(tensor.shape[0]);
+      if (!spec_.tied_embeddings) continue;
+    }
+    Matrices& matrices = place(weight);
+    matrices.bytes += bytes;
+    if (tensor.shape.size() < 2) continue;
+    const Unit unit = weight.role == Role::Router ? Unit::F32 : unit_for(tensor.type, arithmetic);
+    matrices.operations[static_cast<size_t>(unit)] += 2.0 * static_cast<double>(tensor.elements());
+  }
+}
+
+void WorkCounter::add(const Matrices& matrices, double tokens) {
+  work_.weight_bytes += matrices.bytes;
+  for (size_t unit = 0; unit < kUnits; ++unit) work_.operations[unit] += tokens * matrices.operations[unit];
+}
+
+void WorkCounter::add_step(std::span<const model::Chunk> chunks) {
+  double tokens = 0;
+  for (const model::Chunk& chunk : chunks) tokens += static_cast<double>(chunk.tokens.size());
+  work_.steps += 1;
+  work_.weight_bytes += tokens * embedding_row_bytes_;
+  for (const Layer& layer : layers_) add(layer.dense, tokens);
+  add(head_, static_cast<double>(chunks.size()));
+
+  const spec::AttentionSpec& attention = spec_.attention;
+  for (int layer = 0; layer < spec_.num_layers; ++layer) {
+    const size_t window = attention.window(layer) > 0 ? static_cast<size_t>(attention.window(layer)) : SIZE_MAX;
+    for (const model::Chunk& chunk : chunks) {
+      const size_t before = chunk.cache->length(), after = before + chunk.tokens.size();
+      double seen = 0;
+      for (size_t t = before; t < after; ++t) seen += static_cast<double>(std::min(t + 1, window));
+      work_.operations[static_cast<size_t>(attention_unit_)] += seen * attention_operations(attention);
+      const size_t first = before - std::min(before, window - 1);  // that the chunk's first token looks at
+      work_.cache_bytes += static_cast<double>(after - first) * cache_bytes_per_token(attention);
+    }
+  }
+}
+
+void WorkCounter::add_routing(int layer, const moe::Routing& routing) {
+  std::vector<bool> visited(static_cast<size_t>(routing.num_experts));
+  for (const int32_t expert : routing.experts_N) visited[static_cast<size_t>(expert)] = true;
+  const double experts = static_cast<double>(std::count(visited.begin(), visited.end(), true));
+  const Matrices& expert = layers_[static_cast<size_t>(layer)].expert;
+  work_.experts += experts;
+  work_.sparse_layers += 1;
+  work_.weight_bytes += experts * expert.bytes;
+  for (size_t unit = 0; unit < kUnits; ++unit) work_.operations[unit] += routing.num_visits() * expert.operations[unit];
+}
+
+Bound bound_of(const Work& work, const Limits& limits) {
+  Bound bound{.memory_seconds = work.bytes() / limits.read_bandwidth};
+  double longest = 0;
+  for (size_t unit = 0; unit < kUnits; ++unit) {
+    const double seconds = work.operations[unit] / limits.operations[unit];
+    bound.arithmetic_seconds += seconds;
+    if (seconds > longest) bound.unit = static_cast<Unit>(unit), longest = seconds;
+  }
+  return bound;
+}
+
+}  // namespace moiety::bench

@@ -1,0 +1,72 @@
+// What a run has to do, whoever does it: bytes that must come from memory and operations on them, counted from the sizes of
+// the weights and from the routing that really happened.
+#pragma once
+
+#include <array>
+#include <span>
+#include <vector>
+
+#include "bench/limits.h"
+#include "format/model_file.h"
+#include "model/step.h"
+#include "moe/route.h"
+
+namespace moiety::bench {
+
+struct Work {
+  double steps = 0;
+  double weight_bytes = 0;   // each matrix once a step, of experts those that some token visits
+  double cache_bytes = 0;    // keys and values that queries look at
+  std::array<double, kUnits> operations{};  // by Unit
+  double experts = 0;        // that were visited, over steps and sparse layers
+  double sparse_layers = 0;  // over steps
+
+  double bytes() const { return weight_bytes + cache_bytes; }
+};
+
+// The unit that multiplies a weight of this type.
+Unit unit_for(spec::ElementType type, kernel::Arithmetic arithmetic);
+
+class WorkCounter {
+ public:
+  WorkCounter(const format::ModelFile& file, kernel::Arithmetic arithmetic);
+
+  // A step of these chunks, of whose last tokens the logits are wanted; to be told before the step is run.
+  void add_step(std::span<const model::Chunk> chunks);
+  // How a sparse layer of that step was routed.
+  void add_routing(int layer, const moe::Routing& routing);
+
+  const Work& work() const { return work_; }
+
+ private:
+  using Operations = std::array<double, kUnits>;
+  // A set of matrices that are used together.
+  struct Matrices {
+    double bytes = 0;
+    Operations operations{};  // a token
+  };
+  struct Layer {
+    Matrices dense;   // all that every token meets
+    Matrices expert;  // one of them
+  };
+  void add(const Matrices& matrices, double tokens);
+
+  const spec::ModelSpec& spec_;
+  Unit attention_unit_;
+  std::vector<Layer> layers_;
+  Matrices head_;
+  double embedding_row_bytes_ = 0;
+  Work work_;
+};
+
+// Seconds that the work takes at least: as long as the memory needs, or the arithmetic, whichever is longer.
+struct Bound {
+  double memory_seconds = 0, arithmetic_seconds = 0;
+  Unit unit = Unit::F32;  // which most of the arithmetic's time goes to
+
+  bool is_memory() const { return memory_seconds >= arithmetic_seconds; }
+  double seconds() const { return is_memory() ? memory_seconds : arithmetic_seconds; }
+};
+Bound bound_of(const Work& work, const Limits& limits);
+
+}  // namespace moiety::bench

@@ -1,0 +1,31 @@
+// Models of published shapes with random weights, to measure with where nothing can be downloaded: their routing is close
+// to uniform, their text is noise.
+#pragma once
+
+#include <functional>
+#include <span>
+
+#include "base/file.h"
+#include "format/type_mix.h"
+#include "spec/model_spec.h"
+
+namespace moiety::format {
+
+struct Shape {
+  std::string_view name;
+  std::string_view types;  // the mixture that fits it best, a name for mix_named
+  int layers;              // so many by default: a few gigabytes
+  int published_layers;
+  spec::ModelSpec (*spec_of)(int layers);
+};
+
+std::span<const Shape> shapes();
+// nullptr: there is no such shape.
+const Shape* shape_named(std::string_view name);
+
+// Writes a GGUF file without a tokenizer, whose every tensor is cut out of one pool of random numbers a type.
+// `written(bytes, all)` is called after each tensor. Throws Error(Input) if moiety does not write one of the types.
+void write_synthetic(const fs::path& path, const spec::ModelSpec& spec, const TypeMix& mix,
+                     const std::function<void(size_t bytes, size_t all)>& written = {});
+
+}  // namespace moiety::format
