@@ -32,16 +32,16 @@ std::vector<int32_t> random_tokens(const spec::ModelSpec& spec, size_t sequence,
   return tokens;
 }
 
-// Caches for every depth that some case asks for, filled up to it.
+// Caches for every depth that some case asks for, filled up to it: all with the same tokens, computed once.
 class Sequences {
  public:
   Sequences(Transformer& transformer, const std::vector<Case>& cases, const MeasureOptions& options);
 
-  // Runs the case's sequences from their depth on and lets them forget it; returns the seconds.
+  // Runs the case's sequences from their depth on; returns the seconds.
   double run(const Case& run, WorkCounter* counter);
 
  private:
-  void fill(KvCache& cache, size_t sequence, size_t depth);
+  void fill(KvCache& cache, size_t depth);
   void add_done(size_t tokens);
 
   Transformer& transformer_;
@@ -65,17 +65,19 @@ Sequences::Sequences(Transformer& transformer, const std::vector<Case>& cases, c
     most = {std::max(most.sequences, run.sequences), std::max(most.tokens, run.tokens)};
     all_ += static_cast<size_t>(options.rounds + 1) * run.sequences * run.tokens;
   }
-  for (const auto& [depth, most] : most_by_depth) all_ += depth * most.sequences;
+  for (const auto& [depth, most] : most_by_depth) all_ += depth;
   for (const auto& [depth, most] : most_by_depth) {
+    std::vector<KvCache>& caches = by_depth_[depth];
     for (size_t s = 0; s < most.sequences; ++s) {
-      fill(by_depth_[depth].emplace_back(spec, depth + most.tokens), s, depth);
+      caches.emplace_back(spec, model::KvOptions{depth + most.tokens, options.kv, depth});
+      s == 0 ? fill(caches[0], depth) : caches[s].copy_from(caches[0]);
     }
   }
 }
 
-void Sequences::fill(KvCache& cache, size_t sequence, size_t depth) {
+void Sequences::fill(KvCache& cache, size_t depth) {
   for (size_t at = 0; at < depth; at += kPromptChunk) {
-    const auto tokens = random_tokens(transformer_.spec(), sequence, at, std::min(kPromptChunk, depth - at));
+    const auto tokens = random_tokens(transformer_.spec(), 0, at, std::min(kPromptChunk, depth - at));
     const Chunk chunk{&cache, tokens};
     transformer_.forward({&chunk, 1}, Transformer::LogitsOf::LastTokens);
     add_done(tokens.size());
@@ -89,12 +91,14 @@ void Sequences::add_done(size_t tokens) {
 
 double Sequences::run(const Case& run, WorkCounter* counter) {
   std::vector<KvCache>& caches = by_depth_.at(run.depth);
+  const bool prefill = run.phase == Phase::Prefill;
+  for (size_t s = 0; s < run.sequences; ++s) caches[s].start_prompt(run.depth, run.depth + (prefill ? run.tokens : 0));
   std::vector<std::vector<int32_t>> tokens;
   for (size_t s = 0; s < run.sequences; ++s) tokens.push_back(random_tokens(transformer_.spec(), s, run.depth, run.tokens));
 
   model::RoutingObserver observe;
   if (counter != nullptr) observe = [&](int layer, const moe::Routing& routing) { counter->add_routing(layer, routing); };
-  const size_t step = run.phase == Phase::Prefill ? kPromptChunk : 1;
+  const size_t step = prefill ? kPromptChunk : 1;
   const auto start = std::chrono::steady_clock::now();
   for (size_t at = 0; at < run.tokens; at += step) {
     std::vector<Chunk> chunks;
@@ -105,7 +109,6 @@ double Sequences::run(const Case& run, WorkCounter* counter) {
     transformer_.forward(chunks, Transformer::LogitsOf::LastTokens, observe);
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  for (size_t s = 0; s < run.sequences; ++s) caches[s].truncate(run.depth);
   add_done(run.sequences * run.tokens);
   return seconds;
 }

@@ -39,8 +39,9 @@ struct Result {
 };
 
 struct MeasureOptions {
-  int rounds = 3;                              // after one to warm up and count the work
-  size_t limit_memory = size_t{1} << 30;       // bytes to measure the read bandwidth with
+  int rounds = 3;  // after one to warm up and count the work
+  kernel::KvType kv = kernel::KvType::F32;
+  size_t limit_memory = size_t{1} << 30;  // bytes to measure the read bandwidth with
   std::function<void(size_t done, size_t all)> progress;  // called now and then with how many tokens have been run
 };
 

@@ -103,9 +103,9 @@ TEST_F(Measured, EveryCaseIsRunInEveryRound) {
   const std::vector<Case> cases{{Phase::Prefill, 1, 20, 0}, {Phase::Decode, 3, 4, 0}, {Phase::Decode, 2, 4, 9}};
   size_t done = 0, all = 0;
   const auto results = measure(*transformer_, *compute_, cases,
-                               {2, 4 << 20, [&](size_t so_far, size_t of) { done = so_far, all = of; }});
+                               {2, kernel::KvType::BF16, 4 << 20, [&](size_t so_far, size_t of) { done = so_far, all = of; }});
   ASSERT_EQ(results.size(), 3u);
-  EXPECT_EQ(all, 3 * (20 + 3 * 4 + 2 * 4) + 2 * 9u);
+  EXPECT_EQ(all, 3 * (20 + 3 * 4 + 2 * 4) + 9u);
   EXPECT_EQ(done, all);
   for (const Result& result : results) {
     EXPECT_EQ(result.seconds.size(), 2u);

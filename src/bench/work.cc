@@ -1,6 +1,7 @@
 #include "bench/work.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace moiety::bench {
 namespace {
@@ -10,9 +11,13 @@ using spec::ElementType;
 using spec::Role;
 
 // Bytes a layer's cache keeps of one token.
-double cache_bytes_per_token(const spec::AttentionSpec& a) {
-  const int numbers = a.latent ? a.latent->kv_rank + a.latent->rope_dim : 2 * a.num_kv_heads * a.head_dim;
-  return 4.0 * numbers;
+double cache_bytes_per_token(const spec::AttentionSpec& a, kernel::KvType type) {
+  const auto bytes = [&](int numbers, size_t per_scale) {
+    const double scales = type == kernel::KvType::Q8 ? std::ceil(static_cast<double>(numbers) / static_cast<double>(per_scale)) : 0;
+    return static_cast<double>(kernel::bytes_of(type)) * numbers + scales * sizeof(float);
+  };
+  if (a.latent) return bytes(a.latent->kv_rank + a.latent->rope_dim, kernel::kKeysPerScale);
+  return a.num_kv_heads * (bytes(a.head_dim, kernel::kKeysPerScale) + bytes(a.head_dim, static_cast<size_t>(a.head_dim)));
 }
 
 // Operations for one query of all heads on one position: its score, and its value's part of the sum.
@@ -30,7 +35,6 @@ Unit unit_for(ElementType type, Arithmetic arithmetic) {
 
 WorkCounter::WorkCounter(const format::ModelFile& file, Arithmetic arithmetic)
     : spec_(file.spec()),
-      attention_unit_(arithmetic == Arithmetic::Exact ? Unit::F32 : Unit::Bf16),
       layers_(static_cast<size_t>(spec_.num_layers)) {
   const auto place = [&](const spec::Weight& weight) -> Matrices& {
     if (weight.layer < 0) return head_;
@@ -73,9 +77,11 @@ void WorkCounter::add_step(std::span<const model::Chunk> chunks) {
       const size_t before = chunk.cache->length(), after = before + chunk.tokens.size();
       double seen = 0;
       for (size_t t = before; t < after; ++t) seen += static_cast<double>(std::min(t + 1, window));
-      work_.operations[static_cast<size_t>(attention_unit_)] += seen * attention_operations(attention);
+      const kernel::KvType type = chunk.cache->options().type;
+      const Unit unit = type == kernel::KvType::F32 ? Unit::F32 : Unit::Bf16;
+      work_.operations[static_cast<size_t>(unit)] += seen * attention_operations(attention);
       const size_t first = before - std::min(before, window - 1);  // that the chunk's first token looks at
-      work_.cache_bytes += static_cast<double>(after - first) * cache_bytes_per_token(attention);
+      work_.cache_bytes += static_cast<double>(after - first) * cache_bytes_per_token(attention, type);
     }
   }
 }

@@ -52,7 +52,6 @@ class WorkCounter {
   void add(const Matrices& matrices, double tokens);
 
   const spec::ModelSpec& spec_;
-  Unit attention_unit_;
   std::vector<Layer> layers_;
   Matrices head_;
   double embedding_row_bytes_ = 0;

@@ -215,7 +215,7 @@ int bench(int argc, char** argv) {
   fit_defaults(app, model.file.spec(), options);
   Progress progress("bench", 0, "tokens");
   const auto results = bench::measure(model.transformer, model.compute, cases_of(options),
-                                      {.rounds = options.rounds, .progress = [&](size_t done, size_t all) {
+                                      {.rounds = options.rounds, .kv = model.kv, .progress = [&](size_t done, size_t all) {
                                          progress.set_total(static_cast<double>(all));
                                          progress.update(static_cast<double>(done));
                                        }});

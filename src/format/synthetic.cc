@@ -184,6 +184,7 @@ void write_synthetic(const fs::path& path, const ModelSpec& spec, const TypeMix&
     require(can_write(tensor.type), "{}: moiety does not write {}", mix.name, spec::name(tensor.type));
     const Spread spread = spread_of(weight.role);
     tensor.parts = pools.try_emplace({tensor.type, spread}, tensor.type, spread).first->second.parts(tensor.elements());
+    tensor.known_finite = true;
     tensors.push_back(std::move(tensor));
   }
   write_gguf(path, metadata, tensors, written);

@@ -150,6 +150,11 @@ void KvHeads::put(size_t h, size_t position, std::span<const float> key, std::sp
   }
 }
 
+void KvHeads::copy_from(const KvHeads& other) {
+  assert(other.heads_ == heads_ && other.head_bytes_ == head_bytes_ && other.shape_.type == shape_.type);
+  std::memcpy(memory_.get() + start_, other.memory_.get() + other.start_, heads_ * head_bytes_);
+}
+
 void KvHeads::get_key(size_t h, size_t position, std::span<float> key) const {
   const kernel::KvView view = head(h);
   for (size_t d = 0; d < key.size(); ++d) {
@@ -170,6 +175,13 @@ KvCache::KvCache(const spec::ModelSpec& spec, const KvOptions& options)
       layers_.emplace_back(options.type, size(a.num_kv_heads), size(a.head_dim), size(a.head_dim), options.capacity);
     }
   }
+}
+
+void KvCache::copy_from(const KvCache& other) {
+  assert(other.layers_.size() == layers_.size() && other.capacity() == capacity());
+  for (size_t layer = 0; layer < layers_.size(); ++layer) layers_[layer].copy_from(other.layers_[layer]);
+  options_.prompt = other.options_.prompt;
+  length_ = other.length_;
 }
 
 size_t KvCache::start_prompt(size_t most, size_t prompt) {

@@ -27,6 +27,8 @@ class KvHeads {
   // Rounds a head's key and value to the type. Threads may put positions at the same time unless these differ in their last
   // bit only, of which the even one comes first.
   void put(size_t h, size_t position, std::span<const float> key, std::span<const float> value);
+  // Everything that another of the same shape and capacity holds.
+  void copy_from(const KvHeads& other);
   // Numbers of a key as they were rounded, from the first.
   void get_key(size_t h, size_t position, std::span<float> key) const;
 
@@ -71,6 +73,9 @@ class KvCache {
   // A new prompt: of the tokens so far `most` are kept, or fewer if they must be computed otherwise now that they belong to
   // the prompt. Returns how many.
   size_t start_prompt(size_t most, size_t prompt);
+
+  // Takes over all tokens of a cache of the same model and options.
+  void copy_from(const KvCache& other);
 
   KvHeads& layer(int number) { return layers_[static_cast<size_t>(number)]; }
 
