@@ -1,10 +1,7 @@
 #include "bench/limits.h"
 
-#include <sys/mman.h>
-
 #include <chrono>
 #include <cstring>
-#include <new>
 
 #include "bench/median.h"
 #include "kernel/peaks.h"
@@ -37,18 +34,12 @@ const char* name(Unit unit) {
 
 LimitMeter::LimitMeter(const kernel::Compute& compute, size_t bytes) : compute_(compute) {
   bytes = (bytes + kPiece - 1) / kPiece * kPiece;
-  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  ::madvise(memory, bytes, MADV_HUGEPAGE);  // else the walk through page tables is part of what is measured
-  memory_ = {static_cast<std::byte*>(memory), bytes};
-
+  memory_ = {owned_.allocate(bytes), bytes};
   const size_t nodes = static_cast<size_t>(compute.threads.num_nodes()), pieces = bytes / kPiece;
   for (size_t node = 0; node < nodes; ++node) pieces_N_.push_back(pieces * (node + 1) / nodes - pieces * node / nodes);
-  // Written, so that it is memory and not the one page of zeros, by those who will read it.
+  // Written, so that it is memory and not one page of zeros, by those who will read it.
   compute.threads.parallel_for_by_node(pieces_N_, [&](size_t i) { std::memset(&memory_[i * kPiece], 0x11, kPiece); });
 }
-
-LimitMeter::~LimitMeter() { ::munmap(memory_.data(), memory_.size()); }
 
 double LimitMeter::read_bandwidth() {
   const auto read = kernel::peaks_of(compute_.kernels).read;

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/huge_memory.h"
 #include "kernel/linear.h"
 
 namespace moiety::bench {
@@ -24,9 +25,6 @@ class LimitMeter {
  public:
   // Reads from `bytes` of memory of its own, which must be much more than the caches hold.
   explicit LimitMeter(const kernel::Compute& compute, size_t bytes = size_t{1} << 30);
-  ~LimitMeter();
-  LimitMeter(const LimitMeter&) = delete;
-  LimitMeter& operator=(const LimitMeter&) = delete;
 
   // Takes about a tenth of a second.
   Limits measure();
@@ -36,6 +34,7 @@ class LimitMeter {
   double operations(Unit unit);
 
   const kernel::Compute& compute_;
+  HugeMemory owned_;
   std::span<std::byte> memory_;
   std::vector<size_t> pieces_N_;  // of the memory, by NUMA node
 };

@@ -139,7 +139,7 @@ std::vector<Result> measure(Transformer& transformer, const kernel::Compute& com
   LimitMeter meter(compute, options.limit_memory);
   std::vector<Result> results;
   for (const Case& run : cases) {
-    WorkCounter counter(transformer.file(), compute.arithmetic);
+    WorkCounter counter(transformer.file(), compute);
     sequences.run(run, &counter);
     results.push_back({run, counter.work(), {}, {}});
   }

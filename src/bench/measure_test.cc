@@ -43,7 +43,7 @@ moe::Routing routing_to(std::vector<int32_t> experts_N) {
 }
 
 TEST_F(Measured, ADecodedTokenReadsItsExpertsAndAllElseOnce) {
-  WorkCounter counter(*file_, kernel::Arithmetic::Exact);
+  WorkCounter counter(*file_, *compute_);
   model::KvCache cache(file_->spec(), 8);
   cache.advance(5);
   const std::vector<int32_t> token{7};
@@ -59,7 +59,7 @@ TEST_F(Measured, ADecodedTokenReadsItsExpertsAndAllElseOnce) {
 }
 
 TEST_F(Measured, SequencesThatVisitTheSameExpertReadItOnceAndMultiplyByItTwice) {
-  WorkCounter counter(*file_, kernel::Arithmetic::Exact);
+  WorkCounter counter(*file_, *compute_);
   model::KvCache one(file_->spec(), 8), two(file_->spec(), 8);
   const std::vector<int32_t> token{7};
   counter.add_step(std::vector<model::Chunk>{{&one, token}, {&two, token}});
@@ -75,7 +75,7 @@ TEST_F(Measured, AWindowIsAllThatIsLookedAt) {
   test::write_random_checkpoint(spec, folder_.path() / "windowed");
   const format::ModelFile file(folder_.path() / "windowed");
   const auto bytes_of = [&](size_t before, size_t tokens) {
-    WorkCounter counter(file, kernel::Arithmetic::Exact);
+    WorkCounter counter(file, *compute_);
     model::KvCache cache(file.spec(), 20);
     cache.advance(before);
     const std::vector<int32_t> ids(tokens, 7);

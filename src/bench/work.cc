@@ -6,7 +6,6 @@
 namespace moiety::bench {
 namespace {
 
-using kernel::Arithmetic;
 using spec::ElementType;
 using spec::Role;
 
@@ -25,15 +24,21 @@ double attention_operations(const spec::AttentionSpec& a) {
   return 2.0 * a.num_heads * (a.head_dim + (a.latent ? a.latent->value_dim : a.head_dim));
 }
 
-}  // namespace
-
-Unit unit_for(ElementType type, Arithmetic arithmetic) {
-  if (arithmetic == Arithmetic::Exact) return Unit::F32;
-  if (type == ElementType::BF16) return Unit::Bf16;
-  return spec::info(type).block_elements > 1 ? Unit::Int8 : Unit::F32;
+// What a weight of this type is multiplied as.
+Unit unit_for(const kernel::Compute& compute, ElementType type) {
+  switch (kernel::activations_for(compute, {.type = type}).form) {
+    case kernel::ActivationForm::F32:
+      return Unit::F32;
+    case kernel::ActivationForm::Bf16:
+      return Unit::Bf16;
+    default:
+      return Unit::Int8;
+  }
 }
 
-WorkCounter::WorkCounter(const format::ModelFile& file, Arithmetic arithmetic)
+}  // namespace
+
+WorkCounter::WorkCounter(const format::ModelFile& file, const kernel::Compute& compute)
     : spec_(file.spec()),
       layers_(static_cast<size_t>(spec_.num_layers)) {
   const auto place = [&](const spec::Weight& weight) -> Matrices& {
@@ -52,7 +57,7 @@ WorkCounter::WorkCounter(const format::ModelFile& file, Arithmetic arithmetic)
     Matrices& matrices = place(weight);
     matrices.bytes += bytes;
     if (tensor.shape.size() < 2) continue;
-    const Unit unit = weight.role == Role::Router ? Unit::F32 : unit_for(tensor.type, arithmetic);
+    const Unit unit = weight.role == Role::Router ? Unit::F32 : unit_for(compute, tensor.type);
     matrices.operations[static_cast<size_t>(unit)] += 2.0 * static_cast<double>(tensor.elements());
   }
 }

@@ -24,12 +24,9 @@ struct Work {
   double bytes() const { return weight_bytes + cache_bytes; }
 };
 
-// The unit that multiplies a weight of this type.
-Unit unit_for(spec::ElementType type, kernel::Arithmetic arithmetic);
-
 class WorkCounter {
  public:
-  WorkCounter(const format::ModelFile& file, kernel::Arithmetic arithmetic);
+  WorkCounter(const format::ModelFile& file, const kernel::Compute& compute);
 
   // A step of these chunks, of whose last tokens the logits are wanted; to be told before the step is run.
   void add_step(std::span<const model::Chunk> chunks);
