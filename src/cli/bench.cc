@@ -50,8 +50,12 @@ void write_shape(const Options& options, const fs::path& path) {
     for (const format::Shape& known : format::shapes()) names += fmt::format(" {}", known.name);
     fail(ErrorKind::Usage, "--synthetic {}: there is no such shape; these are:{}", options.shape, names);
   }
-  const auto mix = format::mix_named(options.type.empty() ? shape->types : options.type);
-  if (!mix) fail(ErrorKind::Usage, "--type {}: expected q4_k_m, q5_k_m or an element type such as bf16, q8_0, q4_0, mxfp4", options.type);
+  const format::Mix* mix = format::mix_named(options.type.empty() ? shape->mix : options.type);
+  if (mix == nullptr) {
+    std::string names;
+    for (const format::Mix& known : format::mixes()) names += fmt::format(" {}", known.name);
+    fail(ErrorKind::Usage, "--type {}: there is no such mix of types; these are:{}", options.type, names);
+  }
   const int layers = options.layers > 0 ? options.layers : shape->layers;
   if (layers > shape->published_layers) {
     fail(ErrorKind::Usage, "--layers {}: {} has {}", layers, shape->name, shape->published_layers);
@@ -171,7 +175,7 @@ void add_options(CLI::App& app, Options& options) {
   app.get_option("MODEL")->required(false);
   const auto tokens = CLI::Range(size_t{1}, size_t{1} << 20);
   app.add_option("--synthetic", options.shape, "a model of a published shape with random weights instead of MODEL");
-  app.add_option("--type", options.type, "of its weights: q4_k_m, q8_0, bf16, … (default: what fits the shape)");
+  app.add_option("--type", options.type, "of its weights, as moiety quantize has them: q4_k_m, q8_0, … (default: what fits the shape)");
   app.add_option("--layers", options.layers, "so many of its layers")->check(CLI::Range(1, 1000));
   app.add_option("--save", options.save, "write it to this GGUF file and measure nothing");
   app.add_option("--prompt", options.prompts, "tokens of the prompts")->delimiter(',')->capture_default_str()->check(tokens);

@@ -162,7 +162,7 @@ void write_elements(AtomicFile& file, const TensorSource& tensor) {
   for (const TensorView& part : tensor.parts) {
     written += static_cast<size_t>(part.elements());
     const bool same_type = part.type == tensor.type;
-    if (!spec::info(part.type).is_weight || (same_type && tensor.known_finite)) {
+    if (!spec::info(part.type).is_weight) {
       require(same_type, "tensor {}: {} can't become {}", tensor.name, spec::name(part.type), spec::name(tensor.type));
       file.write(part.bytes);
       continue;

@@ -89,7 +89,7 @@ constexpr Shape kShapes[] = {
     {"qwen3-30b-a3b", "Q4_K_M", 12, 48, qwen3_moe},
     {"mixtral-8x7b", "Q4_K_M", 4, 32, mixtral},
     {"deepseek-v2-lite", "Q4_K_M", 14, 27, deepseek_v2_lite},
-    {"gpt-oss-20b", "MXFP4", 12, 24, gpt_oss},
+    {"gpt-oss-20b", "MXFP4_MOE", 12, 24, gpt_oss},
 };
 
 // How the numbers of a weight are spread: so that activations stay near one from layer to layer, and a token is told from
@@ -164,30 +164,39 @@ const Shape* shape_named(std::string_view name) {
   return nullptr;
 }
 
-void write_synthetic(const fs::path& path, const ModelSpec& spec, const TypeMix& mix,
+void write_synthetic(const fs::path& path, const ModelSpec& spec, const Mix& mix,
                      const std::function<void(size_t bytes, size_t all)>& written) {
   const Family& family = closest_family(spec, FileKind::Gguf);
   GgufMetadata metadata;
   metadata.where = path.string();
-  add_gguf_config(spec, family, mix.experts, path.stem().string(), metadata);
+  add_gguf_config(spec, family, mix.type, path.stem().string(), metadata);
+  metadata.set("general.file_type", mix.file_type);
   metadata.set("tokenizer.ggml.model", std::string("none"));
 
-  std::map<std::pair<ElementType, Spread>, Pool> pools;
+  const std::vector<spec::Weight> weights = spec::weights_of(spec, false);
   std::vector<TensorSource> tensors;
-  for (const spec::Weight& weight : spec::weights_of(spec, false)) {
+  for (const spec::Weight& weight : weights) {
     const WeightName& row = *family.gguf.names.rows(weight.role).front();
-    TensorSource tensor;
+    TensorSource& tensor = tensors.emplace_back();
     tensor.name = name_of(row, weight);
     tensor.shape = stored_shape(spec, weight.role, row.layout);
     if (spec::is_expert(weight.role)) tensor.shape.insert(tensor.shape.begin(), spec.moe.router.num_experts);
-    tensor.type = type_in_mix(mix, spec, weight);
-    require(can_write(tensor.type), "{}: moiety does not write {}", mix.name, spec::name(tensor.type));
-    const Spread spread = spread_of(weight.role);
-    tensor.parts = pools.try_emplace({tensor.type, spread}, tensor.type, spread).first->second.parts(tensor.elements());
-    tensor.known_finite = true;
-    tensors.push_back(std::move(tensor));
   }
-  write_gguf(path, metadata, tensors, written);
+  choose_types(mix, {}, spec, tensors);
+
+  std::map<std::pair<ElementType, Spread>, Pool> pools;
+  size_t all = 0, done = 0;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    TensorSource& tensor = tensors[i];
+    const Spread spread = spread_of(weights[i].role);
+    tensor.parts = pools.try_emplace({tensor.type, spread}, tensor.type, spread).first->second.parts(tensor.elements());
+    all += spec::bytes_of(tensor.type, tensor.elements());
+  }
+  write_gguf(path, metadata, tensors, [&](AtomicFile& file, const TensorSource& tensor) {
+    for (const TensorView& part : tensor.parts) file.write(part.bytes);
+    done += spec::bytes_of(tensor.type, tensor.elements());
+    if (written) written(done, all);
+  });
 }
 
 }  // namespace moiety::format

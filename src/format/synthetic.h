@@ -6,14 +6,14 @@
 #include <span>
 
 #include "base/file.h"
-#include "format/type_mix.h"
+#include "format/quantize_plan.h"
 #include "spec/model_spec.h"
 
 namespace moiety::format {
 
 struct Shape {
   std::string_view name;
-  std::string_view types;  // the mixture that fits it best, a name for mix_named
+  std::string_view mix;  // of types that fits it best
   int layers;              // so many by default: a few gigabytes
   int published_layers;
   spec::ModelSpec (*spec_of)(int layers);
@@ -25,7 +25,7 @@ const Shape* shape_named(std::string_view name);
 
 // Writes a GGUF file without a tokenizer, whose every tensor is cut out of one pool of random numbers a type.
 // `written(bytes, all)` is called after each tensor. Throws Error(Input) if moiety does not write one of the types.
-void write_synthetic(const fs::path& path, const spec::ModelSpec& spec, const TypeMix& mix,
+void write_synthetic(const fs::path& path, const spec::ModelSpec& spec, const Mix& mix,
                      const std::function<void(size_t bytes, size_t all)>& written = {});
 
 }  // namespace moiety::format

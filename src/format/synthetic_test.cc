@@ -24,7 +24,7 @@ TEST(Synthetic, ShapesHaveThePublishedNumberOfParameters) {
     EXPECT_NEAR(static_cast<double>(spec.parameters()) / 1e9, published.at(shape.name), 0.06) << shape.name;
     spec::check(shape.spec_of(shape.layers), std::string(shape.name));
     EXPECT_NO_THROW(closest_family(spec, FileKind::Gguf)) << shape.name;
-    EXPECT_TRUE(mix_named(shape.types).has_value()) << shape.name;
+    EXPECT_TRUE(mix_named(shape.mix) != nullptr) << shape.name;
   }
   EXPECT_EQ(shape_named("olmoe"), nullptr);
 }
@@ -35,47 +35,23 @@ TEST(Synthetic, AFileOpensAsTheModelItWasMadeOf) {
   spec.family = "qwen3_moe";
   spec.width = spec.moe.expert_hidden = 256;
   spec.attention.qk_norm = spec::QkNorm::PerHead;
-  for (const char* name : {"Q4_K_M", "mxfp4", "q8_0", "bf16"}) {
-    const TypeMix mix = *mix_named(name);
+  for (const char* name : {"Q4_K_M", "MXFP4_MOE", "q8_0", "bf16"}) {
+    const Mix& mix = *mix_named(name);
     size_t written = 0, all = 0;
     write_synthetic(folder.path() / "m.gguf", spec, mix, [&](size_t bytes, size_t of) { written = bytes, all = of; });
-    EXPECT_GT(written, 0u);
-    EXPECT_LE(written, all);
+    EXPECT_EQ(written, all);
+    EXPECT_LE(all, fs::file_size(folder.path() / "m.gguf"));
 
     const ModelFile file(folder.path() / "m.gguf");
     EXPECT_EQ(file.spec().parameters(), spec.parameters());
-    EXPECT_EQ(file.weight({Role::ExpertGate, 0, 1}).type, mix.experts);
-    EXPECT_EQ(file.weight({Role::Head}).type, mix.head);
+    EXPECT_EQ(file.weight({Role::ExpertGate, 0, 1}).type, mix.name == "MXFP4_MOE" ? ElementType::MXFP4 : mix.type);
+    EXPECT_EQ(file.weight({Role::Head}).type, mix.name == "Q4_K_M" ? ElementType::Q6_K : mix.type);
     EXPECT_EQ(file.weight({Role::Router, 0}).type, ElementType::F32);
     EXPECT_EQ(file.gguf()->metadata().text("tokenizer.ggml.model"), "none");
     // No two experts are alike
     const TensorView a = file.weight({Role::ExpertUp, 0, 0}), b = file.weight({Role::ExpertUp, 0, 1});
     EXPECT_FALSE(std::equal(a.bytes.begin(), a.bytes.end(), b.bytes.begin()));
   }
-}
-
-TEST(TypeMix, TheCarefulHalfOfTheLayersIsAtTheEndsAndEveryThirdBetween) {
-  spec::ModelSpec spec = shape_named("olmoe-1b-7b")->spec_of(16);
-  const TypeMix mix = *mix_named("q4_k_m");
-  std::string downs;
-  for (int layer = 0; layer < 16; ++layer) {
-    downs += type_in_mix(mix, spec, {Role::ExpertDown, layer, 0}) == ElementType::Q6_K ? '6' : '4';
-    EXPECT_EQ(type_in_mix(mix, spec, {Role::ExpertGate, layer, 0}), ElementType::Q4_K);
-  }
-  EXPECT_EQ(downs, "6644644644644666");
-  EXPECT_EQ(type_in_mix(mix, spec, {Role::Head}), ElementType::Q6_K);
-  EXPECT_EQ(type_in_mix(mix, spec, {Role::FinalNorm}), ElementType::F32);
-}
-
-TEST(TypeMix, RowsThatBlocksDontFillGetSmallerBlocks) {
-  spec::ModelSpec spec = shape_named("deepseek-v2-lite")->spec_of(2);  // experts of width 1408
-  EXPECT_EQ(type_in_mix(*mix_named("Q4_K_M"), spec, {Role::ExpertDown, 1, 0}), ElementType::Q8_0);
-  EXPECT_EQ(type_in_mix(*mix_named("Q4_K"), spec, {Role::ExpertDown, 1, 0}), ElementType::Q5_0);
-  EXPECT_EQ(type_in_mix(*mix_named("Q4_K"), spec, {Role::ExpertUp, 1, 0}), ElementType::Q4_K);
-}
-
-TEST(TypeMix, OnlyWhatMayBeMultipliedAndWritten) {
-  for (const char* name : {"", "i32", "q9", "f8_e4m3"}) EXPECT_FALSE(mix_named(name).has_value()) << name;
 }
 
 }  // namespace

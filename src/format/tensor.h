@@ -39,7 +39,6 @@ struct TensorSource {
   std::vector<TensorView> parts;
   // Or, instead of parts: pieces that are made when they are written.
   std::vector<std::function<std::vector<float>()>> made;
-  bool known_finite = false;  // parts of the same type need not be looked at for NaNs
 
   TensorSource() = default;
   TensorSource(const TensorView& view) : name(view.name), type(view.type), shape(view.shape), parts{view} {}
