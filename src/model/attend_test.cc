@@ -153,12 +153,13 @@ TEST_P(Attend, EqualsASoftmaxInDouble) {
   for (const Shape& shape : kShapes) {
     SCOPED_TRACE(testing::PrintToString(shape));
     const Sequence sequence(shape, type(), shape.positions);
-    const Matrix<float> mixed = sequence.attend(kernels(), threads, 0, shape.positions);
-    for (size_t position = 0; position < shape.positions; position += 1 + position / 3) {
+    for (size_t position = 0; position < shape.positions; position += 1 + position / 2) {
+      const size_t company = std::min<size_t>(position, 40 / (shape.heads / shape.kv_heads));
+      const Matrix<float> mixed = sequence.attend(kernels(), threads, position - company, company + 1);
       for (size_t head = 0; head < shape.heads; ++head) {
         const Expected expected = expected_of(sequence, position, head, true);
         for (size_t d = 0; d < shape.value_dim; ++d) {
-          ASSERT_NEAR(mixed.row(position)[head * shape.value_dim + d], expected.mixed[d], expected.slack[d])
+          ASSERT_NEAR(mixed.row(company)[head * shape.value_dim + d], expected.mixed[d], expected.slack[d])
               << "position " << position << " head " << head << " dim " << d;
         }
       }
@@ -214,7 +215,7 @@ TEST_P(Attend, ATokensBitsDoNotDependOnItsCompanyOrTheThreads) {
     const Matrix<float> whole = sequence.attend(kernels(), one, 0, shape.positions);
     for (int threads = 1; threads <= 4; ++threads) {
       ThreadPool pool(threads);
-      for (int trial = 0; trial < 20; ++trial) {
+      for (int trial = 0; trial < 10; ++trial) {
         const size_t first = random.below(shape.positions);
         const size_t count = std::min<size_t>(shape.positions - first, trial % 2 == 0 ? 1 : 1 + random.below(90));
         const Matrix<float> part = sequence.attend(kernels(), pool, first, count);
@@ -244,15 +245,14 @@ TEST_P(Attend, RoundingTheCacheCostsWhatTheTypeSays) {
   }
   EXPECT_LT(std::sqrt(errors / squares), kMost[static_cast<int>(type())]);
   RecordProperty("relative_error", std::to_string(std::sqrt(errors / squares)));
-  if (std::getenv("MOIETY_SHOW_ERRORS")) printf("%s %g\n", name_of(type()), std::sqrt(errors / squares));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Attend,
                          testing::Combine(testing::ValuesIn(kernel::available_kernels().begin(),
                                                             kernel::available_kernels().end()),
                                           testing::ValuesIn(kTypes)),
-                         [](const auto& info) {
-                           return std::string(std::get<0>(info.param)->name) + "_" + name_of(std::get<1>(info.param));
+                         [](const auto& param) {
+                           return std::string(std::get<0>(param.param)->name) + "_" + name_of(std::get<1>(param.param));
                          });
 
 }  // namespace
