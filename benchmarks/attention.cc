@@ -1,9 +1,10 @@
 // How fast attention runs, against what the processor multiplies in registers and what memory gives, measured in between.
 //
-//   attention [--threads N] [--runs N] [--depth N,N,…] [--kv f32,f16,bf16,q8]
+//   attention_benchmark [--threads N] [--runs N] [--depth N,N,…] [--kv f32,f16,bf16,q8] [--shape NAME,…]
 //
 // Prefill: 512 tokens of one sequence after `depth` others; work is 2 * (key dim + value dim) FLOP for a head of a token and a
-// position it sees. Decode: one token after `depth` others; bytes are those of all keys and values.
+// position it sees. Decode: one token after `depth` others; bytes are those of all keys and values. Then a whole layer of
+// latent attention of DeepSeek-V2-Lite's sizes, its projections included, in its two ways (model/latent_attention.h).
 #include <fmt/core.h>
 #include <immintrin.h>
 
@@ -11,8 +12,10 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/bytes.h"
 #include "base/random.h"
 #include "model/attend.h"
+#include "model/latent_attention.h"
 
 namespace {
 
@@ -171,6 +174,68 @@ void measure(const kernel::Compute& compute, const Shape& s, const char* type_na
   std::fflush(stdout);
 }
 
+// One layer of DeepSeek-V2-Lite.
+struct LatentLayer {
+  spec::ModelSpec spec;
+  std::deque<std::vector<uint16_t>> bytes;
+  model::AttentionWeights weights;
+  kernel::PackedMemory packed;
+  kernel::Compute compute;
+
+  LatentLayer(const kernel::Kernels& kernels, ThreadPool& threads)
+      : compute{kernels, threads, kernel::Arithmetic::Fast, &packed} {
+    spec = {.family = "deepseek_v2", .num_layers = 1, .width = 2048, .vocab_size = 2, .max_positions = 1 << 17};
+    spec.attention = {.num_heads = 16, .num_kv_heads = 16, .head_dim = 192};
+    spec.attention.latent = {.kv_rank = 512, .plain_dim = 128, .rope_dim = 64, .value_dim = 128};
+    weights.query = matrix(16 * 192, 2048);
+    weights.latent.kv_down = matrix(576, 2048);
+    weights.latent.key_up = matrix(16 * 512, 128);
+    weights.latent.value_up = matrix(16 * 128, 512);
+    weights.output = matrix(2048, 16 * 128);
+    weights.latent.kv_down_norm.assign(512, 1);
+  }
+  kernel::WeightView matrix(size_t rows, size_t cols) {
+    Random random(rows);
+    std::vector<uint16_t>& m = bytes.emplace_back(rows * cols);
+    for (uint16_t& x : m) x = float_to_bf16(static_cast<float>(random.uniform() - 0.5) * 0.1f);
+    return {spec::ElementType::BF16, reinterpret_cast<const std::byte*>(m.data()), rows, cols};
+  }
+
+  // Seconds of `tokens` tokens after `depth` others, all of them the prompt or none.
+  double seconds(KvType type, size_t depth, size_t tokens, bool is_prompt) {
+    model::KvCache cache(spec, {depth + tokens, type, is_prompt ? depth + tokens : 0});
+    Random random(3);
+    Matrix<float> x_TD(tokens, 2048);
+    for (float& x : x_TD.flat()) x = static_cast<float>(random.uniform() - 0.5);
+    for (size_t p = 0; p < depth; ++p) {
+      const auto row = x_TD.row(p % tokens);
+      cache.layer(0).put(0, p, row.first(576), row.first(512));
+    }
+    cache.advance(depth);
+    const std::vector<int32_t> ids(tokens);
+    const model::Chunk chunk{&cache, ids};
+    const model::Step step = model::make_step(spec.attention, model::frequencies_of(spec.attention), {&chunk, 1});
+    const auto run = [&] {
+      model::latent_attention(compute, spec.attention, 1e-6f, weights, 0, std::as_const(x_TD).view(), step);
+    };
+    run();
+    return seconds_of(run);
+  }
+};
+
+void measure_latent(LatentLayer& layer, KvType type, size_t depth, int runs) {
+  for (const size_t tokens : {size_t{1}, kPrompt, 4 * kPrompt}) {
+    std::vector<double> expanded, absorbed;
+    for (int run = 0; run < runs; ++run) {
+      expanded.push_back(layer.seconds(type, depth, tokens, true));
+      absorbed.push_back(layer.seconds(type, depth, tokens, false));
+    }
+    fmt::print("{:<26} {:>6}  {:5} tokens {:8.2f} ms expanded {:8.2f} ms absorbed\n", "deepseek-v2-lite layer", depth,
+               tokens, 1e3 * median(expanded), 1e3 * median(absorbed));
+  }
+  std::fflush(stdout);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -205,4 +270,7 @@ int main(int argc, char** argv) {
       for (const size_t depth : depths) measure(compute, shape, type_name, type, depth, runs, memory.flat());
     }
   }
+  if (!shapes.empty() && std::ranges::find(shapes, "deepseek") == shapes.end()) return 0;
+  LatentLayer layer(*table, pool);
+  for (const size_t depth : depths) measure_latent(layer, KvType::BF16, depth, runs);
 }

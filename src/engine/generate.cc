@@ -77,7 +77,9 @@ Generated generate(Transformer& transformer, std::span<const int32_t> prompt, co
   const size_t reused = prepare(cached, spec, prompt, {capacity, options.kv, prompt.size()});
   KvCache& cache = *cached.cache;
   const auto start = Clock::now();
-  Matrix<float> logits = prefill(transformer, cache, prompt.subspan(reused), options.prefill_chunk);
+  // Latent attention makes keys and values of all positions once a chunk.
+  const size_t chunk = options.prefill_chunk * (spec.attention.latent ? 4 : 1);
+  Matrix<float> logits = prefill(transformer, cache, prompt.subspan(reused), chunk);
   Generated out{.reused_tokens = reused, .prefill_seconds = seconds_since(start)};
 
   const auto decode_start = Clock::now();

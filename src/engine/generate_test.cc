@@ -48,6 +48,30 @@ TEST_F(Generate, APromptThatGoesOnFromTheLastIsComputedOnlyFromThereAndGivesTheS
   EXPECT_EQ(again.tokens, other.tokens);
 }
 
+// Latent attention computes a prompt otherwise than an answer, so that an answer that becomes a prompt is computed again.
+TEST_F(Generate, WithLatentAttentionToo) {
+  spec::ModelSpec spec = test::small_spec();
+  spec.attention.num_kv_heads = spec.attention.num_heads;
+  spec.attention.head_dim = 12;
+  spec.attention.latent = spec::LatentSpec{.kv_rank = 16, .plain_dim = 8, .rope_dim = 4, .value_dim = 8};
+  test::write_random_checkpoint(spec, folder_.path() / "latent");
+  const format::ModelFile file(folder_.path() / "latent");
+  const kernel::Compute fast{*kernel::available_kernels()[0], threads_, kernel::Arithmetic::Fast};
+  model::Transformer transformer(file, fast);
+  options_.kv = kernel::KvType::BF16;
+
+  PromptCache cache;
+  cache.cache.emplace(spec, model::KvOptions{.capacity = 64, .type = options_.kv});
+  Ids prompt = {1, 5, 6, 7};
+  for (const size_t reused : {0u, 4u, 12u}) {
+    const Generated with = generate(transformer, prompt, options_, {}, &cache), without = generate(transformer, prompt, options_);
+    EXPECT_EQ(with.reused_tokens, reused);
+    EXPECT_EQ(with.tokens, without.tokens);
+    prompt.insert(prompt.end(), with.tokens.begin(), with.tokens.end());
+    prompt.insert(prompt.end(), {9, 10});
+  }
+}
+
 TEST_F(Generate, StopsAtAnyOfTheEndTokensAndSaysWhich) {
   const Generated free = generate(*transformer_, Ids{1, 5, 6}, options_);
   options_.stop_tokens = {49, free.tokens[2]};
