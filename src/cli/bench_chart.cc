@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <set>
 
 #include "cli/svg.h"
 
@@ -16,7 +15,8 @@ using bench::Phase;
 using bench::Result;
 
 constexpr double kWidth = 300, kHeight = 220;  // of a panel's plot
-constexpr double kLeft = 56, kRight = 16, kGap = 24, kTop = 84, kBottom = 60;
+constexpr double kLeft = 56, kRight = 16, kGap = 24, kTop = 84, kBottom = 44, kLegendRow = 18;
+constexpr size_t kLegendColumns = 3;
 constexpr double kPanel = kLeft + kWidth + kRight + kGap;
 // Told apart also by colour-blind eyes (Okabe and Ito 2008).
 constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"};
@@ -90,9 +90,11 @@ std::string draw(const Panel& panel, double left) {
       }
     }
     svg += polyline(bound, colour, "5 4") + polyline(measured, colour, "none") + dots;
-    const double legend = left + 4 + 100 * static_cast<double>(drawn++ % 3);
-    svg += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"12\" height=\"4\" fill=\"{}\"/>\n", legend, kTop + kHeight + 46, colour);
-    svg += svg_text(legend + 16, kTop + kHeight + 52, "start", 11, fmt::format("{} {}", panel.line_name, number));
+    const double x = left + 4 + 100 * static_cast<double>(drawn % kLegendColumns);
+    const double y = kTop + kHeight + kBottom + kLegendRow * static_cast<double>(drawn / kLegendColumns);
+    svg += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"12\" height=\"4\" fill=\"{}\"/>\n", x, y + 4, colour);
+    svg += svg_text(x + 16, y + 10, "start", 11, fmt::format("{} {}", panel.line_name, number));
+    ++drawn;
   }
   return svg;
 }
@@ -106,7 +108,10 @@ std::string draw_bench_chart(const std::string& title, const std::vector<Result>
       panel_of(results, Phase::Decode, "decode, tokens/s", "depth", &Case::depth, "batch", &Case::sequences),
       panel_of(results, Phase::Prefill, "prefill, tokens/s", "depth", &Case::depth, "prompt", &Case::tokens)};
   std::erase_if(panels, [](const Panel& panel) { return panel.lines.empty(); });
-  std::string svg = svg_start(kPanel * static_cast<double>(panels.size()) + kGap, kTop + kHeight + kBottom);
+  size_t most_lines = 0;
+  for (const Panel& panel : panels) most_lines = std::max(most_lines, panel.lines.size());
+  const double legend = kLegendRow * static_cast<double>((most_lines + kLegendColumns - 1) / kLegendColumns);
+  std::string svg = svg_start(kPanel * static_cast<double>(panels.size()) + kGap, kTop + kHeight + kBottom + legend + 8);
   svg += svg_text(kGap, 26, "start", 15, title);
   svg += svg_text(kGap, 46, "start", 11, "solid: measured; dashed: what memory or arithmetic of this machine would allow");
   double left = kGap + kLeft;
