@@ -88,7 +88,7 @@ constexpr Shape kShapes[] = {
     {"olmoe-as-qwen3moe", "Q4_K_M", 16, 16, olmoe_as_qwen3moe},
     {"qwen3-30b-a3b", "Q4_K_M", 12, 48, qwen3_moe},
     {"mixtral-8x7b", "Q4_K_M", 4, 32, mixtral},
-    {"deepseek-v2-lite", "Q4_K_M", 14, 27, deepseek_v2_lite},
+    {"deepseek-v2-lite", "Q4_K_M", 27, 27, deepseek_v2_lite},  // llama.cpp knows it by its 27 layers
     {"gpt-oss-20b", "MXFP4_MOE", 12, 24, gpt_oss},
 };
 
