@@ -12,6 +12,7 @@ int corpus(int argc, char** argv);
 int detokenize(int argc, char** argv);
 int eval(int argc, char** argv);
 int generate(int argc, char** argv);
+int importance(int argc, char** argv);
 int inspect(int argc, char** argv);
 int logits(int argc, char** argv);
 int quantize(int argc, char** argv);

@@ -27,6 +27,7 @@ constexpr Command kCommands[] = {
     {"eval", cli::eval, "bits per byte and experts used, by text"},
     {"bench", cli::bench, "speed, against the limits of this machine"},
     {"convert", cli::convert, "a checkpoint, Hugging Face folder or GGUF file into another"},
+    {"importance", cli::importance, "which columns of the matrices matter on a text"},
     {"quantize", cli::quantize, "a model in fewer bits"},
     {"inspect", cli::inspect, "what is in this file"},
     {"template", cli::template_, "a conversation to the prompt of a chat template"},

@@ -58,6 +58,12 @@ std::span<const std::byte* const> Activations::rows(const Compute& compute, Acti
   return made.rows;
 }
 
+void show_inputs(const Compute& compute, const WeightView& w_NK, std::span<const std::byte* const> rows) {
+  if (compute.inputs == nullptr) return;
+  assert(compute.arithmetic == Arithmetic::Exact);
+  (*compute.inputs)(w_NK, {reinterpret_cast<const float* const*>(rows.data()), rows.size()});
+}
+
 void pack(const Compute& compute, std::span<const Projection* const> matrices) {
   if (compute.arithmetic == Arithmetic::Exact) return;
   std::vector<const Projection*> missing;
@@ -125,6 +131,7 @@ void linear(const Compute& compute, Activations& x, std::span<const Product> pro
     assert(x.cols() == p.w_NK.cols && p.y_TN.cols() == p.w_NK.rows && x.tokens() == p.y_TN.rows());
     matrices.push_back(&p.w_NK);
     inputs.push_back(x.rows(compute, activations_for(compute, p.w_NK)));
+    show_inputs(compute, p.w_NK, inputs.back());
     rows.push_back(p.w_NK.rows);
     all_rows += p.w_NK.rows;
   }

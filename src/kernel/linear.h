@@ -24,12 +24,16 @@ struct PackedMemory {
   std::function<void(std::span<const std::byte>)> read_through;  // told of bytes that won't be read again; may be empty
 };
 
+// Told of what a matrix is multiplied with, a row of w_NK.cols numbers a token. Called by the thread that computes.
+using InputObserver = std::function<void(const WeightView& w_NK, std::span<const float* const> x_TK)>;
+
 // What a forward pass computes with: which kernels, on which threads, how exactly.
 struct Compute {
   const Kernels& kernels;
   ThreadPool& threads;
   Arithmetic arithmetic = Arithmetic::Exact;
   PackedMemory* packed = nullptr;  // needed by Arithmetic::Fast
+  const InputObserver* inputs = nullptr;  // of Arithmetic::Exact; nullptr: nobody is told
 };
 
 // A matrix of weights: as it lies in the file and, once it was multiplied in fast arithmetic, packed.
@@ -61,6 +65,9 @@ class Activations {
   MatrixView<const float> x_TK_;
   std::deque<Rounded> rounded_;
 };
+
+// Tells compute.inputs, if somebody listens, of rows in the form that w_NK asks for.
+void show_inputs(const Compute& compute, const WeightView& w_NK, std::span<const std::byte* const> rows);
 
 // Packs those matrices that fast arithmetic wants packed and that are not yet. Not to be called from a parallel loop.
 void pack(const Compute& compute, std::span<const Projection* const> matrices);

@@ -117,6 +117,14 @@ struct HiddenRows {
   }
 };
 
+// The inputs of one of each block's matrices, to whom it interests.
+void show_inputs(const Compute& compute, std::span<const ExpertRows> blocks, Projection FeedForwardWeights::* matrix,
+                 std::span<const std::byte* const> rows) {
+  for (const ExpertRows& block : blocks) {
+    kernel::show_inputs(compute, block.weights->*matrix, rows.subspan(block.first, block.count));
+  }
+}
+
 }  // namespace
 
 Matrix<float> run_experts(const Compute& compute, spec::Activation activation, std::span<const ExpertRows> blocks,
@@ -128,6 +136,8 @@ Matrix<float> run_experts(const Compute& compute, spec::Activation activation, s
   // Gate and up
   const auto gate_inputs = inputs(compute, blocks, token_of_row_N, &FeedForwardWeights::gate, x_TD);
   const auto up_inputs = inputs(compute, blocks, token_of_row_N, &FeedForwardWeights::up, x_TD);
+  show_inputs(compute, blocks, &FeedForwardWeights::gate, gate_inputs);
+  show_inputs(compute, blocks, &FeedForwardWeights::up, up_inputs);
   auto hidden_NF = Matrix<float>::uninitialised(token_of_row_N.size(), widest);
   for_each_piece(compute, blocks, [](const ExpertRows& b) { return b.weights->gate.rows; },
                  [&](const ExpertRows& block, const Piece& piece) {
@@ -136,6 +146,7 @@ Matrix<float> run_experts(const Compute& compute, spec::Activation activation, s
 
   // Down
   const HiddenRows hidden(compute, blocks, std::as_const(hidden_NF).view());
+  show_inputs(compute, blocks, &FeedForwardWeights::down, hidden.rows);
   auto y_ND = Matrix<float>::uninitialised(token_of_row_N.size(), x_TD.cols());
   for_each_piece(compute, blocks, [](const ExpertRows& b) { return b.weights->down.rows; },
                  [&](const ExpertRows& block, const Piece& piece) {

@@ -15,7 +15,7 @@ namespace moiety::model {
 Transformer::Transformer(const format::ModelFile& file, const kernel::Compute& compute)
     : file_(file),
       packed_{{}, [&file](std::span<const std::byte> bytes) { file.done_with(bytes); }},
-      compute_{compute.kernels, compute.threads, compute.arithmetic, &packed_},
+      compute_{compute.kernels, compute.threads, compute.arithmetic, &packed_, compute.inputs},
       weights_(load_weights(file)),
       frequencies_(frequencies_of(file.spec().attention)) {}
 
