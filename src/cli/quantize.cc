@@ -125,6 +125,16 @@ std::vector<std::string> remarks(const std::vector<PlannedTensor>& plan, const f
   return lines;
 }
 
+// Throws Error(Input) if the sums are another model's.
+void check_sizes(const format::Importance& importance, const std::vector<PlannedTensor>& plan) {
+  for (const PlannedTensor& t : plan) {
+    const size_t dimensions = t.shape.size();
+    if (dimensions < 2 || !importance.tensors.contains(t.name)) continue;
+    const size_t rows = static_cast<size_t>(t.shape[dimensions - 2]), cols = static_cast<size_t>(t.shape[dimensions - 1]);
+    importance.of(t.name, 0, elements_of(t) / (rows * cols), cols);
+  }
+}
+
 void print_json(const std::string& out, const std::vector<PlannedTensor>& plan, const std::vector<std::string>& lines) {
   Json tensors = Json::array();
   for (const PlannedTensor& t : plan) {
@@ -172,6 +182,7 @@ int quantize(int argc, char** argv) {
   const format::Family& family = format::closest_family(model.spec(), format::FileKind::Gguf);
   std::vector<format::TensorSource> tensors = format::gguf_tensors(model, family, std::nullopt);
   const auto plan = format::choose_types(*mix, wishes, model.spec(), tensors);
+  if (importance) check_sizes(*importance, plan);
   const Total total = total_of(plan);
   if (!dry_run) {
     format::GgufMetadata metadata = gguf_metadata(model, family, mix->type, out);

@@ -36,6 +36,15 @@ expect 2 'temperature must be' $moiety generate $model -p x --temperature -1
 expect 2 'tokens 1,,2: expected token ids' $moiety generate $model --tokens 1,,2
 expect 2 'kernels "abacus" are not available' $moiety generate $model -p x --kernels abacus
 expect 2 '--type q3: expected' $moiety convert $model $folder/x.gguf --type q3
+expect 2 '--type Q9: expected one of F32' $moiety quantize $model $folder/x.gguf --type Q9
+expect 2 'name it something.gguf' $moiety quantize $model $folder/x --type Q8_0
+expect 2 'expected PATTERN=TYPE' $moiety quantize $model $folder/x.gguf --type Q8_0 --tensor ffn_down
+expect 2 'is no regular expression' $moiety quantize $model $folder/x.gguf --type Q8_0 --tensor '(=Q4_0'
+expect 2 'no matrix has a name like that' $moiety quantize $model $folder/x.gguf --type Q8_0 --tensor fnn_down=Q4_0
+expect 1 'importance matrix' $moiety quantize $model $folder/x.gguf --type Q8_0 --importance $model/config.json
+expect 1 'is not imatrix' $moiety quantize $model $folder/x.gguf --type Q8_0 --importance $source/fuzz/corpus/gguf/kinds.gguf
+expect 1 'has 6 sums and 2 counts, the model.s tensor 4 matrices' $moiety quantize $model $folder/x.gguf --type Q8_0 --importance $source/fuzz/corpus/importance/two.gguf
+expect 1 'no such file|cannot open|No such file' $moiety eval $model --text $model/config.json --kl $folder/nowhere
 expect 2 'MOIETY_THREADS=none' env MOIETY_THREADS=none $moiety generate $model -p x
 expect 2 'no such shape; these are: olmoe-1b-7b' $moiety bench --synthetic hexagon
 expect 2 'name a MODEL or a shape' $moiety bench
