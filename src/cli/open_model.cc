@@ -9,15 +9,6 @@
 namespace moiety::cli {
 namespace {
 
-int thread_count(int asked) {
-  if (asked > 0) return asked;
-  const char* named = std::getenv("MOIETY_THREADS");
-  if (named == nullptr) return 0;
-  const int threads = std::atoi(named);
-  if (threads < 1 || threads > 1024) fail(ErrorKind::Usage, "MOIETY_THREADS={}: expected 1 to 1024", named);
-  return threads;
-}
-
 const kernel::Kernels& choose_kernels(std::string name) {
   const char* named = std::getenv("MOIETY_KERNELS");
   if (name.empty() && named != nullptr) name = named;
@@ -38,6 +29,15 @@ kernel::KvType choose_kv(const std::string& name, kernel::Arithmetic arithmetic)
 }
 
 }  // namespace
+
+int thread_count(int asked) {
+  if (asked > 0) return asked;
+  const char* named = std::getenv("MOIETY_THREADS");
+  if (named == nullptr) return 0;
+  const int threads = std::atoi(named);
+  if (threads < 1 || threads > 1024) fail(ErrorKind::Usage, "MOIETY_THREADS={}: expected 1 to 1024", named);
+  return threads;
+}
 
 void ModelArguments::add_to(CLI::App& app) {
   app.add_option("MODEL", model, "a Hugging Face folder, a training run or checkpoint, or a GGUF file")->required();

@@ -12,6 +12,9 @@
 
 namespace moiety::cli {
 
+// What a command was asked for, else MOIETY_THREADS, else 0: one a core. Throws Error(Usage).
+int thread_count(int asked);
+
 struct ModelArguments {
   std::string model;
   int threads = 0;      // 0: MOIETY_THREADS, else one a core

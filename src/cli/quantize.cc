@@ -153,7 +153,7 @@ void print_json(const std::string& out, const std::vector<PlannedTensor>& plan, 
 int quantize(int argc, char** argv) {
   std::string in, out, type_name, importance_path;
   std::vector<std::string> wish_texts;
-  int thread_count = 0;
+  int threads_asked = 0;
   bool dry_run = false, json = false;
   CLI::App app(kHelp, "moiety quantize");
   app.add_option("MODEL", in, "a Hugging Face folder, a training run or checkpoint, or a GGUF file")->required();
@@ -164,7 +164,7 @@ int quantize(int argc, char** argv) {
                  "times, the last that fits counts")
       ->allow_extra_args(false);
   app.add_option("--importance", importance_path, "what moiety importance or llama-imatrix wrote: columns that matter are rounded with more care");
-  app.add_option("--threads", thread_count, "threads to compute with (default: all cores)")->check(CLI::Range(1, 1024));
+  app.add_option("--threads", threads_asked, "threads to compute with (default: all cores)")->check(CLI::Range(1, 1024));
   app.add_flag("--dry-run", dry_run, "only say what each tensor would become");
   app.add_flag("--json", json, "say it as JSON");
   if (const auto status = parse(app, argc, argv)) return *status;
@@ -187,7 +187,7 @@ int quantize(int argc, char** argv) {
   if (!dry_run) {
     format::GgufMetadata metadata = gguf_metadata(model, family, mix->type, out);
     metadata.set("general.file_type", mix->file_type);
-    ThreadPool threads(thread_count);
+    ThreadPool threads(thread_count(threads_asked));
     Progress progress("quantize", static_cast<double>(total.elements), "weights");
     size_t done = 0;
     const format::Quantizer quantizer{threads, importance ? &*importance : nullptr, [&](size_t elements) {
