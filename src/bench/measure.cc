@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <limits>
 #include <map>
+#include <string>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -23,6 +26,16 @@ double median_of_rounds(const Result& result, const Value& value) {
   std::vector<double> values;
   for (size_t round = 0; round < result.seconds.size(); ++round) values.push_back(value(round));
   return median(std::move(values));
+}
+
+// Bytes that can be had without swapping; without limit where Linux doesn't say.
+double available_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::string key, unit;
+  for (double kibibytes = 0; file >> key >> kibibytes >> unit;) {
+    if (key == "MemAvailable:") return kibibytes * 1024;
+  }
+  return std::numeric_limits<double>::infinity();
 }
 
 // A function of the sequence and where in it they begin.
@@ -66,7 +79,14 @@ Sequences::Sequences(Transformer& transformer, const std::vector<Case>& cases, c
     most = {std::max(most.sequences, run.sequences), std::max(most.tokens, run.tokens)};
     all_ += static_cast<size_t>(options.rounds + 1) * run.sequences * run.tokens;
   }
-  for (const auto& [depth, most] : most_by_depth) all_ += depth;
+  double cache_bytes = 0;
+  for (const auto& [depth, most] : most_by_depth) {
+    all_ += depth;
+    cache_bytes += static_cast<double>(most.sequences * (depth + most.tokens)) * spec.num_layers *
+                   cache_bytes_per_token(spec.attention, options.kv);
+  }
+  require(cache_bytes < available_memory(), "keys and values of these depths and batches need {:.1f} GB, of which {:.1f} are free",
+          cache_bytes / 1e9, available_memory() / 1e9);
   for (const auto& [depth, most] : most_by_depth) {
     std::vector<KvCache>& caches = by_depth_[depth];
     for (size_t s = 0; s < most.sequences; ++s) {

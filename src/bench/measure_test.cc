@@ -120,6 +120,10 @@ TEST_F(Measured, EveryCaseIsRunInEveryRound) {
   EXPECT_LE(results[1].work.experts / results[1].work.sparse_layers, 4);
 }
 
+TEST_F(Measured, WhatDoesNotFitTheMemoryIsRefused) {
+  EXPECT_THROW(measure(*transformer_, *compute_, {{Phase::Decode, size_t{1} << 40, 4, 0}}, {}), Error);
+}
+
 TEST_F(Measured, WhatDoesNotFitTheContextIsRefused) {
   EXPECT_THROW(measure(*transformer_, *compute_, {{Phase::Decode, 1, 4, 61}}, {}), Error);
 }

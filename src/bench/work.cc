@@ -9,16 +9,6 @@ namespace {
 using spec::ElementType;
 using spec::Role;
 
-// Bytes a layer's cache keeps of one token.
-double cache_bytes_per_token(const spec::AttentionSpec& a, kernel::KvType type) {
-  const auto bytes = [&](int numbers, size_t per_scale) {
-    const double scales = type == kernel::KvType::Q8 ? std::ceil(static_cast<double>(numbers) / static_cast<double>(per_scale)) : 0;
-    return static_cast<double>(kernel::bytes_of(type)) * numbers + scales * sizeof(float);
-  };
-  if (a.latent) return bytes(a.latent->kv_rank + a.latent->rope_dim, kernel::kKeysPerScale);
-  return a.num_kv_heads * (bytes(a.head_dim, kernel::kKeysPerScale) + bytes(a.head_dim, static_cast<size_t>(a.head_dim)));
-}
-
 // Operations for one query of all heads on one position: its score, and its value's part of the sum.
 double attention_operations(const spec::AttentionSpec& a) {
   return 2.0 * a.num_heads * (a.head_dim + (a.latent ? a.latent->value_dim : a.head_dim));
@@ -37,6 +27,15 @@ Unit unit_for(const kernel::Compute& compute, ElementType type) {
 }
 
 }  // namespace
+
+double cache_bytes_per_token(const spec::AttentionSpec& a, kernel::KvType type) {
+  const auto bytes = [&](int numbers, size_t per_scale) {
+    const double scales = type == kernel::KvType::Q8 ? std::ceil(static_cast<double>(numbers) / static_cast<double>(per_scale)) : 0;
+    return static_cast<double>(kernel::bytes_of(type)) * numbers + scales * sizeof(float);
+  };
+  if (a.latent) return bytes(a.latent->kv_rank + a.latent->rope_dim, kernel::kKeysPerScale);
+  return a.num_kv_heads * (bytes(a.head_dim, kernel::kKeysPerScale) + bytes(a.head_dim, static_cast<size_t>(a.head_dim)));
+}
 
 WorkCounter::WorkCounter(const format::ModelFile& file, const kernel::Compute& compute)
     : spec_(file.spec()),
