@@ -1,12 +1,13 @@
-// Each packed kernel by itself: one token against a matrix that comes from memory, in bytes a second, and many tokens against
-// one that stays in the second-level cache, in operations a second; on so many threads as there are processors.
+// Each packed kernel by itself: one token against a matrix that comes from memory, in bytes a second on as many threads as
+// there are cores; and some tokens against one that stays in the second-level cache, in operations a second of one thread's
+// processor time, which other programs disturb little.
 //
 //   kernels [TABLE [TYPE…]]
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <chrono>
-#include <thread>
+#include <ctime>
 #include <vector>
 
 #include "base/matrix.h"
@@ -27,6 +28,17 @@ double seconds_of(const auto& body) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+double processor_seconds_of(const auto& body) {
+  const auto now = [] {
+    timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+  };
+  const double start = now();
+  body();
+  return now() - start;
+}
+
 struct Speed {
   double bytes, operations[5];
 };
@@ -45,26 +57,23 @@ Speed measure(const Kernels& kernels, const PackedType& type, ThreadPool& thread
     rows.emplace_back(kTokens[4], activation_row_bytes(type.activations, kCols));
     y.emplace_back(kTokens[4], large.rows);
   }
-  const auto run = [&](const PackedView& view, size_t tokens, size_t rounds) {
-    return seconds_of([&] {
-      threads.parallel_for(parts, [&](size_t i) {
-        PackedView mine = view;
-        mine.data = weights[i].flat().data();
-        std::vector<const std::byte*> row(tokens);
-        for (size_t t = 0; t < tokens; ++t) row[t] = rows[i].row(t).data();
-        for (size_t round = 0; round < rounds; ++round) {
-          kernels.packed_linear(mine, 0, mine.strips(), row.data(), tokens, y[i].flat().data(), mine.rows);
-        }
-      });
-    });
+  const auto run = [&](size_t i, const PackedView& view, size_t tokens, size_t rounds) {
+    PackedView mine = view;
+    mine.data = weights[i].flat().data();
+    std::vector<const std::byte*> row(tokens);
+    for (size_t t = 0; t < tokens; ++t) row[t] = rows[i].row(t).data();
+    for (size_t round = 0; round < rounds; ++round) {
+      kernels.packed_linear(mine, 0, mine.strips(), row.data(), tokens, y[i].flat().data(), mine.rows);
+    }
   };
   Speed best{};
   for (int turn = 0; turn < 5; ++turn) {
-    best.bytes = std::max(best.bytes, static_cast<double>(parts * large.bytes()) / run(large, 1, 1));
+    const double seconds = seconds_of([&] { threads.parallel_for(parts, [&](size_t i) { run(i, large, 1, 1); }); });
+    best.bytes = std::max(best.bytes, static_cast<double>(parts * large.bytes()) / seconds);
     for (size_t i = 0; i < 5; ++i) {
-      const size_t tokens = kTokens[i], rounds = 256 / tokens;
-      const double operations = 2.0 * static_cast<double>(parts * small.rows * kCols * tokens * rounds);
-      best.operations[i] = std::max(best.operations[i], operations / run(small, tokens, rounds));
+      const size_t tokens = kTokens[i], rounds = 512 / tokens;
+      const double operations = 2.0 * static_cast<double>(small.rows * kCols * tokens * rounds);
+      best.operations[i] = std::max(best.operations[i], operations / processor_seconds_of([&] { run(0, small, tokens, rounds); }));
     }
   }
   return best;
@@ -76,7 +85,7 @@ int main(int argc, char** argv) {
   const Kernels* kernels = argc > 1 ? find_kernels(argv[1]) : available_kernels()[0];
   if (kernels == nullptr) return fmt::print(stderr, "kernels: no table \"{}\" here\n", argv[1]), 1;
   ThreadPool threads;
-  fmt::print("{} kernels, {} threads, {} columns; from memory GB/s, in cache GOP/s by tokens\n", kernels->name, threads.size(), kCols);
+  fmt::print("{} kernels, {} threads, {} columns; from memory GB/s, in cache GOP/s of one by tokens\n", kernels->name, threads.size(), kCols);
   fmt::print("{:8} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6} {:>6}\n", "type", "bits", "GB/s", 1, 2, 4, 8, 64);
   for (const auto& info : spec::element_types()) {
     const PackedType* type = packed_type(info.type);

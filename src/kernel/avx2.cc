@@ -85,6 +85,7 @@ struct Avx2Packed {
   using Ints = __m256i;
   using Floats = __m256;
   static constexpr int kRows = 8;
+  static constexpr bool kManyRegisters = false;
   static constexpr bool kMovesSigned = true;
 
   static __m128i eight(const std::byte* p, int part) {

@@ -74,6 +74,7 @@ struct Avx512Packed {
   using Ints = __m512i;
   using Floats = __m512;
   static constexpr int kRows = 16;
+  static constexpr bool kManyRegisters = true;
   static constexpr bool kMovesSigned = false;
 
   static __m128i sixteen(const std::byte* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }

@@ -4,7 +4,8 @@
 // Sums of products of quanta are integers and so exact in any order; the few float steps, the same in every instruction
 // set, go from block to block. So all instruction sets give the same bits, whatever was computed together.
 //
-// `Isa` gives, for kRows rows of a strip (all sixteen, or each half of them: `part` counts halves):
+// `Isa` gives kManyRegisters (32 instead of 16), and for kRows rows of a strip (all sixteen, or each half of them: `part` counts
+// halves):
 //   Bytes    load(vector, part); bits<from, to, mask>(b), the bits from `from` on, moved to `to`; either(a, b); look_up(nibbles,
 //            table); a constant all_bytes(x)
 //   Ints     four_products<kSigned>(sum, bytes, a): + the products of four unsigned bytes a lane and four signed activations at a,
@@ -15,12 +16,18 @@
 //            minus_product, store; bf16_products(sum, pairs, a)
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "kernel/packed.h"
+
+// Loops over registers: they must be unrolled, or the registers become memory.
+#define MOIETY_UNROLL _Pragma("GCC unroll 16")
 
 namespace moiety::kernel {
 namespace {
@@ -39,6 +46,7 @@ struct PackedKernels {
   // Eight groups of four columns, from the parts that a type keeps. Pointers are to the parts of these 32 columns.
 
   static void nibbles(const std::byte* from, int part, Bytes (&w)[8]) {
+    MOIETY_UNROLL
     for (int j = 0; j < 4; ++j) {
       const Bytes both = Isa::load(from + 64 * j, part);
       w[j] = Isa::template bits<0, 0, 15>(both);
@@ -47,6 +55,7 @@ struct PackedKernels {
   }
   template <int kTo>
   static void pairs(const std::byte* from, int part, Bytes (&w)[8]) {
+    MOIETY_UNROLL
     for (int j = 0; j < 2; ++j) {
       const Bytes four = Isa::load(from + 64 * j, part);
       w[4 * j] = Isa::template bits<0, kTo, 3>(four);
@@ -59,6 +68,7 @@ struct PackedKernels {
   static void or_pairs(const std::byte* from, int part, Bytes (&w)[8]) {
     Bytes upper[8];
     pairs<kTo>(from, part, upper);
+    MOIETY_UNROLL
     for (int j = 0; j < 8; ++j) w[j] = Isa::either(w[j], upper[j]);
   }
   template <int kTo>
@@ -74,6 +84,7 @@ struct PackedKernels {
     w[7] = Isa::either(w[7], Isa::template bits<7, kTo, 1>(eight));
   }
   static void look_up(const uint8_t* table, Bytes (&w)[8]) {
+    MOIETY_UNROLL
     for (int j = 0; j < 8; ++j) w[j] = Isa::look_up(table, w[j]);
   }
 
@@ -90,6 +101,7 @@ struct PackedKernels {
   struct Q8_0 : HalfScale {
     static constexpr bool kSigned = true;
     static void quanta(const std::byte* from, int part, Bytes (&w)[8]) {
+      MOIETY_UNROLL
       for (int j = 0; j < 8; ++j) w[j] = Isa::load(from + 64 * j, part);
     }
   };
@@ -228,11 +240,17 @@ struct PackedKernels {
     alignas(64) std::byte scales[128];
     const std::byte* halves;
     explicit IQ4_XS(const std::byte* from) : halves(from + 96) {
-      for (size_t i = 0; i < 128; ++i) {
-        const int low = static_cast<int>(from[i % 64]) >> i / 64 * 4 & 15;
-        const int high = static_cast<int>(from[64 + i % 32]) >> i / 32 * 2 & 3;
-        scales[i] = static_cast<std::byte>((low | high << 4) - 32);
-      }
+      const auto six_bits = [&](size_t at, size_t nibble, int nibble_bit, int pair_bit) {
+        for (size_t i = 0; i < 32; ++i) {
+          const uint8_t low = static_cast<uint8_t>(from[nibble + i]) >> nibble_bit & 15;
+          const uint8_t high = static_cast<uint8_t>(from[64 + i]) >> pair_bit & 3;
+          scales[at + i] = static_cast<std::byte>(static_cast<uint8_t>((low | high << 4) - 32));
+        }
+      };
+      six_bits(0, 0, 0, 0);
+      six_bits(32, 32, 0, 2);
+      six_bits(64, 0, 4, 4);
+      six_bits(96, 32, 4, 6);
     }
     Ints scale(int sub, int part) const { return Isa::signed_bytes(scales + 16 * sub, part); }
     Ints minimum_pairs(int pair, int part) const {
@@ -245,135 +263,228 @@ struct PackedKernels {
     }
   };
 
-  // One strip, kTokens rows of activations: a sum a lane and token.
+  // kStrips strips that follow each other by kTokens rows of activations: a sum a lane, strip and token.
 
-  template <class Type, int kTokens>
-  static void tile_of_32(const PackedView& matrix, const std::byte* strip, const std::byte* const* rows, int part,
-                         Floats (&sums)[kTokens]) {
+  template <int kStrips, int kTokens>
+  struct Sums {
+    Floats of[kStrips][kTokens];
+  };
+
+  template <class Type, int kStrips, int kTokens>
+  static void tile_of_32(const PackedView& matrix, const std::byte* const (&strips)[kStrips], const std::byte* const* rows,
+                         int part, Sums<kStrips, kTokens>& sums) {
     const ActivationRow at{matrix.cols};
     const size_t blocks = matrix.blocks(), quanta_bytes = matrix.type->quanta, scale_bytes = matrix.type->scales;
-    const std::byte* scales = strip + blocks * quanta_bytes;
-    for (size_t b = 0; b < blocks; ++b, strip += quanta_bytes, scales += scale_bytes) {
-      Bytes w[8];
-      Type::quanta(strip, part, w);
-      const Floats scale = Type::scale(scales, part);
+    for (size_t b = 0; b < blocks; ++b) {
+      constexpr bool kMoved = Type::kMinimum || (Type::kSigned && Isa::kMovesSigned);
+      Ints products[kStrips][kTokens];
+      MOIETY_UNROLL
       for (int t = 0; t < kTokens; ++t) {
-        const std::byte *row = rows[t], *a = row + 32 * b;
-        constexpr bool kMoved = Type::kMinimum || (Type::kSigned && Isa::kMovesSigned);
-        Ints sum = kMoved ? Isa::no_ints() : Isa::all_ints(row + at.correction() + 4 * b);
-        for (int j = 0; j < 8; ++j) sum = Isa::template four_products<Type::kSigned>(sum, w[j], a + 4 * j);
-        const Floats scaled = Isa::times(Isa::to_floats(sum), Isa::all_floats(row + at.scale() + 4 * b));
-        sums[t] = Isa::plus_product(sums[t], scaled, scale);
-        if constexpr (Type::kMinimum) {
-          sums[t] = Isa::plus_product(sums[t], Isa::all_floats(row + at.scaled_sum() + 4 * b),
-                                      Type::minimum(scales, part));
+        MOIETY_UNROLL
+        for (int s = 0; s < kStrips; ++s) {
+          products[s][t] = kMoved ? Isa::no_ints() : Isa::all_ints(rows[t] + at.correction() + 4 * b);
+        }
+      }
+      Bytes w[kStrips][8];
+      MOIETY_UNROLL
+      for (int s = 0; s < kStrips; ++s) Type::quanta(strips[s] + b * quanta_bytes, part, w[s]);
+      MOIETY_UNROLL
+      for (int j = 0; j < 8; ++j) {
+        MOIETY_UNROLL
+        for (int t = 0; t < kTokens; ++t) {
+          MOIETY_UNROLL
+          for (int s = 0; s < kStrips; ++s) {
+            products[s][t] = Isa::template four_products<Type::kSigned>(products[s][t], w[s][j], rows[t] + 32 * b + 4 * j);
+          }
+        }
+      }
+      MOIETY_UNROLL
+      for (int s = 0; s < kStrips; ++s) {
+        const std::byte* scales = strips[s] + blocks * quanta_bytes + b * scale_bytes;
+        const Floats scale = Type::scale(scales, part);
+        MOIETY_UNROLL
+        for (int t = 0; t < kTokens; ++t) {
+          const Floats scaled = Isa::times(Isa::to_floats(products[s][t]), Isa::all_floats(rows[t] + at.scale() + 4 * b));
+          Floats& sum = sums.of[s][t];
+          sum = Isa::plus_product(sum, scaled, scale);
+          if constexpr (Type::kMinimum) {
+            sum = Isa::plus_product(sum, Isa::all_floats(rows[t] + at.scaled_sum() + 4 * b), Type::minimum(scales, part));
+          }
         }
       }
     }
   }
 
-  template <class Type, int kTokens>
-  static void tile_of_256(const PackedView& matrix, const std::byte* strip, const std::byte* const* rows, int part,
-                          Floats (&sums)[kTokens]) {
-    constexpr bool kSums = Type::kMinimum || Type::kOffsetPower > 0;
+  template <class Type, int kStrips, int kTokens>
+  static void tile_of_256(const PackedView& matrix, const std::byte* const (&strips)[kStrips], const std::byte* const* rows,
+                          int part, Sums<kStrips, kTokens>& sums) {
+    constexpr bool kLowers = Type::kMinimum || Type::kOffsetPower > 0;
+    constexpr int kHalves = 32 / Type::kSub, kGroups = Type::kSub / 4;
     const ActivationRow at{matrix.cols};
-    const size_t blocks = matrix.blocks();
-    const std::byte* all_scales = strip + blocks * matrix.type->quanta;
+    const size_t blocks = matrix.blocks(), quanta_bytes = matrix.type->quanta, scale_bytes = matrix.type->scales;
     for (size_t b = 0; b < blocks; ++b) {
-      const std::byte* block = strip + b * matrix.type->quanta;
-      const Type scales(all_scales + b * matrix.type->scales);
+      const auto scales_of = [&](int s) { return Type(strips[s] + blocks * quanta_bytes + b * scale_bytes); };
+      const auto scales = scales_of_strips(scales_of, std::make_integer_sequence<int, kStrips>());
 
-      Ints products[kTokens];
-      for (int t = 0; t < kTokens; ++t) products[t] = Isa::no_ints();
+      Ints products[kStrips][kTokens];
+      MOIETY_UNROLL
+      for (int s = 0; s < kStrips; ++s) {
+        MOIETY_UNROLL
+        for (int t = 0; t < kTokens; ++t) products[s][t] = Isa::no_ints();
+      }
       for (int sub = 0; sub < 8; ++sub) {
-        Bytes w[8];
-        Type::quanta(block, sub, part, w);
-        for (int half = 0; half < 32 / Type::kSub; ++half) {
-          constexpr int kGroups = Type::kSub / 4;
-          const Ints scale = scales.scale(sub * (32 / Type::kSub) + half, part);
-          for (int t = 0; t < kTokens; ++t) {
-            const std::byte* a = rows[t] + 256 * b + 32 * sub + 16 * half;
-            Ints sum = Isa::no_ints();
-            for (int j = 0; j < kGroups; ++j) {
-              sum = Isa::template four_products<Type::kSigned>(sum, w[half * kGroups + j], a + 4 * j);
+        Bytes w[kStrips][8];
+        MOIETY_UNROLL
+        for (int s = 0; s < kStrips; ++s) Type::quanta(strips[s] + b * quanta_bytes, sub, part, w[s]);
+        MOIETY_UNROLL
+        for (int half = 0; half < kHalves; ++half) {
+          Ints some[kStrips][kTokens];
+          MOIETY_UNROLL
+          for (int s = 0; s < kStrips; ++s) {
+            MOIETY_UNROLL
+            for (int t = 0; t < kTokens; ++t) some[s][t] = Isa::no_ints();
+          }
+          MOIETY_UNROLL
+          for (int j = 0; j < kGroups; ++j) {
+            MOIETY_UNROLL
+            for (int t = 0; t < kTokens; ++t) {
+              const std::byte* a = rows[t] + 256 * b + 32 * sub + 16 * half + 4 * j;
+              MOIETY_UNROLL
+              for (int s = 0; s < kStrips; ++s) {
+                some[s][t] = Isa::template four_products<Type::kSigned>(some[s][t], w[s][half * kGroups + j], a);
+              }
             }
-            products[t] = Isa::plus(products[t], Isa::multiply(sum, scale));
+          }
+          MOIETY_UNROLL
+          for (int s = 0; s < kStrips; ++s) {
+            const Ints scale = scales[s].scale(sub * kHalves + half, part);
+            MOIETY_UNROLL
+            for (int t = 0; t < kTokens; ++t) {
+              products[s][t] = Isa::plus(products[s][t], Isa::multiply(some[s][t], scale));
+            }
           }
         }
       }
 
-      Ints lowered[kTokens];  // sums of minima, or scales, times the sums of activations
-      if constexpr (kSums) {
-        for (int t = 0; t < kTokens; ++t) lowered[t] = Isa::no_ints();
-        for (int pair = 0; pair < 128 / Type::kSub; ++pair) {
-          const Ints minima = scales.minimum_pairs(pair, part);
-          const size_t sums_at = Type::kSub == 32 ? at.sums_of_32() + 16 * b : at.sums_of_16() + 32 * b;
-          for (int t = 0; t < kTokens; ++t) {
-            lowered[t] = Isa::two_products(lowered[t], minima, rows[t] + sums_at + 4 * static_cast<size_t>(pair));
+      MOIETY_UNROLL
+      for (int s = 0; s < kStrips; ++s) {
+        Ints lowered[kTokens];  // sums of minima, or scales, times the sums of activations
+        if constexpr (kLowers) {
+          MOIETY_UNROLL
+          for (int t = 0; t < kTokens; ++t) lowered[t] = Isa::no_ints();
+          MOIETY_UNROLL
+          for (int pair = 0; pair < 128 / Type::kSub; ++pair) {
+            const Ints minima = scales[s].minimum_pairs(pair, part);
+            const size_t sums_at = Type::kSub == 32 ? at.sums_of_32() + 16 * b : at.sums_of_16() + 32 * b;
+            MOIETY_UNROLL
+            for (int t = 0; t < kTokens; ++t) {
+              lowered[t] = Isa::two_products(lowered[t], minima, rows[t] + sums_at + 4 * static_cast<size_t>(pair));
+            }
           }
         }
-      }
-
-      const Floats whole = scales.whole(part);
-      for (int t = 0; t < kTokens; ++t) {
-        const Floats scale = Isa::all_floats(rows[t] + at.scale() + 4 * b);
-        if constexpr (kSums && !Type::kMinimum) {
-          products[t] = Isa::minus(products[t], Isa::template times_power<Type::kOffsetPower>(lowered[t]));
-        }
-        sums[t] = Isa::plus_product(sums[t], Isa::times(Isa::to_floats(products[t]), scale), whole);
-        if constexpr (Type::kMinimum) {
-          sums[t] = Isa::minus_product(sums[t], Isa::times(Isa::to_floats(lowered[t]), scale), scales.whole_minimum(part));
+        const Floats whole = scales[s].whole(part);
+        MOIETY_UNROLL
+        for (int t = 0; t < kTokens; ++t) {
+          const Floats scale = Isa::all_floats(rows[t] + at.scale() + 4 * b);
+          Floats& sum = sums.of[s][t];
+          if constexpr (kLowers && !Type::kMinimum) {
+            products[s][t] = Isa::minus(products[s][t], Isa::template times_power<Type::kOffsetPower>(lowered[t]));
+          }
+          sum = Isa::plus_product(sum, Isa::times(Isa::to_floats(products[s][t]), scale), whole);
+          if constexpr (Type::kMinimum) {
+            sum = Isa::minus_product(sum, Isa::times(Isa::to_floats(lowered[t]), scale), scales[s].whole_minimum(part));
+          }
         }
       }
     }
+  }
+  template <class ScalesOf, int... kStrip>
+  static auto scales_of_strips(const ScalesOf& scales_of, std::integer_sequence<int, kStrip...>) {
+    return std::array{scales_of(kStrip)...};
   }
 
   struct BF16 {};
-  template <int kTokens>
-  static void tile_of_bf16(const PackedView& matrix, const std::byte* strip, const std::byte* const* rows, int part,
-                           Floats (&sums)[kTokens]) {
+  template <int kStrips, int kTokens>
+  static void tile_of_bf16(const PackedView& matrix, const std::byte* const (&strips)[kStrips], const std::byte* const* rows,
+                           int part, Sums<kStrips, kTokens>& sums) {
     for (size_t k = 0; k < 16 * matrix.blocks(); ++k) {
-      const Bytes w = Isa::load(strip + 64 * k, part);
-      for (int t = 0; t < kTokens; ++t) sums[t] = Isa::bf16_products(sums[t], w, rows[t] + 4 * k);
-    }
-  }
-
-  template <class Type, int kTokens>
-  static void tile(const PackedView& w, size_t s, const std::byte* const* rows, float* y, size_t y_stride) {
-    const size_t live = w.rows - s * kStripRows < kStripRows ? w.rows - s * kStripRows : kStripRows;
-    for (int part = 0; part < kParts; ++part) {
-      Floats sums[kTokens];
-      for (int t = 0; t < kTokens; ++t) sums[t] = Isa::no_floats();
-      if constexpr (std::is_same_v<Type, BF16>) {
-        tile_of_bf16<kTokens>(w, w.strip(s), rows, part, sums);
-      } else if constexpr (requires { Type::kSub; }) {
-        tile_of_256<Type, kTokens>(w, w.strip(s), rows, part, sums);
-      } else {
-        tile_of_32<Type, kTokens>(w, w.strip(s), rows, part, sums);
-      }
-      const size_t first = static_cast<size_t>(part) * Isa::kRows;
+      Bytes w[kStrips];
+      MOIETY_UNROLL
+      for (int s = 0; s < kStrips; ++s) w[s] = Isa::load(strips[s] + 64 * k, part);
+      MOIETY_UNROLL
       for (int t = 0; t < kTokens; ++t) {
-        float* out = y + static_cast<size_t>(t) * y_stride + first;
-        if (first + Isa::kRows <= live) {
-          Isa::store_floats(out, sums[t]);
-        } else if (first < live) {
-          float some[kStripRows];
-          Isa::store_floats(some, sums[t]);
-          std::memcpy(out, some, (live - first) * sizeof(float));
-        }
+        MOIETY_UNROLL
+        for (int s = 0; s < kStrips; ++s) sums.of[s][t] = Isa::bf16_products(sums.of[s][t], w[s], rows[t] + 4 * k);
       }
     }
   }
 
+  template <class Type, int kStrips, int kTokens>
+  static void tile(const PackedView& w, size_t first, const std::byte* const* rows, float* y, size_t y_stride) {
+    const std::byte* strips[kStrips];
+    for (int s = 0; s < kStrips; ++s) strips[s] = w.strip(first + static_cast<size_t>(s));
+    for (int part = 0; part < kParts; ++part) {
+      Sums<kStrips, kTokens> sums;
+      MOIETY_UNROLL
+      for (int s = 0; s < kStrips; ++s) {
+        MOIETY_UNROLL
+        for (int t = 0; t < kTokens; ++t) sums.of[s][t] = Isa::no_floats();
+      }
+      if constexpr (std::is_same_v<Type, BF16>) {
+        tile_of_bf16<kStrips, kTokens>(w, strips, rows, part, sums);
+      } else if constexpr (requires { Type::kSub; }) {
+        tile_of_256<Type, kStrips, kTokens>(w, strips, rows, part, sums);
+      } else {
+        tile_of_32<Type, kStrips, kTokens>(w, strips, rows, part, sums);
+      }
+      MOIETY_UNROLL
+      for (int s = 0; s < kStrips; ++s) {
+        const size_t row = static_cast<size_t>(s) * kStripRows + static_cast<size_t>(part) * Isa::kRows;
+        const size_t left = w.rows - std::min(w.rows, first * kStripRows + row);
+        MOIETY_UNROLL
+        for (int t = 0; t < kTokens; ++t) store(sums.of[s][t], left, y + static_cast<size_t>(t) * y_stride + row);
+      }
+    }
+  }
+  // As many as there are rows left in the matrix.
+  static void store(const Floats& sums, size_t left, float* y) {
+    if (left >= Isa::kRows) return Isa::store_floats(y, sums);
+    float some[Isa::kRows];
+    Isa::store_floats(some, sums);
+    std::memcpy(y, some, left * sizeof(float));
+  }
+
+  // All tokens, in tiles of kMost and then fewer.
+  template <class Type, int kStrips, int kMost>
+  static void tiles(const PackedView& w, size_t first, const std::byte* const* rows, size_t tokens, float* y,
+                    size_t y_stride) {
+    size_t t = 0;
+    const auto take = [&]<int kTokens>() {
+      for (; t + kTokens <= tokens; t += kTokens) tile<Type, kStrips, kTokens>(w, first, rows + t, y + t * y_stride, y_stride);
+    };
+    take.template operator()<kMost>();
+    if constexpr (kMost > 4) take.template operator()<4>();
+    take.template operator()<2>();
+    take.template operator()<1>();
+  }
+
+  // Two strips share what is loaded of the activations; blocks of 256 need the registers for more tokens instead.
   template <class Type>
   static void strips_of(const PackedView& w, size_t first, size_t count, const std::byte* const* rows, size_t tokens,
                         float* y, size_t y_stride) {
-    for (size_t s = 0; s < count; ++s, y += kStripRows) {
-      size_t t = 0;
-      for (; t + 8 <= tokens; t += 8) tile<Type, 8>(w, first + s, rows + t, y + t * y_stride, y_stride);
-      for (; t + 4 <= tokens; t += 4) tile<Type, 4>(w, first + s, rows + t, y + t * y_stride, y_stride);
-      for (; t + 2 <= tokens; t += 2) tile<Type, 2>(w, first + s, rows + t, y + t * y_stride, y_stride);
-      if (t < tokens) tile<Type, 1>(w, first + s, rows + t, y + t * y_stride, y_stride);
+    size_t s = 0;
+    const auto take = [&]<int kStrips, int kMost>() {
+      for (; s + kStrips <= count; s += kStrips) {
+        tiles<Type, kStrips, kMost>(w, first + s, rows, tokens, y + s * kStripRows, y_stride);
+      }
+    };
+    if constexpr (!Isa::kManyRegisters) {
+      take.template operator()<1, 4>();
+    } else if constexpr (requires { Type::kSub; }) {
+      take.template operator()<1, 8>();
+    } else {
+      take.template operator()<2, 6>();
+      take.template operator()<1, 4>();
     }
   }
 

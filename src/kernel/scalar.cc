@@ -272,6 +272,7 @@ struct PlainPacked {
     float f[16];
   };
   static constexpr int kRows = 16;
+  static constexpr bool kManyRegisters = false;
   static constexpr bool kMovesSigned = false;
 
   template <class Body>
