@@ -53,4 +53,9 @@ struct PackedView {
 // Packs rows [16 * strip, 16 * strip + 16) of `from` to where `out`, of strip_bytes(), points.
 void pack_strip(const WeightView& from, size_t strip, const PackedView& to, std::byte* out);
 
+// Kernels::packed_linear of each table: a file each, as they take long to compile.
+using PackedLinear = void(const PackedView& w, size_t first_strip, size_t strips, const std::byte* const* rows, size_t tokens,
+                          float* y, size_t y_stride) noexcept;
+PackedLinear packed_linear_scalar, packed_linear_avx2, packed_linear_avx512;
+
 }  // namespace moiety::kernel
