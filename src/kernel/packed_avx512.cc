@@ -1,6 +1,7 @@
 // The packed kernels for processors with AVX-512; see avx512.cc.
 #include <immintrin.h>
 
+#define MOIETY_UNROLL _Pragma("GCC unroll 16")
 #include "kernel/packed_tile.h"
 
 namespace moiety::kernel {

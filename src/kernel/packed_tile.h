@@ -24,8 +24,10 @@
 
 #include "kernel/packed.h"
 
-// Loops over registers: they must be unrolled, or the registers become memory.
-#define MOIETY_UNROLL _Pragma("GCC unroll 16")
+// Goes before loops over registers, which become memory unless they are unrolled; files whose vectors are registers define it.
+#ifndef MOIETY_UNROLL
+#define MOIETY_UNROLL
+#endif
 
 namespace moiety::kernel {
 namespace {
