@@ -17,7 +17,8 @@ enum class KvType : uint8_t {
   F32,
   F16,
   BF16,
-  Q8,  // signed bytes under a scale (f32): of keys one for kKeysPerScale numbers of a head, of values one a head
+  Q8,  // signed bytes under a scale (f32): of keys one for kKeysPerScale numbers of a head, of values one a head; queries and
+       // weights meet them as integers of 16 bits, so that sums are exact
 };
 
 inline constexpr size_t kAttendBlock = 256;   // positions

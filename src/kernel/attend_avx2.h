@@ -56,7 +56,20 @@ struct AttendAvx2 {
                                                                      _mm256_extracti128_si256(rounded, 1)));
   }
 
-  struct Single {
+  // To signed integers of 16 bits.
+  static void store_integers(uint16_t* p, Vec v) {
+    const __m256i whole = _mm256_cvtps_epi32(v);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1)));
+  }
+
+  struct Floats {
+    using Sums = Vec;
+    static constexpr bool kIsScaled = false;
+    static Vec nothing() { return _mm256_setzero_ps(); }
+    static Vec floats(Sums sums) { return sums; }
+  };
+  struct Single : Floats {
     using Wide = __m256;
     static constexpr size_t kPair = 1;
     static Vec all(uint32_t bits) { return _mm256_set1_ps(float_of(bits)); }
@@ -74,31 +87,33 @@ struct AttendAvx2 {
   struct Pair {
     __m256 even, odd;
   };
-  struct Paired {
+  struct BF16 : Floats {
     using Wide = Pair;
-    static constexpr size_t kPair = 2;
+    static constexpr size_t kPair = 2, kLaneBytes = 4;
     static Pair all(uint32_t bits) {
       return {_mm256_set1_ps(float_of(bits << 16)), _mm256_set1_ps(float_of(bits & 0xffff0000u))};
     }
     static Vec dot(Pair a, Wide b, Vec sums) {
       return _mm256_fmadd_ps(a.odd, b.odd, _mm256_fmadd_ps(a.even, b.even, sums));
     }
-  };
-  struct BF16 : Paired {
-    static constexpr size_t kLaneBytes = 4;
     static Wide load(const std::byte* p) {
       const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
       const __m256i odd = _mm256_and_si256(bits, _mm256_set1_epi32(static_cast<int>(0xffff0000u)));
       return {_mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)), _mm256_castsi256_ps(odd)};
     }
   };
-  struct Q8 : Paired {
-    static constexpr size_t kLaneBytes = 2;
+  struct Q8 {
+    using Wide = __m256i;
+    using Sums = __m256i;
+    static constexpr bool kIsScaled = true;
+    static constexpr size_t kPair = 2, kLaneBytes = 2;
+    static Sums nothing() { return _mm256_setzero_si256(); }
+    static Vec floats(Sums sums) { return _mm256_cvtepi32_ps(sums); }
+    static Wide all(uint32_t bits) { return _mm256_set1_epi32(static_cast<int>(bits)); }
     static Wide load(const std::byte* p) {
-      const __m256i words = _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-      return {_mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 24), 24)),
-              _mm256_cvtepi32_ps(_mm256_srai_epi32(words, 8))};
+      return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     }
+    static Sums dot(Wide a, Wide b, Sums sums) { return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)); }
   };
 };
 

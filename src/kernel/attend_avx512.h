@@ -37,7 +37,18 @@ struct AttendAvx512 {
     __builtin_memcpy(p, &rounded, sizeof rounded);
   }
 
-  struct Single {
+  // To signed integers of 16 bits.
+  static void store_integers(uint16_t* p, Vec v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)));
+  }
+
+  struct Floats {
+    using Sums = Vec;
+    static constexpr bool kIsScaled = false;
+    static Vec nothing() { return _mm512_setzero_ps(); }
+    static Vec floats(Sums sums) { return sums; }
+  };
+  struct Single : Floats {
     using Wide = __m512;
     static constexpr size_t kPair = 1;
     static Vec all(uint32_t bits) { return _mm512_set1_ps(float_of(bits)); }
@@ -54,26 +65,28 @@ struct AttendAvx512 {
     }
   };
 
-  struct Paired {
+  struct BF16 : Floats {
     using Wide = __m512bh;
-    static constexpr size_t kPair = 2;
+    static constexpr size_t kPair = 2, kLaneBytes = 4;
     static Wide all(uint32_t bits) { return as_pairs(_mm512_set1_epi32(static_cast<int>(bits))); }
     static Vec dot(Wide a, Wide b, Vec sums) { return _mm512_dpbf16_ps(sums, a, b); }
     static Wide as_pairs(__m512i bits) { return reinterpret_cast<Wide>(bits); }
-  };
-  struct BF16 : Paired {
-    static constexpr size_t kLaneBytes = 4;
     static Wide load(const std::byte* p) { return as_pairs(_mm512_loadu_si512(p)); }
   };
-  struct Q8 : Paired {
-    static constexpr size_t kLaneBytes = 2;
-    // Bytes are bf16 without rounding.
+  struct Q8 {
+    using Wide = __m512i;
+    // With the instruction's own type of element g++ 12 keeps an array of sums in registers.
+    using Sums = __v16si;
+    static constexpr bool kIsScaled = true;
+    static constexpr size_t kPair = 2, kLaneBytes = 2;
+    static Sums nothing() { return Sums{}; }
+    static Vec floats(Sums sums) { return _mm512_cvtepi32_ps(reinterpret_cast<__m512i>(sums)); }
+    static Wide all(uint32_t bits) { return _mm512_set1_epi32(static_cast<int>(bits)); }
     static Wide load(const std::byte* p) {
-      const auto sixteen = [&](size_t at) {
-        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + at));
-        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-      };
-      return _mm512_cvtne2ps_pbh(sixteen(16), sixteen(0));
+      return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+    static Sums dot(Wide a, Wide b, Sums sums) {
+      return reinterpret_cast<Sums>(_mm512_dpwssd_epi32(reinterpret_cast<__m512i>(sums), a, b));
     }
   };
 };

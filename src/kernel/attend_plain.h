@@ -11,19 +11,43 @@
 namespace moiety::kernel {
 namespace {
 
-// What queries and weights are rounded to.
-inline float rounded_for(KvType type, float x) { return pair_of(type) == 2 ? bf16_to_float(float_to_bf16(x)) : x; }
+// n numbers times `scale` as they are multiplied with a cache of the type: f32, rounded to bf16, or rounded to integers of 16
+// bits, which are to be multiplied by what is returned. What is not finite spoils that, and so is not lost.
+inline float round_plainly(KvType type, const float* from, size_t n, float scale, float* to) {
+  float most = 0, poison = 0;
+  for (size_t i = 0; i < n; ++i) {
+    most = std::max(most, std::abs(from[i]));
+    poison += from[i] * 0;
+  }
+  const float unit = type == KvType::Q8 ? most * scale / 32767 : 1;
+  for (size_t i = 0; i < n; ++i) {
+    switch (type) {
+      case KvType::F32:
+      case KvType::F16:
+        to[i] = from[i] * scale;
+        break;
+      case KvType::BF16:
+        to[i] = bf16_to_float(float_to_bf16(from[i] * scale));
+        break;
+      case KvType::Q8:
+        to[i] = unit > 0 ? std::nearbyint(from[i] * (scale / unit)) : 0;
+        break;
+    }
+  }
+  return type == KvType::Q8 ? unit + poison : unit;
+}
 
-inline float score(const KvView& kv, const float* query, float scale, size_t position) {
+// Of a query that is rounded, whose numbers are in units of `unit`.
+inline float score(const KvView& kv, const float* query, float unit, size_t position) {
   const size_t at_once = kv.key_scales == nullptr ? kv.key_dim : kKeysPerScale;
   float sum = 0;
   for (size_t begin = 0; begin < kv.key_dim; begin += at_once) {
-    float part = 0;
+    double part = 0;
     for (size_t d = begin; d < std::min(begin + at_once, kv.key_dim); ++d) {
-      part += rounded_for(kv.type, scale * query[d]) * kv_number(kv.type, kv.keys, kv.key_at(position, d));
+      part += double{query[d]} * kv_number(kv.type, kv.keys, kv.key_at(position, d));
     }
-    if (kv.key_scales != nullptr) part *= kv.key_scales[begin / kKeysPerScale * kv.scale_stride + position];
-    sum += part;
+    const float scale = kv.key_scales == nullptr ? 1 : kv.key_scales[begin / kKeysPerScale * kv.scale_stride + position];
+    sum += static_cast<float>(part) * unit * scale;
   }
   return sum;
 }
@@ -47,18 +71,25 @@ inline void attend_plainly(const KvView& kv, size_t block, const AttendRows& row
     const size_t first = std::max(rows.first[r], block * kAttendBlock);
     const size_t end = std::min(rows.end[r], (block + 1) * kAttendBlock);
     if (first >= end) continue;
-    float *weights = scratch, *mixed = scratch + kAttendBlock, largest = -std::numeric_limits<float>::infinity(), sum = 0;
+    float *weights = scratch, *mixed = weights + kAttendBlock, *query = mixed + kv.value_dim;
+    float largest = -std::numeric_limits<float>::infinity(), sum = 0;
+    const float query_unit = round_plainly(kv.type, rows.query[r], kv.key_dim, rows.scale, query);
     for (size_t i = first; i < end; ++i) {
-      weights[i - first] = score(kv, rows.query[r], rows.scale, i);
+      weights[i - first] = score(kv, query, query_unit, i);
       largest = std::max(largest, weights[i - first]);
     }
-    std::fill_n(mixed, kv.value_dim, 0.0f);
     for (size_t i = first; i < end; ++i) {
-      float weight = std::exp2(weights[i - first] - largest);
-      sum += weight;
+      float& weight = weights[i - first];
+      sum += weight = std::exp2(weight - largest);
       if (kv.value_scales != nullptr) weight *= kv.value_scales[i];
-      weight = rounded_for(kv.type, weight);
-      for (size_t d = 0; d < kv.value_dim; ++d) mixed[d] += weight * kv_number(kv.type, kv.values, kv.value_at(i, d));
+    }
+    const float unit = round_plainly(kv.type, weights, end - first, 1, weights);
+    for (size_t d = 0; d < kv.value_dim; ++d) {
+      double mix = 0;
+      for (size_t i = first; i < end; ++i) {
+        mix += double{weights[i - first]} * kv_number(kv.type, kv.values, kv.value_at(i, d));
+      }
+      mixed[d] = static_cast<float>(mix) * unit;
     }
     const AttendState row{state.largest + r, state.sum + r, state.mixed + r * state.stride, state.stride};
     fold_plainly({&largest, &sum, mixed, kv.value_dim}, row, 1, kv.value_dim);

@@ -3,7 +3,8 @@
 //
 // `Isa` gives: kWidth floats a vector (a divisor of 16); kRows and kVecs, the tile of sums that fits the registers; Vec and
 // its zero, all, load, store, add, sub, mul, fma, max, sum, largest; keep(v, first, end, other), which takes `other` outside
-// lanes [first, end); two_to(v), below; store_bf16(p, v). And for each KvType a struct with Wide load(p) of kWidth lanes,
+// lanes [first, end); round, scale_unless_below; store_bf16(p, v), store_integers(p, v). And for each KvType a struct with
+// kPair, kLaneBytes, kIsScaled (sums are integers), Sums and its nothing() and floats(sums), Wide load(p) of kWidth lanes,
 // all(bits) of one lane's, and dot(a, b, sums).
 #pragma once
 
@@ -62,17 +63,23 @@ struct Ahead {
   }
 };
 
+// Of integers: what the sums of a row and, unless it is nullptr, of a lane are multiplied by.
+struct Scales {
+  const float* rows = nullptr;
+  const float* lanes = nullptr;
+};
+
 // Rows x Vecs vectors of sums over `steps`. Each sum is one chain in the order of the steps, so that the tile's size never
-// shows. With `scales` the sums are multiplied by them and, if `more`, added to what is there.
+// shows. Those of integers are added to what is there if `more`.
 template <class Isa, class Type, int Rows, int Vecs>
 __attribute__((noinline)) void product_tile(const float* a, size_t a_stride, Panel b, size_t steps, float* c, size_t c_stride,
-                         const float* scales, bool more, Ahead ahead) {
+                         Scales scales, bool more, Ahead ahead) {
   constexpr int kParts = static_cast<int>(kKvLanes / Isa::kWidth);
-  typename Isa::Vec sums[Rows][Vecs];
+  typename Type::Sums sums[Rows][Vecs];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < Vecs; ++v) sums[r][v] = Isa::zero();
+    for (int v = 0; v < Vecs; ++v) sums[r][v] = Type::nothing();
   }
   for (size_t k = 0; k < steps; ++k) {
     typename Type::Wide wide[Vecs];
@@ -88,30 +95,32 @@ __attribute__((noinline)) void product_tile(const float* a, size_t a_stride, Pan
       for (int v = 0; v < Vecs; ++v) sums[r][v] = Type::dot(x, wide[v], sums[r][v]);
     }
   }
-  const auto out = [&](int r, int v) {
-    return c + static_cast<size_t>(r) * c_stride + static_cast<size_t>(v) * Isa::kWidth;
-  };
-  if (scales == nullptr) {
-#pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 8
-      for (int v = 0; v < Vecs; ++v) Isa::store(out(r, v), sums[r][v]);
-    }
-    return;
-  }
+  // Stored before anything else is done with them, or the compiler keeps the sums in memory all along.
+  float raw[Type::kIsScaled ? static_cast<size_t>(Rows * Vecs) * Isa::kWidth : 1];
+  float* const to = Type::kIsScaled ? raw : c;
+  const size_t to_stride = Type::kIsScaled ? Vecs * Isa::kWidth : c_stride;
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < Vecs; ++v) {
-      const auto scaled = Isa::mul(sums[r][v], Isa::load(scales + static_cast<size_t>(v) * Isa::kWidth));
-      Isa::store(out(r, v), more ? Isa::add(scaled, Isa::load(out(r, v))) : scaled);
+      Isa::store(to + static_cast<size_t>(r) * to_stride + static_cast<size_t>(v) * Isa::kWidth, Type::floats(sums[r][v]));
+    }
+  }
+  if constexpr (Type::kIsScaled) {
+    for (size_t r = 0; r < Rows; ++r) {
+      for (size_t i = 0; i < to_stride; i += Isa::kWidth) {
+        auto sum = Isa::mul(Isa::load(raw + r * to_stride + i), Isa::all(scales.rows[r]));
+        if (scales.lanes != nullptr) sum = Isa::mul(sum, Isa::load(scales.lanes + i));
+        if (more) sum = Isa::add(sum, Isa::load(c + r * c_stride + i));
+        Isa::store(c + r * c_stride + i, sum);
+      }
     }
   }
 }
 
 template <class Isa, class Type, int Vecs, int Rows = Isa::kRows>
 inline void product_rows(size_t rows, const float* a, size_t a_stride, Panel b, size_t steps, float* c, size_t c_stride,
-                         const float* scales, bool more, Ahead ahead) {
+                         Scales scales, bool more, Ahead ahead) {
   if constexpr (Rows > 1) {
     if (rows < Rows) {
       return product_rows<Isa, Type, Vecs, Rows - 1>(rows, a, a_stride, b, steps, c, c_stride, scales, more, ahead);
@@ -123,13 +132,13 @@ inline void product_rows(size_t rows, const float* a, size_t a_stride, Panel b, 
 // c[r][16 g + lane] = sum over k of a[r][k] * b[k][16 g + lane] for all rows and lane groups.
 template <class Isa, class Type>
 void product(size_t rows, size_t groups, const float* a, size_t a_stride, Panel b, size_t steps, float* c,
-             size_t c_stride, Ahead& ahead, const float* scales = nullptr, bool more = false) {
+             size_t c_stride, Ahead& ahead, Scales scales = {}, bool more = false) {
   constexpr int kParts = static_cast<int>(kKvLanes / Isa::kWidth);
   constexpr size_t kGroups = Isa::kVecs / kParts;
   const size_t tiles = (rows + Isa::kRows - 1) / Isa::kRows;
   for (size_t g = 0; g < groups; g += kGroups) {
     const Panel panel{b.data + g * b.group, b.step, b.group};
-    const float* s = scales == nullptr ? nullptr : scales + g * kKvLanes;
+    const float* lanes = scales.lanes == nullptr ? nullptr : scales.lanes + g * kKvLanes;
     // As much as is read here
     const size_t lines = (lesser(kGroups, groups - g) * kKvLanes * Type::kLaneBytes / tiles + 63) / 64;
     for (size_t t = 0; t < tiles; ++t) {
@@ -137,6 +146,7 @@ void product(size_t rows, size_t groups, const float* a, size_t a_stride, Panel 
       const size_t first = rows * t / tiles, count = rows * (t + 1) / tiles - first;
       const float* at = a + first * a_stride;
       float* to = c + first * c_stride + g * kKvLanes;
+      const Scales s{scales.rows + first, lanes};
       const auto run = [&]<int Groups>() {
         product_rows<Isa, Type, Groups * kParts>(count, at, a_stride, panel, steps, to, c_stride, s, more, part);
       };
@@ -154,32 +164,54 @@ void product(size_t rows, size_t groups, const float* a, size_t a_stride, Panel 
   }
 }
 
-// Numbers rounded to what the product wants of them: f32, or pairs of bf16. n is a multiple of kWidth.
+// Numbers as the product wants them: f32, or pairs of bf16 or of integers.
 template <class Isa, class Type>
 inline void store_rounded(void* to, size_t k, typename Isa::Vec v) {
-  if constexpr (Type::kPair == 2) {
-    Isa::store_bf16(static_cast<uint16_t*>(to) + k, v);
-  } else {
+  if constexpr (Type::kPair == 1) {
     Isa::store(static_cast<float*>(to) + k, v);
+  } else if constexpr (Type::kIsScaled) {
+    Isa::store_integers(static_cast<uint16_t*>(to) + k, v);
+  } else {
+    Isa::store_bf16(static_cast<uint16_t*>(to) + k, v);
   }
 }
 
+// The largest integer that numbers are rounded to; 256 times its product with 127 is one too.
+constexpr float kMostInteger = 32767;
+
+// Rounds n numbers times `scale`; returns what they are to be multiplied by, which is 1 but for integers. What is not finite
+// spoils it, and so is not lost.
 template <class Isa, class Type>
-void round_query(const float* query, size_t n, float scale, float* to) {
+float round_row(const float* from, size_t n, float scale, float* to) {
+  const auto numbers = [&](size_t k) {
+    if (k + Isa::kWidth <= n) return Isa::load(from + k);
+    float rest[kKvLanes] = {};
+    __builtin_memcpy(rest, from + k, (n - k) * sizeof(float));
+    return Isa::load(rest);
+  };
+  float unit = 1;
+  if constexpr (Type::kIsScaled) {
+    auto most = Isa::zero(), poison = Isa::zero();
+    for (size_t k = 0; k < n; k += Isa::kWidth) {
+      const auto v = numbers(k);
+      most = Isa::max(Isa::max(v, Isa::sub(Isa::zero(), v)), most);
+      poison = Isa::fma(v, Isa::zero(), poison);
+    }
+    unit = Isa::largest(most) * scale / kMostInteger;
+    scale = unit > 0 ? scale / unit : 0;
+    unit += Isa::sum(poison);
+  }
   const auto s = Isa::all(scale);
-  size_t k = 0;
-  for (; k + Isa::kWidth <= n; k += Isa::kWidth) store_rounded<Isa, Type>(to, k, Isa::mul(s, Isa::load(query + k)));
-  if (k == n) return;
-  float rest[kKvLanes] = {};
-  __builtin_memcpy(rest, query + k, (n - k) * sizeof(float));
-  store_rounded<Isa, Type>(to, k, Isa::mul(s, Isa::load(rest)));
+  for (size_t k = 0; k < n; k += Isa::kWidth) store_rounded<Isa, Type>(to, k, Isa::mul(s, numbers(k)));
+  return unit;
 }
 
 // Scores of positions [first, end) of a block, in place into their weights 2^(score - largest), as the product with the
 // values wants them: zero elsewhere in [padded_first, padded_end), both multiples of 16. `value_scales` may be nullptr.
+// Returns what the weights are to be multiplied by, as round_row does.
 template <class Isa, class Type>
-inline void soften(float* scores, size_t padded_first, size_t first, size_t end, size_t padded_end,
-                   const float* value_scales, float& largest, float& sum) {
+inline float soften(float* scores, size_t padded_first, size_t first, size_t end, size_t padded_end,
+                    const float* value_scales, float& largest, float& sum) {
   constexpr size_t kWidth = Isa::kWidth;
   const float nothing = -std::numeric_limits<float>::infinity();
   const size_t begin = first / kWidth * kWidth, last = (end - 1) / kWidth * kWidth;
@@ -195,24 +227,26 @@ inline void soften(float* scores, size_t padded_first, size_t first, size_t end,
 
   const auto from = Isa::all(largest);
   auto sums = Isa::zero();
-  for (size_t i = padded_first; i < begin; i += kWidth) store_rounded<Isa, Type>(scores, i, Isa::zero());
-  if (value_scales == nullptr) {
+  float unit = 1;
+  if constexpr (Type::kIsScaled) {
+    for (size_t i = begin; i <= last; i += kWidth) {
+      const auto weight = power_of_two<Isa>(Isa::sub(Isa::load(scores + i), from));
+      sums = Isa::add(sums, weight);
+      const auto scaled = Isa::mul(weight, Isa::load(value_scales + i));
+      Isa::store(scores + i, i < last ? scaled : Isa::keep(scaled, 0, end - last, 0.0f));  // scales beyond are none
+    }
+    unit = round_row<Isa, Type>(scores + begin, last + kWidth - begin, 1, scores + begin / 2);
+  } else {
     for (size_t i = begin; i <= last; i += kWidth) {
       const auto weight = power_of_two<Isa>(Isa::sub(Isa::load(scores + i), from));
       sums = Isa::add(sums, weight);
       store_rounded<Isa, Type>(scores, i, weight);
     }
-  } else {
-    for (size_t i = begin; i <= last; i += kWidth) {
-      const auto weight = power_of_two<Isa>(Isa::sub(Isa::load(scores + i), from));
-      sums = Isa::add(sums, weight);
-      auto scaled = Isa::mul(weight, Isa::load(value_scales + i));
-      if (i == last) scaled = Isa::keep(scaled, 0, end - last, 0.0f);  // scales beyond are none
-      store_rounded<Isa, Type>(scores, i, scaled);
-    }
   }
+  for (size_t i = padded_first; i < begin; i += kWidth) store_rounded<Isa, Type>(scores, i, Isa::zero());
   for (size_t i = last + kWidth; i < padded_end; i += kWidth) store_rounded<Isa, Type>(scores, i, Isa::zero());
   sum = Isa::sum(sums);
+  return unit;
 }
 
 template <class Isa>
@@ -263,8 +297,9 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
   // Scores
   const size_t key_dim = kv.padded_key_dim(), query_stride = round_up(kv.key_dim, kKvLanes);
   float *query = scratch, *scores = scratch + kAttendRows * query_stride;
+  float units[kAttendRows];  // of a row's integers
   for (size_t r = 0; r < rows.count; ++r) {
-    round_query<Isa, Type>(rows.query[r], kv.key_dim, rows.scale, query + r * query_stride);
+    units[r] = round_row<Isa, Type>(rows.query[r], kv.key_dim, rows.scale, query + r * query_stride);
   }
   constexpr size_t kBytes = Type::kLaneBytes / Type::kPair;
   const Panel keys{kv.keys + kBytes * (begin + padded_first) * key_dim, kKvLanes * Type::kLaneBytes,
@@ -280,7 +315,7 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
                               : kv.key_scales + d / kKeysPerScale * kv.scale_stride + begin + padded_first;
     product<Isa, Type>(rows.count, lanes / kKvLanes, query + d / Type::kPair, query_stride,
                        {keys.data + d / Type::kPair * keys.step, keys.step, keys.group}, steps, scores + padded_first,
-                       kAttendBlock, ahead, scales, d > 0);
+                       kAttendBlock, ahead, {units, scales}, d > 0);
   }
 
   // Weights
@@ -291,7 +326,7 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
     part.sum[r] = 0;
     float* row = scores + r * kAttendBlock;
     if (first[r] < end[r]) {
-      soften<Isa, Type>(row, padded_first, first[r], end[r], padded_end, value_scales, part.largest[r], part.sum[r]);
+      units[r] = soften<Isa, Type>(row, padded_first, first[r], end[r], padded_end, value_scales, part.largest[r], part.sum[r]);
     } else {
       __builtin_memset(row, 0, kAttendBlock * sizeof(float));
     }
@@ -306,7 +341,7 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
     const Panel panel{values + kBytes * (d * kAttendBlock + padded_first * width), width * Type::kLaneBytes,
                       kKvLanes * Type::kLaneBytes};
     product<Isa, Type>(rows.count, width / kKvLanes, scores + padded_first / Type::kPair, kAttendBlock, panel, steps,
-                       mixed + d, value_dim, ahead);
+                       mixed + d, value_dim, ahead, {units});
   }
   fold<Isa>(part, state, rows.count, value_dim);
 }

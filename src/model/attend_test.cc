@@ -89,22 +89,27 @@ struct Expected {
 Expected expected_of(const Sequence& s, size_t position, size_t head, bool rounded) {
   const auto& [shape, kv, query, key, value, sinks, options] = s;
   const size_t kv_head = head / (shape.heads / shape.kv_heads);
-  const bool rounds_query = rounded && kernel::pair_of(kv.head(0).type) == 2;
+  const kernel::KvView view = kv.head(head / (shape.heads / shape.kv_heads));
+  const bool is_bf16 = view.type == KvType::BF16, is_q8 = view.type == KvType::Q8;
+  constexpr double kHalfUnit = 0.5 / 32767;  // of numbers rounded to 16 bits, against the largest
   const size_t first = shape.window > 0 && position + 1 > shape.window ? position + 1 - shape.window : 0;
 
   std::vector<double> weights;
-  double largest = sinks.empty() ? -INFINITY : sinks[head] / std::log(2.0), magnitude = 0;
+  double largest = sinks.empty() ? -INFINITY : sinks[head] / std::log(2.0), magnitude = 0, largest_query = 0, keys = 0;
   std::vector<float> numbers(shape.key_dim);
   for (size_t p = first; p <= position; ++p) {
     kv.get_key(kv_head, p, numbers);
-    double sum = 0, size = 0;
+    double sum = 0, size = 0, key_size = 0;
     for (size_t d = 0; d < shape.key_dim; ++d) {
       float q = query.row(position)[head * shape.key_dim + d] * (options.scale * 1.44269504088896341f);
-      if (rounds_query) q = bf16_to_float(float_to_bf16(q));
+      if (rounded && is_bf16) q = bf16_to_float(float_to_bf16(q));
       const double k = rounded ? numbers[d] : key.row(p)[kv_head * shape.key_dim + d];
       sum += q * k;
       size += std::abs(q * k);
+      key_size += std::abs(k);
+      largest_query = std::max(largest_query, double{std::abs(q)});
     }
+    keys = std::max(keys, key_size);
     weights.push_back(sum);
     largest = std::max(largest, sum);
     magnitude = std::max(magnitude, size);
@@ -112,13 +117,19 @@ Expected expected_of(const Sequence& s, size_t position, size_t head, bool round
   double sum = sinks.empty() ? 0 : std::exp2(sinks[head] / std::log(2.0) - largest);
   for (double& w : weights) sum += w = std::exp2(w - largest);
 
-  const double weight_error = (rounds_query ? 0x1p-9 : 0x1p-22) + magnitude * 0x1p-21;
+  double weight_error = (is_bf16 ? 0x1p-9 : 0x1p-22) + magnitude * 0x1p-21;
+  if (is_q8) weight_error += keys * largest_query * kHalfUnit;
+  double largest_scaled = 0;  // weight of a byte
+  for (size_t i = 0; is_q8 && i < weights.size(); ++i) {
+    largest_scaled = std::max(largest_scaled, weights[i] / sum * view.value_scales[first + i]);
+  }
   Expected expected{std::vector<double>(shape.value_dim), std::vector<double>(shape.value_dim)};
   for (size_t d = 0; d < shape.value_dim; ++d) {
     for (size_t i = 0; i < weights.size(); ++i) {
       const double v = rounded ? s.value_at(kv_head, first + i, d) : value.row(first + i)[kv_head * shape.value_dim + d];
       expected.mixed[d] += weights[i] / sum * v;
       expected.slack[d] += weights[i] / sum * std::abs(v) * weight_error;
+      if (is_q8) expected.slack[d] += std::abs(v) / view.value_scales[first + i] * largest_scaled * kHalfUnit;
     }
     expected.slack[d] = 2 * expected.slack[d] + 1e-7;
   }
