@@ -10,6 +10,7 @@
 #include <ctime>
 #include <vector>
 
+#include "base/huge_memory.h"
 #include "base/matrix.h"
 #include "base/random.h"
 #include "base/thread_pool.h"
@@ -40,7 +41,7 @@ double processor_seconds_of(const auto& body) {
 }
 
 struct Speed {
-  double bytes, operations[5];
+  double bytes, bytes_of_one, operations[5];
 };
 constexpr size_t kTokens[5] = {1, 2, 4, 8, 64};
 
@@ -48,18 +49,20 @@ Speed measure(const Kernels& kernels, const PackedType& type, ThreadPool& thread
   const size_t parts = static_cast<size_t>(threads.size());
   PackedView small{&type, nullptr, 256, kCols};
   PackedView large{&type, nullptr, 16 * (kThreadBytes / (small.bytes() / 16)), kCols};
-  std::vector<Matrix<std::byte>> weights, rows;
+  HugeMemory memory;
+  std::vector<std::byte*> weights;
+  std::vector<Matrix<std::byte>> rows;
   std::vector<Matrix<float>> y;
   Random random(1);
   for (size_t i = 0; i < parts; ++i) {
-    weights.emplace_back(1, large.bytes());
-    for (size_t at = 0; at < large.bytes(); at += 64) weights.back().flat()[at] = static_cast<std::byte>(random.below(256));
+    weights.push_back(memory.allocate(large.bytes()));
+    for (size_t at = 0; at < large.bytes(); at += 64) weights.back()[at] = static_cast<std::byte>(random.below(256));
     rows.emplace_back(kTokens[4], activation_row_bytes(type.activations, kCols));
     y.emplace_back(kTokens[4], large.rows);
   }
   const auto run = [&](size_t i, const PackedView& view, size_t tokens, size_t rounds) {
     PackedView mine = view;
-    mine.data = weights[i].flat().data();
+    mine.data = weights[i];
     std::vector<const std::byte*> row(tokens);
     for (size_t t = 0; t < tokens; ++t) row[t] = rows[i].row(t).data();
     for (size_t round = 0; round < rounds; ++round) {
@@ -70,6 +73,7 @@ Speed measure(const Kernels& kernels, const PackedType& type, ThreadPool& thread
   for (int turn = 0; turn < 5; ++turn) {
     const double seconds = seconds_of([&] { threads.parallel_for(parts, [&](size_t i) { run(i, large, 1, 1); }); });
     best.bytes = std::max(best.bytes, static_cast<double>(parts * large.bytes()) / seconds);
+    best.bytes_of_one = std::max(best.bytes_of_one, static_cast<double>(large.bytes()) / processor_seconds_of([&] { run(0, large, 1, 1); }));
     for (size_t i = 0; i < 5; ++i) {
       const size_t tokens = kTokens[i], rounds = 512 / tokens;
       const double operations = 2.0 * static_cast<double>(small.rows * kCols * tokens * rounds);
@@ -86,13 +90,14 @@ int main(int argc, char** argv) {
   if (kernels == nullptr) return fmt::print(stderr, "kernels: no table \"{}\" here\n", argv[1]), 1;
   ThreadPool threads;
   fmt::print("{} kernels, {} threads, {} columns; from memory GB/s, in cache GOP/s of one by tokens\n", kernels->name, threads.size(), kCols);
-  fmt::print("{:8} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6} {:>6}\n", "type", "bits", "GB/s", 1, 2, 4, 8, 64);
+  fmt::print("{:8} {:>6} {:>8} {:>8} {:>6} {:>6} {:>6} {:>6} {:>6}\n", "type", "bits", "GB/s", "of one", 1, 2, 4, 8, 64);
   for (const auto& info : spec::element_types()) {
     const PackedType* type = packed_type(info.type);
     if (type == nullptr || info.type == spec::ElementType::MXFP4_PLANES) continue;
     if (argc > 2 && std::none_of(argv + 2, argv + argc, [&](const char* name) { return info.name == name; })) continue;
     const Speed speed = measure(*kernels, *type, threads);
-    fmt::print("{:8} {:6.2f} {:8.1f}", info.name, 8.0 * static_cast<double>(type->quanta + type->scales) / (16.0 * static_cast<double>(type->block)), speed.bytes / 1e9);
+    fmt::print("{:8} {:6.2f} {:8.1f} {:8.1f}", info.name, 8.0 * static_cast<double>(type->quanta + type->scales) / (16.0 * static_cast<double>(type->block)), speed.bytes / 1e9,
+               speed.bytes_of_one / 1e9);
     for (const double operations : speed.operations) fmt::print(" {:6.0f}", operations / 1e9);
     fmt::print("\n");
   }
