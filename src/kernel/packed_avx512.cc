@@ -23,7 +23,12 @@ struct Avx512Packed {
     return _mm512_set1_epi32(value);
   }
 
-  static Bytes load(const std::byte* vector, int) { return _mm512_loadu_si512(vector); }
+  // Once, into a register: compilers would rather load again for each use.
+  static Bytes load(const std::byte* vector, int) {
+    Bytes b = _mm512_loadu_si512(vector);
+    asm("" : "+v"(b));
+    return b;
+  }
   static void store(std::byte* vector, int, Bytes b) { _mm512_storeu_si512(vector, b); }
   template <int kFrom, int kTo, int kMask>
   static Bytes bits(Bytes b) {

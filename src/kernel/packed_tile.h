@@ -270,12 +270,21 @@ struct PackedKernels {
     Floats of[kStrips][kTokens];
   };
 
-  // A token or two wait for memory more than for arithmetic; processors' own prefetching doesn't fill the wait.
+  // A token or two wait for memory more than for arithmetic, and processors' own prefetching doesn't fill the wait: the quanta
+  // are asked for some way ahead, the scales while the strips before are multiplied.
   template <int kTokens>
   static void fetch_ahead(const std::byte* from, size_t bytes) {
-    constexpr size_t kAhead = 8192;
+    constexpr size_t kAhead = 16384;
     if constexpr (kTokens > 2) return;
-    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + kAhead + at);
+    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + kAhead + at, 0, 2);
+  }
+  template <int kStrips, int kTokens>
+  static void fetch_next_scales(const PackedView& w, const std::byte* const (&strips)[kStrips]) {
+    if constexpr (kTokens > 2) return;
+    const size_t scales_at = w.blocks() * w.type->quanta, end = w.strip_bytes();
+    for (const std::byte* strip : strips) {
+      for (size_t at = scales_at; at < end; at += 64) __builtin_prefetch(strip + kStrips * end + at);
+    }
   }
 
   template <class Type, int kStrips, int kTokens>
@@ -437,6 +446,7 @@ struct PackedKernels {
   static void tile(const PackedView& w, size_t first, const std::byte* const* rows, float* y, size_t y_stride) {
     const std::byte* strips[kStrips];
     for (int s = 0; s < kStrips; ++s) strips[s] = w.strip(first + static_cast<size_t>(s));
+    fetch_next_scales<kStrips, kTokens>(w, strips);
     for (int part = 0; part < kParts; ++part) {
       Sums<kStrips, kTokens> sums;
       MOIETY_UNROLL
@@ -478,7 +488,7 @@ struct PackedKernels {
     };
     take.template operator()<kMost>();
     if constexpr (kMost > 4) take.template operator()<4>();
-    take.template operator()<2>();
+    if constexpr (kMost > 2) take.template operator()<2>();
     take.template operator()<1>();
   }
 
@@ -492,6 +502,7 @@ struct PackedKernels {
         tiles<Type, kStrips, kMost>(w, first + s, rows, tokens, y + s * kStripRows, y_stride);
       }
     };
+    if (tokens <= 2) take.template operator()<1, 2>();  // one stream from memory, which can be fetched ahead
     if constexpr (!Isa::kManyRegisters) {
       take.template operator()<1, 4>();
     } else if constexpr (requires { Type::kSub; }) {

@@ -15,7 +15,7 @@ using kernel::Projection;
 
 // Rows of a matrix that one task takes, and tokens that go through them at once: what they share stays in the second-level
 // cache.
-constexpr size_t kPieceRows = 64, kTokensAtOnce = 64;
+constexpr size_t kPieceRows = 128, kTokensAtOnce = 64;
 
 struct Piece {
   size_t block, first, rows;
