@@ -1,4 +1,6 @@
 // moiety: the table of commands, and the one place where errors end.
+#include <malloc.h>
+
 #include <fmt/core.h>
 
 #include <csignal>
@@ -67,6 +69,11 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_DFL);
+#if defined(__GLIBC__)
+  // The matrices of one step are the next one's: giving them back to the system in between costs a page fault a page.
+  mallopt(M_MMAP_THRESHOLD, 256 << 20);
+  mallopt(M_TRIM_THRESHOLD, 512 << 20);
+#endif
   try {
     const int status = run(argc, argv);
     if (std::fflush(stdout) != 0) {

@@ -482,9 +482,17 @@ struct PackedKernels {
   template <class Type, int kStrips, int kMost>
   static void tiles(const PackedView& w, size_t first, const std::byte* const* rows, size_t tokens, float* y,
                     size_t y_stride) {
+    const std::byte* const next = w.strip(first + kStrips);
+    const size_t bytes = kStrips * w.strip_bytes();
     size_t t = 0;
     const auto take = [&]<int kTokens>() {
-      for (; t + kTokens <= tokens; t += kTokens) tile<Type, kStrips, kTokens>(w, first, rows + t, y + t * y_stride, y_stride);
+      for (; t + kTokens <= tokens; t += kTokens) {
+        // While many tokens are multiplied, the strips that come next are fetched, a part with each tile.
+        for (size_t at = bytes * t / tokens; kTokens > 2 && at < bytes * (t + kTokens) / tokens; at += 64) {
+          __builtin_prefetch(next + at, 0, 2);
+        }
+        tile<Type, kStrips, kTokens>(w, first, rows + t, y + t * y_stride, y_stride);
+      }
     };
     take.template operator()<kMost>();
     if constexpr (kMost > 4) take.template operator()<4>();
