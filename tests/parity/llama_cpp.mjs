@@ -60,9 +60,9 @@ try {
     const vocabulary = JSON.parse(run("inspect", file, "--json")).spec.vocab_size;
     const prompt = Array.from({length: kPrompt}, (_, i) => (i * 37 + 11) % vocabulary);
     const theirs = await llamaCpp(file, prompt);
-    const ours = JSON.parse(run("generate", file, "--tokens", prompt.join(","), "-n", String(kNew), "--greedy", "--json"));
+    const ours = JSON.parse(run("generate", file, "--tokens", prompt.join(","), "-n", String(kNew), "--greedy", "--exact", "--json"));
 
-    run("logits", file, "--tokens", [...prompt, ...theirs.tokens].join(","), "--out", logits);
+    run("logits", file, "--tokens", [...prompt, ...theirs.tokens].join(","), "--exact", "--out", logits);
     const probabilities = readProbabilities(logits);
     const differences = theirs.probabilities.map((step, i) =>
       Math.max(...[...step].map(([token, p]) => Math.abs(p - probabilities[kPrompt - 1 + i][token]))));
