@@ -30,7 +30,6 @@ std::byte* HugeMemory::allocate(size_t bytes) {
   }
   std::byte* const out = pieces_.back().data() + used_;
   used_ += bytes;
-  allocated_ += bytes;
   return out;
 }
 

@@ -17,12 +17,10 @@ class HugeMemory {
   // 64-byte aligned zeros, kept until this object goes; pages come into being on the NUMA node of the thread that first
   // writes them. Throws std::bad_alloc.
   std::byte* allocate(size_t bytes);
-  size_t allocated() const { return allocated_; }
 
  private:
   std::vector<std::span<std::byte>> pieces_;
   size_t used_ = 0;  // of the last piece
-  size_t allocated_ = 0;
 };
 
 }  // namespace moiety

@@ -169,7 +169,7 @@ std::vector<Result> measure(Transformer& transformer, const kernel::Compute& com
     for (Result& result : results) {
       result.limits.push_back(meter.measure());
       result.seconds.push_back(sequences.run(result.run, nullptr));
-      }
+    }
   }
   return results;
 }

@@ -28,8 +28,6 @@ inline typename Isa::Vec power_of_two(typename Isa::Vec x) {
   return Isa::scale_unless_below(power, whole, x, -126.0f);
 }
 
-
-
 inline float float_of(uint32_t bits) {
   float x;
   __builtin_memcpy(&x, &bits, 4);

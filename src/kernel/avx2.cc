@@ -1,8 +1,8 @@
 // For processors with AVX2, FMA and F16C.
 #include <immintrin.h>
 
-#include "kernel/attend_avx2.h"
 #include "kernel/activate.h"
+#include "kernel/attend_avx2.h"
 #include "kernel/blocks.h"
 #include "kernel/packed.h"
 #include "kernel/peak_loops.h"
@@ -85,7 +85,6 @@ struct Avx2 : Avx2Vectors, Blocks<Avx2Vectors> {
 const Kernels& avx2_kernels() {
   static const Kernels kernels{.name = "avx2",
                                .linear = linear<Avx2>,
-                               .dot = dot<Avx2>,
                                .add_scaled = add_scaled<Avx2>,
                                .attend = attend<AttendAvx2>,
                                .fold = fold<AttendAvx2>,

@@ -1,8 +1,8 @@
-// For processors with AVX-512 F, BW, DQ, VL, VNNI and BF16 (Cooper Lake, Sapphire Rapids, Zen 4 and later). Compiled with their flags; see kernel/build of the layer in CMake.
+// For processors with AVX-512 F, BW, DQ, VL, VNNI and BF16 (Cooper Lake, Sapphire Rapids, Zen 4 and later).
 #include <immintrin.h>
 
-#include "kernel/attend_avx512.h"
 #include "kernel/activate.h"
+#include "kernel/attend_avx512.h"
 #include "kernel/blocks.h"
 #include "kernel/packed.h"
 #include "kernel/peak_loops.h"
@@ -74,7 +74,6 @@ struct Avx512 : Avx512Vectors, Blocks<Avx512Vectors> {
 const Kernels& avx512_kernels() {
   static const Kernels kernels{.name = "avx512",
                                .linear = linear<Avx512>,
-                               .dot = dot<Avx512>,
                                .add_scaled = add_scaled<Avx512>,
                                .attend = attend<AttendAvx512>,
                                .fold = fold<AttendAvx512>,

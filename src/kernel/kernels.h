@@ -38,7 +38,6 @@ struct Kernels {
   // y[t * y_stride + r] = dot(x_T[t], row `first_row + r` of w) for t < tokens, r < rows.
   void (*linear)(const float* const* x_T, size_t tokens, const WeightView& w, size_t first_row, size_t rows, float* y,
                  size_t y_stride) noexcept;
-  float (*dot)(const float* a, const float* b, size_t n) noexcept;
   // y += factor * x
   void (*add_scaled)(float factor, const float* x, float* y, size_t n) noexcept;
 

@@ -201,13 +201,10 @@ TEST_P(EveryKernel, EveryByteOfE4M3IsItsNumber) {
   }
 }
 
-TEST_P(EveryKernel, DotAndAddScaledMatchPlainLoops) {
+TEST_P(EveryKernel, AddScaledMatchesAPlainLoop) {
   const Kernels* kernels = std::get<0>(GetParam());
   for (const size_t n : {1u, 8u, 15u, 16u, 33u, 128u}) {
     const auto a = random_floats(n, n), b = random_floats(n, n + 1);
-    double sum = 0;
-    for (size_t k = 0; k < n; ++k) sum += double{a[k]} * b[k];
-    EXPECT_NEAR(kernels->dot(a.data(), b.data(), n), sum, 1e-5 * n);
     std::vector<float> y = b;
     kernels->add_scaled(0.3f, a.data(), y.data(), n);
     for (size_t k = 0; k < n; ++k) EXPECT_NEAR(y[k], b[k] + 0.3f * a[k], 1e-6);

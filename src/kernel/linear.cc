@@ -4,33 +4,6 @@
 #include <cassert>
 
 namespace moiety::kernel {
-namespace {
-
-// Some rows of one of several matrices.
-struct Piece {
-  size_t matrix, first, rows;
-};
-
-// The rows of all matrices in pieces, those of the first NUMA node first, and how many pieces each node has.
-struct Pieces {
-  std::vector<Piece> list;
-  std::vector<size_t> counts;
-
-  Pieces(size_t nodes, std::span<const size_t> rows, size_t step) : counts(nodes) {
-    for (size_t node = 0; node < nodes; ++node) {
-      for (size_t m = 0; m < rows.size(); ++m) {
-        const auto bounds = node_bounds(rows[m], nodes);
-        for (size_t first = bounds[node]; first < bounds[node + 1]; first += step) {
-          list.push_back({m, first, std::min(step, bounds[node + 1] - first)});
-          ++counts[node];
-        }
-      }
-    }
-  }
-};
-
-}  // namespace
-
 ActivationFormat activations_for(const Compute& compute, const WeightView& w) {
   const PackedType* type = compute.arithmetic == Arithmetic::Fast ? packed_type(w.type) : nullptr;
   return type == nullptr ? ActivationFormat{} : type->activations;
@@ -43,16 +16,14 @@ std::span<const std::byte* const> Activations::rows(const Compute& compute, Acti
   Rounded& made = rounded_.emplace_back();
   made.format = format;
   made.rows.resize(tokens());
-  const bool as_it_is = format.form == ActivationForm::F32;
-  if (!as_it_is) made.bytes = Matrix<std::byte>::uninitialised(tokens(), activation_row_bytes(format, cols()));
+  if (format.form == ActivationForm::F32) {
+    for (size_t t = 0; t < tokens(); ++t) made.rows[t] = reinterpret_cast<const std::byte*>(x_TK_.row(t).data());
+    return made.rows;
+  }
+  made.bytes = Matrix<std::byte>::uninitialised(tokens(), activation_row_bytes(format, cols()));
   compute.threads.parallel_for(tokens(), [&](size_t t) {
-    const float* x = x_TK_.row(t).data();
-    if (as_it_is) {
-      made.rows[t] = reinterpret_cast<const std::byte*>(x);
-      return;
-    }
     std::byte* row = made.bytes.row(t).data();
-    compute.kernels.round_activations(format, x, 0, cols(), cols(), row);
+    compute.kernels.round_activations(format, x_TK_.row(t).data(), 0, cols(), cols(), row);
     made.rows[t] = row;
   });
   return made.rows;
@@ -73,7 +44,7 @@ void pack(const Compute& compute, std::span<const Projection* const> matrices) {
   for (const Projection* matrix : matrices) {
     const PackedType* type = packed_type(matrix->type);
     if (matrix->WeightView::empty() || !matrix->packed.empty() || type == nullptr) continue;
-    if (std::find(missing.begin(), missing.end(), matrix) != missing.end()) continue;
+    assert(std::find(missing.begin(), missing.end(), matrix) == missing.end());
     PackedView view{type, nullptr, matrix->rows, matrix->cols};
     places.push_back(compute.packed->memory.allocate(view.bytes()));
     view.data = places.back();
@@ -83,17 +54,15 @@ void pack(const Compute& compute, std::span<const Projection* const> matrices) {
   }
   if (missing.empty()) return;
 
-  const Pieces pieces(static_cast<size_t>(compute.threads.num_nodes()), rows, 4 * kStripRows);
-  compute.threads.parallel_for_by_node(pieces.counts, [&](size_t i) {
-    const auto [m, first, count] = pieces.list[i];
+  for_each_piece(compute.threads, rows, 4 * kStripRows, [&](size_t m, size_t first, size_t count) {
     for (size_t strip = first / kStripRows; strip < (first + count + kStripRows - 1) / kStripRows; ++strip) {
       pack_strip(*missing[m], strip, views[m], places[m] + strip * views[m].strip_bytes());
     }
   });
   for (size_t m = 0; m < missing.size(); ++m) {
     missing[m]->packed = views[m];
-    if (compute.packed->read_through && missing[m]->row_stride == 0) {
-      compute.packed->read_through({missing[m]->data, missing[m]->rows * missing[m]->row_bytes()});
+    if (compute.packed->done_with && missing[m]->row_stride == 0) {
+      compute.packed->done_with({missing[m]->data, missing[m]->rows * missing[m]->row_bytes()});
     }
   }
 }
@@ -115,11 +84,26 @@ size_t rows_per_task(size_t rows, size_t threads) {
   return std::clamp<size_t>(even / kStripRows * kStripRows, kStripRows, 8 * kStripRows);
 }
 
-std::vector<size_t> node_bounds(size_t rows, size_t nodes) {
-  std::vector<size_t> bounds;
-  for (size_t node = 0; node < nodes; ++node) bounds.push_back(rows * node / nodes / kStripRows * kStripRows);
-  bounds.push_back(rows);
-  return bounds;
+void for_each_piece(ThreadPool& threads, std::span<const size_t> rows, size_t step,
+                    const std::function<void(size_t matrix, size_t first, size_t count)>& body) {
+  struct Piece {
+    size_t matrix, first, count;
+  };
+  const size_t nodes = static_cast<size_t>(threads.num_nodes());
+  const auto bound = [&](size_t m, size_t node) {
+    return node == nodes ? rows[m] : rows[m] * node / nodes / kStripRows * kStripRows;
+  };
+  std::vector<Piece> pieces;
+  std::vector<size_t> counts(nodes);
+  for (size_t node = 0; node < nodes; ++node) {
+    const size_t before = pieces.size();
+    for (size_t m = 0; m < rows.size(); ++m) {
+      const size_t end = bound(m, node + 1);
+      for (size_t first = bound(m, node); first < end; first += step) pieces.push_back({m, first, std::min(step, end - first)});
+    }
+    counts[node] = pieces.size() - before;
+  }
+  threads.parallel_for_by_node(counts, [&](size_t i) { body(pieces[i].matrix, pieces[i].first, pieces[i].count); });
 }
 
 void linear(const Compute& compute, Activations& x, std::span<const Product> products) {
@@ -136,10 +120,8 @@ void linear(const Compute& compute, Activations& x, std::span<const Product> pro
     all_rows += p.w_NK.rows;
   }
   pack(compute, matrices);
-  const Pieces pieces(static_cast<size_t>(compute.threads.num_nodes()), rows,
-                      rows_per_task(all_rows, static_cast<size_t>(compute.threads.size())));
-  compute.threads.parallel_for_by_node(pieces.counts, [&](size_t i) {
-    const auto [m, first, count] = pieces.list[i];
+  const size_t step = rows_per_task(all_rows, static_cast<size_t>(compute.threads.size()));
+  for_each_piece(compute.threads, rows, step, [&](size_t m, size_t first, size_t count) {
     multiply(compute.kernels, *matrices[m], first, count, inputs[m].data(), x.tokens(), products[m].y_TN.data() + first,
              products[m].y_TN.stride());
   });

@@ -21,7 +21,7 @@ enum class Arithmetic {
 // Where packed weights go.
 struct PackedMemory {
   HugeMemory memory;
-  std::function<void(std::span<const std::byte>)> read_through;  // told of bytes that won't be read again; may be empty
+  std::function<void(std::span<const std::byte>)> done_with;  // told of bytes that won't be read again; may be empty
 };
 
 // Told of what a matrix is multiplied with, a row of w_NK.cols numbers a token. Called by the thread that computes.
@@ -92,8 +92,10 @@ void exact_linear(const Compute& compute, MatrixView<const float> x_TK, const We
 // A multiple of kStripRows.
 size_t rows_per_task(size_t rows, size_t threads);
 
-// The rows of a matrix that belong to each NUMA node: node n has [bounds[n], bounds[n + 1]), multiples of kStripRows. A
-// node's threads pack its rows and, as far as they are not busy otherwise, compute with them.
-std::vector<size_t> node_bounds(size_t rows, size_t nodes);
+// Calls body(matrix, first, count) for pieces of at most `step` rows, a multiple of kStripRows, of matrices of so many rows, on
+// all threads as they become free, the first matrices first. With several NUMA nodes each has a share of every matrix's rows: its
+// threads pack them and, as far as they are not busy otherwise, compute with them.
+void for_each_piece(ThreadPool& threads, std::span<const size_t> rows, size_t step,
+                    const std::function<void(size_t matrix, size_t first, size_t count)>& body);
 
 }  // namespace moiety::kernel

@@ -251,12 +251,6 @@ void linear(const float* const* x_T, size_t tokens, const WeightView& w, size_t 
   }
 }
 
-float dot(const float* a, const float* b, size_t n) noexcept {
-  float lanes[kLanes] = {};
-  for (size_t k = 0; k < n; ++k) lanes[k % kLanes] += a[k] * b[k];
-  return sum_of(lanes);
-}
-
 void add_scaled(float factor, const float* x, float* y, size_t n) noexcept {
   for (size_t k = 0; k < n; ++k) y[k] += factor * x[k];
 }
@@ -266,7 +260,6 @@ void add_scaled(float factor, const float* x, float* y, size_t n) noexcept {
 const Kernels& scalar_kernels() {
   static const Kernels kernels{.name = "scalar",
                                .linear = linear,
-                               .dot = dot,
                                .add_scaled = add_scaled,
                                .attend = attend_plainly,
                                .fold = fold_plainly,

@@ -127,15 +127,6 @@ void linear(const float* const* x_T, size_t tokens, const WeightView& w, size_t 
 }
 
 template <class Isa>
-float dot(const float* a, const float* b, size_t n) noexcept {
-  typename Isa::Vec sum = Isa::zero();
-  size_t k = 0;
-  for (; k + Isa::kWidth <= n; k += Isa::kWidth) sum = Isa::fma(Isa::load(a + k), Isa::load(b + k), sum);
-  if (k < n) sum = Isa::fma(Isa::load_first(a + k, n - k), Isa::load_first(b + k, n - k), sum);
-  return Isa::sum(sum);
-}
-
-template <class Isa>
 void add_scaled(float factor, const float* x, float* y, size_t n) noexcept {
   const typename Isa::Vec f = Isa::all(factor);
   size_t k = 0;

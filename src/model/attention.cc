@@ -34,7 +34,8 @@ Matrix<float> attention(const kernel::Compute& compute, const AttentionSpec& spe
   const size_t heads = static_cast<size_t>(spec.num_heads), kv_heads = static_cast<size_t>(spec.num_kv_heads);
 
   // Queries, keys, values
-  Matrix<float> query(tokens, heads * head_dim), key(tokens, kv_heads * head_dim), value(tokens, kv_heads * head_dim);
+  auto query = Matrix<float>::uninitialised(tokens, heads * head_dim);
+  auto key = Matrix<float>::uninitialised(tokens, kv_heads * head_dim), value = Matrix<float>::uninitialised(tokens, kv_heads * head_dim);
   kernel::Activations x(x_TD);
   const kernel::Product projections[] = {
       {weights.query, query.view()}, {weights.key, key.view()}, {weights.value, value.view()}};
@@ -62,10 +63,10 @@ Matrix<float> attention(const kernel::Compute& compute, const AttentionSpec& spe
   for (const StepPart& part : step.parts) {
     runs.push_back({part.first_token, part.tokens, part.first_position, &part.cache->layer(layer)});
   }
-  Matrix<float> mixed(tokens, heads * head_dim);
+  auto mixed = Matrix<float>::uninitialised(tokens, heads * head_dim);
   attend(compute, options, runs, std::as_const(query).view(), mixed.view());
 
-  Matrix<float> out_TD(tokens, x_TD.cols());
+  auto out_TD = Matrix<float>::uninitialised(tokens, x_TD.cols());
   kernel::linear(compute, mixed.view(), weights.output, out_TD.view());
   for (size_t t = 0; t < tokens; ++t) add(weights.output_bias, out_TD.row(t));
   return out_TD;

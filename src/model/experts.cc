@@ -1,6 +1,7 @@
 #include "model/experts.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <utility>
 
@@ -17,32 +18,20 @@ using kernel::Projection;
 // cache.
 constexpr size_t kPieceRows = 128, kTokensAtOnce = 64;
 
+// Some rows of a block's matrix.
 struct Piece {
-  size_t block, first, rows;
+  size_t first, rows;
 };
 
 // Every block's matrix of `rows_of(block)` rows in pieces. The busiest blocks come first: what is left at the end is small.
-// With several NUMA nodes each has the rows of kernel::node_bounds.
 template <class RowsOf, class Body>
 void for_each_piece(const Compute& compute, std::span<const ExpertRows> blocks, RowsOf rows_of, const Body& body) {
-  std::vector<size_t> busiest(blocks.size());
-  std::iota(busiest.begin(), busiest.end(), 0);
-  std::stable_sort(busiest.begin(), busiest.end(), [&](size_t a, size_t b) { return blocks[a].count > blocks[b].count; });
-
-  const size_t nodes = static_cast<size_t>(compute.threads.num_nodes());
-  std::vector<Piece> pieces;
-  std::vector<size_t> counts(nodes);
-  for (size_t node = 0; node < nodes; ++node) {
-    const size_t before = pieces.size();
-    for (const size_t b : busiest) {
-      const auto bounds = kernel::node_bounds(rows_of(blocks[b]), nodes);
-      for (size_t first = bounds[node]; first < bounds[node + 1]; first += kPieceRows) {
-        pieces.push_back({b, first, std::min(kPieceRows, bounds[node + 1] - first)});
-      }
-    }
-    counts[node] = pieces.size() - before;
-  }
-  compute.threads.parallel_for_by_node(counts, [&](size_t i) { body(blocks[pieces[i].block], pieces[i]); });
+  std::vector<ExpertRows> busiest(blocks.begin(), blocks.end());
+  std::ranges::stable_sort(busiest, std::greater(), &ExpertRows::count);
+  std::vector<size_t> rows;
+  for (const ExpertRows& block : busiest) rows.push_back(rows_of(block));
+  kernel::for_each_piece(compute.threads, rows, kPieceRows,
+                         [&](size_t b, size_t first, size_t count) { body(busiest[b], Piece{first, count}); });
 }
 
 void pack_all(const Compute& compute, std::span<const ExpertRows> blocks) {

@@ -17,13 +17,6 @@ using kernel::KvType;
 // Memory of whole pages at the least start on one of 2 MiB, so that they can be large.
 constexpr size_t kLargePage = size_t{2} << 20;
 
-// As float_to_bf16, without a branch, so that compilers can do several at once.
-uint16_t to_bf16(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const uint32_t near = bits + 0x7fffu + ((bits >> 16) & 1u), nan = bits | 0x400000u;
-  return static_cast<uint16_t>(((bits & 0x7fffffffu) > 0x7f800000u ? nan : near) >> 16);
-}
-
 // The scale of numbers kept in signed bytes. What is not finite spoils it, and so is not lost.
 float scale_of(std::span<const float> x) {
   float largest = 0, poison = 0;
@@ -49,7 +42,7 @@ struct Numbers<KvType::F16> {
 template <>
 struct Numbers<KvType::BF16> {
   using Number = uint16_t;
-  static uint16_t rounded(float x, float) { return to_bf16(x); }
+  static uint16_t rounded(float x, float) { return float_to_bf16(x); }
 };
 template <>
 struct Numbers<KvType::Q8> {

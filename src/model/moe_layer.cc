@@ -1,6 +1,5 @@
 #include "model/moe_layer.h"
 
-#include <cmath>
 #include <numeric>
 
 #include "model/elementwise.h"

@@ -5,6 +5,7 @@
 #include "spec/rope.h"
 
 namespace moiety::model {
+
 Frequencies frequencies_of(const spec::AttentionSpec& spec) {
   return {spec::frequencies(spec.rope, spec.rope_dim(), false), spec::frequencies(spec.rope, spec.rope_dim(), true)};
 }

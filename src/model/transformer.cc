@@ -12,6 +12,7 @@
 #include "model/moe_layer.h"
 
 namespace moiety::model {
+
 Transformer::Transformer(const format::ModelFile& file, const kernel::Compute& compute)
     : file_(file),
       packed_{{}, [&file](std::span<const std::byte> bytes) { file.done_with(bytes); }},

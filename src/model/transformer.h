@@ -25,8 +25,6 @@ class Transformer {
 
   const spec::ModelSpec& spec() const { return file_.spec(); }
   const format::ModelFile& file() const { return file_; }
-  // Bytes of weights packed so far.
-  size_t packed_bytes() const { return packed_.memory.allocated(); }
 
   enum class LogitsOf {
     LastTokens,  // one row a chunk: its last token's
