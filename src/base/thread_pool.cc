@@ -82,17 +82,27 @@ ThreadPool::ThreadPool(int threads, const Topology& topology) : num_nodes_(topol
   threads = std::min(threads, static_cast<int>(kBusy));
   const size_t cores = topology.cores.size(), wanted = static_cast<size_t>(threads);
   const std::vector<Core> places = places_of(topology, threads);
-  caller_node_ = places[0].node;
   may_spin_ = wanted <= cores;  // else one that spins would keep another from its work
-  shares_ = std::make_unique<Share[]>(static_cast<size_t>(num_nodes_));
+
+  std::vector<std::vector<size_t>> threads_of_node(static_cast<size_t>(num_nodes_));
+  for (size_t i = 0; i < wanted; ++i) threads_of_node[static_cast<size_t>(places[i].node)].push_back(i);
+  std::vector<size_t> share_of(wanted);
+  first_share_N1_ = {0};
+  for (const auto& on_it : threads_of_node) {
+    for (size_t i = 0; i < on_it.size(); ++i) share_of[on_it[i]] = first_share_N1_.back() + i;
+    first_share_N1_.push_back(first_share_N1_.back() + std::max<size_t>(1, on_it.size()));
+  }
+  shares_ = std::make_unique<Share[]>(first_share_N1_.back());
+  caller_ = {places[0].node, share_of[0]};
+
   for (size_t i = 1; i < wanted; ++i) {
-    const Core place = places[i];
+    const Place place{places[i].node, share_of[i]};
     std::vector<int> cpus;
-    if (wanted == cores) cpus = {place.cpu};
+    if (wanted == cores) cpus = {places[i].cpu};
     else if (num_nodes_ > 1) cpus = topology.nodes[static_cast<size_t>(place.node)];
     workers_.emplace_back([this, place, cpus] {
       if (!cpus.empty()) keep_on(cpus);
-      work(place.node);
+      work(place);
     });
   }
 }
@@ -104,7 +114,7 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::run_shares(int node) {
+void ThreadPool::run_shares(Place place) {
   const auto take_from = [&](size_t number) {
     Share& share = shares_[number];
     for (size_t i = share.next.fetch_add(1, std::memory_order_relaxed); i < share.end;
@@ -113,9 +123,14 @@ void ThreadPool::run_shares(int node) {
     }
   };
   try {
-    for (size_t turn = 0; turn < num_shares_; ++turn) take_from((static_cast<size_t>(node) + turn) % num_shares_);
+    for (int turn = 0; turn < num_nodes_; ++turn) {
+      const size_t node = static_cast<size_t>((place.node + turn) % num_nodes_);
+      const size_t first = first_share_N1_[node], count = first_share_N1_[node + 1] - first;
+      const size_t own = turn == 0 ? place.share - first : 0;
+      for (size_t i = 0; i < count; ++i) take_from(first + (own + i) % count);
+    }
   } catch (...) {
-    for (size_t number = 0; number < num_shares_; ++number) shares_[number].next.store(shares_[number].end);
+    for (size_t number = 0; number < first_share_N1_.back(); ++number) shares_[number].next.store(shares_[number].end);
     std::lock_guard lock(error_mutex_);
     if (!error_) error_ = std::current_exception();
   }
@@ -136,7 +151,7 @@ uint32_t ThreadPool::wait_for_round_after(uint32_t seen) {
   return gate;
 }
 
-void ThreadPool::work(int node) {
+void ThreadPool::work(Place place) {
   uint32_t seen = 0;
   for (;;) {
     uint32_t gate = wait_for_round_after(seen);
@@ -145,7 +160,7 @@ void ThreadPool::work(int node) {
     while ((gate & kOpen) != 0) {
       if (!gate_.compare_exchange_weak(gate, gate + 1)) continue;
       seen = round_of(gate);
-      run_shares(node);
+      run_shares(place);
       gate_.fetch_sub(1, std::memory_order_release);
       break;
     }
@@ -158,27 +173,40 @@ void ThreadPool::open_round() {
   if (sleepers_.load() > 0) gate_.notify_all();
 }
 
+void ThreadPool::hand_out(size_t first, size_t last, size_t begin, size_t count) {
+  const size_t shares = last - first;
+  for (size_t i = 0; i < shares; ++i) {
+    shares_[first + i].next.store(begin + count * i / shares, std::memory_order_relaxed);
+    shares_[first + i].end = begin + count * (i + 1) / shares;
+  }
+}
+
 void ThreadPool::parallel_for(size_t count, const std::function<void(size_t)>& body) {
-  parallel_for_by_node(std::span(&count, 1), body);
+  hand_out(0, first_share_N1_.back(), 0, count);
+  run(body, count);
 }
 
 void ThreadPool::parallel_for_by_node(std::span<const size_t> counts, const std::function<void(size_t)>& body) {
-  assert(counts.size() <= static_cast<size_t>(num_nodes_));
+  assert(counts.size() == static_cast<size_t>(num_nodes_));
   size_t total = 0;
-  for (size_t number = 0; number < counts.size(); ++number) {
-    shares_[number].next.store(total, std::memory_order_relaxed);
-    shares_[number].end = total += counts[number];
+  for (size_t node = 0; node < counts.size(); ++node) {
+    hand_out(first_share_N1_[node], first_share_N1_[node + 1], total, counts[node]);
+    total += counts[node];
   }
-  if (workers_.empty() || total <= 1) {
-    for (size_t i = 0; i < total; ++i) body(i);
+  run(body, total);
+}
+
+// All indices that were handed out, `count` of them.
+void ThreadPool::run(const std::function<void(size_t)>& body, size_t count) {
+  if (workers_.empty() || count <= 1) {
+    for (size_t i = 0; i < count; ++i) body(i);
     return;
   }
   body_ = &body;
-  num_shares_ = counts.size();
   error_ = nullptr;
 
   open_round();
-  run_shares(caller_node_);
+  run_shares(caller_);
   gate_.fetch_and(~kOpen);
   const auto all_left = [&] { return (gate_.load(std::memory_order_acquire) & kBusy) == 0; };
   if (!may_spin_ || !spin_until(all_left)) {

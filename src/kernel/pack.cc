@@ -8,35 +8,6 @@ namespace {
 
 using spec::ElementType;
 
-// The scales of a block, for each of sixteen rows r; "six bits" are described at place_six_bits.
-//   Q8_0 Q4_0 Q5_0 IQ4_NL   half scale [r]
-//   Q4_1 Q5_1               half scale [r], half minimum [r]
-//   MXFP4                   exponent byte [r]
-//   Q2_K                    byte [sub-block of 16][r], half scale [r], half minimum [r]
-//   Q3_K                    six bits [sub-block of 16][r], half scale [r]
-//   Q4_K Q5_K               six bits [8 scales, 8 minima][r], half scale [r], half minimum [r]
-//   Q6_K                    signed byte [sub-block of 16][r], half scale [r]
-//   IQ4_XS                  nibbles and bit pairs of eight scales, half scale [r]
-constexpr ActivationFormat by_32(int offset) { return {ActivationForm::Int8By32, offset}; }
-constexpr ActivationFormat kBy256{ActivationForm::Int8By256};
-constexpr PackedType kPackedTypes[] = {
-    {ElementType::BF16, 32, 1024, 0, {ActivationForm::Bf16}},
-    {ElementType::Q8_0, 32, 512, 32, by_32(128)},
-    {ElementType::Q4_0, 32, 256, 32, by_32(8)},
-    {ElementType::Q4_1, 32, 256, 64, by_32(0)},
-    {ElementType::Q5_0, 32, 320, 32, by_32(16)},
-    {ElementType::Q5_1, 32, 320, 64, by_32(0)},
-    {ElementType::IQ4_NL, 32, 256, 32, by_32(128)},
-    {ElementType::MXFP4, 32, 256, 16, by_32(12)},
-    {ElementType::MXFP4_PLANES, 32, 256, 16, by_32(12)},
-    {ElementType::Q2_K, 256, 1024, 320, kBy256},
-    {ElementType::Q3_K, 256, 1536, 224, kBy256},
-    {ElementType::Q4_K, 256, 2048, 256, kBy256},
-    {ElementType::Q5_K, 256, 2560, 256, kBy256},
-    {ElementType::Q6_K, 256, 3072, 288, kBy256},
-    {ElementType::IQ4_XS, 256, 2048, 128, kBy256},
-};
-
 int byte_at(const std::byte* p) { return static_cast<int>(*p); }
 
 // Thirty-two quanta of one row, as bytes.
@@ -272,44 +243,38 @@ void pack_bf16_row(const std::byte* from, size_t cols, size_t row, std::byte* qu
   for (size_t k = 0; k < cols; k += 2) std::memcpy(quanta + 32 * k + 4 * row, from + 2 * k, k + 1 < cols ? 4 : 2);
 }
 
-// Nibbles in their order, scales apart: turned into blocks of MXFP4 on the way.
-void pack_mxfp4_planes_row(const WeightView& from, size_t r, size_t row, std::byte* quanta, std::byte* scales) {
-  const std::byte *bytes = from.row(r), *exponents = from.scales.row(r);
-  for (size_t b = 0; b < from.cols / 32; ++b) {
-    std::byte block[17] = {exponents == nullptr ? std::byte{127} : exponents[b]};
-    for (size_t j = 0; j < 16; ++j) {
-      const auto nibble = [&](size_t k) { return byte_at(bytes + 16 * b + k / 2) >> k % 2 * 4 & 15; };
-      block[1 + j] = static_cast<std::byte>(nibble(j) | nibble(j + 16) << 4);
-    }
-    pack_mxfp4(block, row, quanta + 256 * b, scales + 16 * b);
+// Nibbles in their order, scales apart: turned into a block of MXFP4 on the way.
+void pack_mxfp4_plane_block(const std::byte* nibbles, std::byte exponent, size_t row, std::byte* quanta, std::byte* scales) {
+  std::byte block[17] = {exponent};
+  for (size_t j = 0; j < 16; ++j) {
+    const auto nibble = [&](size_t k) { return byte_at(nibbles + k / 2) >> k % 2 * 4 & 15; };
+    block[1 + j] = static_cast<std::byte>(nibble(j) | nibble(j + 16) << 4);
   }
+  pack_mxfp4(block, row, quanta, scales);
 }
 
 }  // namespace
 
-const PackedType* packed_type(ElementType type) {
-  for (const PackedType& row : kPackedTypes) {
-    if (row.type == type) return &row;
-  }
-  return nullptr;
-}
-
 void pack_strip(const WeightView& from, size_t strip, const PackedView& to, std::byte* out) {
-  const PackedType& type = *to.type;
-  const size_t blocks = to.blocks(), first = strip * kStripRows;
-  std::byte *quanta = out, *scales = out + blocks * type.quanta;
-  const bool has_gaps = from.rows - first < kStripRows || type.type == ElementType::BF16;
+  const ElementType type = to.type->type;
+  const size_t first = strip * kStripRows;
+  const bool has_gaps = from.rows - first < kStripRows || type == ElementType::BF16;
   if (has_gaps) std::memset(out, 0, to.strip_bytes());
-  const PackBlock pack_block = packer(type.type);
+  const PackBlock pack_block = packer(type);
   for (size_t row = 0; row < kStripRows && first + row < from.rows; ++row) {
-    if (type.type == ElementType::BF16) {
-      pack_bf16_row(from.row(first + row), from.cols, row, quanta);
-    } else if (type.type == ElementType::MXFP4_PLANES) {
-      pack_mxfp4_planes_row(from, first + row, row, quanta, scales);
-    } else {
-      const size_t block_bytes = spec::info(type.type).block_bytes;
-      for (size_t b = 0; b < blocks; ++b) {
-        pack_block(from.row(first + row) + b * block_bytes, row, quanta + b * type.quanta, scales + b * type.scales);
+    const std::byte* const in = from.row(first + row);
+    if (type == ElementType::BF16) {
+      pack_bf16_row(in, from.cols, row, out);
+      continue;
+    }
+    const std::byte* const exponents = type == ElementType::MXFP4_PLANES ? from.scales.row(first + row) : nullptr;
+    for (size_t b = 0; b < to.blocks(); ++b) {
+      const auto [quanta, scales] = to.block_at(b);
+      if (type == ElementType::MXFP4_PLANES) {
+        const std::byte exponent = exponents == nullptr ? std::byte{127} : exponents[b];
+        pack_mxfp4_plane_block(in + 16 * b, exponent, row, out + quanta, out + scales);
+      } else {
+        pack_block(in + b * spec::info(type).block_bytes, row, out + quanta, out + scales);
       }
     }
   }

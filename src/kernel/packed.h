@@ -2,8 +2,9 @@
 // sixteen rows. A lane is a row: nothing is summed across lanes, one token and a thousand use the same bytes, and every
 // output is one sum in one order.
 //
-// A matrix is a sequence of strips of sixteen rows (the last one filled up with zeros). A strip has two planes: the quanta of
-// its blocks of columns, one block after the other, then the scales of its blocks.
+// A matrix is a sequence of strips of sixteen rows (the last one filled up with zeros), a strip one of groups of kGroupColumns
+// (the last may have fewer), a group the quanta of its blocks of columns, one block after the other, then their scales. So
+// whoever multiplies reads one stream from end to end, which processors fetch well ahead.
 //
 // Quanta: vectors of 64 bytes. Byte 4 r + c of a vector belongs to row r of the strip and column 4 g + c, where g counts
 // groups of four columns within 32 columns: 0 to 7. Of each 32 columns there are, in this order,
@@ -14,9 +15,10 @@
 // and of bf16 sixteen vectors of two columns each. Which of these a type has is in `PackedType`; in blocks of 256 each kind
 // lies together, the eight times 32 columns one after the other.
 //
-// Scales of a block, sixteen rows each: see the table in pack.cc.
+// Scales of a block: see kPackedTypes.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "kernel/activations.h"
@@ -26,6 +28,8 @@ namespace moiety::kernel {
 
 inline constexpr size_t kStripRows = 16;
 
+inline constexpr size_t kGroupColumns = 512;
+
 struct PackedType {
   spec::ElementType type;
   size_t block;              // columns
@@ -33,8 +37,40 @@ struct PackedType {
   ActivationFormat activations;
 };
 
+// The scales of a block, for each of sixteen rows r; "six bits" are described in pack.cc.
+//   Q8_0 Q4_0 Q5_0 IQ4_NL   half scale [r]
+//   Q4_1 Q5_1               half scale [r], half minimum [r]
+//   MXFP4                   exponent byte [r]
+//   Q2_K                    byte [sub-block of 16][r], half scale [r], half minimum [r]
+//   Q3_K                    six bits [sub-block of 16][r], half scale [r]
+//   Q4_K Q5_K               six bits [8 scales, 8 minima][r], half scale [r], half minimum [r]
+//   Q6_K                    signed byte [sub-block of 16][r], half scale [r]
+//   IQ4_XS                  nibbles and bit pairs of eight scales, half scale [r]
+inline constexpr PackedType kPackedTypes[] = {
+    {spec::ElementType::BF16, 32, 1024, 0, {ActivationForm::Bf16}},
+    {spec::ElementType::Q8_0, 32, 512, 32, {ActivationForm::Int8By32, 128}},
+    {spec::ElementType::Q4_0, 32, 256, 32, {ActivationForm::Int8By32, 8}},
+    {spec::ElementType::Q4_1, 32, 256, 64, {ActivationForm::Int8By32, 0}},
+    {spec::ElementType::Q5_0, 32, 320, 32, {ActivationForm::Int8By32, 16}},
+    {spec::ElementType::Q5_1, 32, 320, 64, {ActivationForm::Int8By32, 0}},
+    {spec::ElementType::IQ4_NL, 32, 256, 32, {ActivationForm::Int8By32, 128}},
+    {spec::ElementType::MXFP4, 32, 256, 16, {ActivationForm::Int8By32, 12}},
+    {spec::ElementType::MXFP4_PLANES, 32, 256, 16, {ActivationForm::Int8By32, 12}},
+    {spec::ElementType::Q2_K, 256, 1024, 320, {ActivationForm::Int8By256}},
+    {spec::ElementType::Q3_K, 256, 1536, 224, {ActivationForm::Int8By256}},
+    {spec::ElementType::Q4_K, 256, 2048, 256, {ActivationForm::Int8By256}},
+    {spec::ElementType::Q5_K, 256, 2560, 256, {ActivationForm::Int8By256}},
+    {spec::ElementType::Q6_K, 256, 3072, 288, {ActivationForm::Int8By256}},
+    {spec::ElementType::IQ4_XS, 256, 2048, 128, {ActivationForm::Int8By256}},
+};
+
 // nullptr: the type has no packed form and is computed with as it lies in the file.
-const PackedType* packed_type(spec::ElementType type);
+constexpr const PackedType* packed_type(spec::ElementType type) {
+  for (const PackedType& row : kPackedTypes) {
+    if (row.type == type) return &row;
+  }
+  return nullptr;
+}
 
 // A matrix in packed form.
 struct PackedView {
@@ -47,6 +83,15 @@ struct PackedView {
   size_t strip_bytes() const { return (blocks() * (type->quanta + type->scales) + 63) / 64 * 64; }
   size_t bytes() const { return strips() * strip_bytes(); }
   const std::byte* strip(size_t s) const { return data + s * strip_bytes(); }
+  // Where in a strip the quanta and the scales of a block are.
+  struct Place {
+    size_t quanta, scales;
+  };
+  Place block_at(size_t b) const {
+    const size_t in_group = kGroupColumns / type->block, i = b % in_group, first = b - i;
+    const size_t group = first * (type->quanta + type->scales), blocks_there = std::min(in_group, blocks() - first);
+    return {group + i * type->quanta, group + blocks_there * type->quanta + i * type->scales};
+  }
   bool empty() const { return data == nullptr; }
 };
 

@@ -38,6 +38,7 @@ alignas(16) constexpr uint8_t kMxfp4Table[16] = {12, 13, 14, 15, 16, 18, 20, 24,
 
 template <class Isa>
 struct PackedKernels {
+  using ElementType = spec::ElementType;
   using Bytes = typename Isa::Bytes;
   using Ints = typename Isa::Ints;
   using Floats = typename Isa::Floats;
@@ -88,6 +89,12 @@ struct PackedKernels {
     for (int j = 0; j < 8; ++j) w[j] = Isa::look_up(table, w[j]);
   }
 
+  // What every type has: how many bytes its blocks take.
+  template <spec::ElementType kElement>
+  struct Layout {
+    static constexpr size_t kQuanta = packed_type(kElement)->quanta, kScales = packed_type(kElement)->scales;
+  };
+
   // Types in blocks of 32: quanta; a scale; perhaps a minimum. kSigned: bytes are 128 above what they stand for.
 
   struct HalfScale {
@@ -98,42 +105,44 @@ struct PackedKernels {
     static constexpr bool kMinimum = true;
     static Floats minimum(const std::byte* scales, int part) { return Isa::halves(scales + 32, part); }
   };
-  struct Q8_0 : HalfScale {
+  struct Q8_0 : HalfScale, Layout<ElementType::Q8_0> {
     static constexpr bool kSigned = true;
     static void quanta(const std::byte* from, int part, Bytes (&w)[8]) {
       MOIETY_UNROLL
       for (int j = 0; j < 8; ++j) w[j] = Isa::load(from + 64 * j, part);
     }
   };
-  struct Q4_0 : HalfScale {
+  struct Q4_0 : HalfScale, Layout<ElementType::Q4_0> {
     static void quanta(const std::byte* from, int part, Bytes (&w)[8]) { nibbles(from, part, w); }
   };
-  struct Q4_1 : HalfScaleAndMinimum {
+  struct Q4_1 : HalfScaleAndMinimum, Layout<ElementType::Q4_1> {
     static void quanta(const std::byte* from, int part, Bytes (&w)[8]) { nibbles(from, part, w); }
   };
-  struct Q5_0 : HalfScale {
+  struct Q5_0 : HalfScale, Layout<ElementType::Q5_0> {
     static void quanta(const std::byte* from, int part, Bytes (&w)[8]) {
       nibbles(from, part, w);
       or_bits<4>(from + 256, part, w);
     }
   };
-  struct Q5_1 : HalfScaleAndMinimum {
+  struct Q5_1 : HalfScaleAndMinimum, Layout<ElementType::Q5_1> {
     static void quanta(const std::byte* from, int part, Bytes (&w)[8]) { Q5_0::quanta(from, part, w); }
   };
-  struct IQ4_NL : HalfScale {
+  struct IQ4_NL : HalfScale, Layout<ElementType::IQ4_NL> {
     static constexpr bool kSigned = true;
     static void quanta(const std::byte* from, int part, Bytes (&w)[8]) {
       nibbles(from, part, w);
       look_up(kIq4Table, w);
     }
   };
-  struct MXFP4 : HalfScale {
+  struct MXFP4 : HalfScale, Layout<ElementType::MXFP4> {
     static Floats scale(const std::byte* scales, int part) { return Isa::half_powers_of_two(scales, part); }
     static void quanta(const std::byte* from, int part, Bytes (&w)[8]) {
       nibbles(from, part, w);
       look_up(kMxfp4Table, w);
     }
   };
+
+  struct BF16 : Layout<ElementType::BF16> {};
 
   // Types in blocks of 256: quanta of 32 columns; sub-blocks of kSub columns with integer scales; minima, integers too, or an
   // offset that all quanta have. `Scales` are those of one block, ready to be used.
@@ -167,18 +176,18 @@ struct PackedKernels {
     Floats whole(int part) const { return Isa::halves(halves, part); }
     Floats whole_minimum(int part) const { return Isa::halves(halves + 32, part); }
   };
-  struct Q4_K : ScalesOf45 {
+  struct Q4_K : ScalesOf45, Layout<ElementType::Q4_K> {
     using ScalesOf45::ScalesOf45;
     static void quanta(const std::byte* block, int sub, int part, Bytes (&w)[8]) { nibbles(block + 256 * sub, part, w); }
   };
-  struct Q5_K : ScalesOf45 {
+  struct Q5_K : ScalesOf45, Layout<ElementType::Q5_K> {
     using ScalesOf45::ScalesOf45;
     static void quanta(const std::byte* block, int sub, int part, Bytes (&w)[8]) {
       nibbles(block + 256 * sub, part, w);
       or_bits<4>(block + 2048 + 64 * sub, part, w);
     }
   };
-  struct Q6_K {
+  struct Q6_K : Layout<ElementType::Q6_K> {
     static constexpr int kSub = 16, kOffsetPower = 5;
     static constexpr bool kMinimum = false, kSigned = false;
     const std::byte* from;
@@ -191,7 +200,7 @@ struct PackedKernels {
       or_pairs<4>(block + 2048 + 128 * sub, part, w);
     }
   };
-  struct Q2_K {
+  struct Q2_K : Layout<ElementType::Q2_K> {
     static constexpr int kSub = 16, kOffsetPower = 0;
     static constexpr bool kMinimum = true, kSigned = false;
     alignas(64) std::byte scales[256], minima[256];
@@ -214,7 +223,7 @@ struct PackedKernels {
     static void quanta(const std::byte* block, int sub, int part, Bytes (&w)[8]) { pairs<0>(block + 128 * sub, part, w); }
   };
   // Scales that are 32 above what they stand for.
-  struct Q3_K {
+  struct Q3_K : Layout<ElementType::Q3_K> {
     static constexpr int kSub = 16, kOffsetPower = 2;
     static constexpr bool kMinimum = false, kSigned = false;
     SixBits six;
@@ -234,7 +243,7 @@ struct PackedKernels {
       or_bits<2>(block + 1024 + 64 * sub, part, w);
     }
   };
-  struct IQ4_XS {
+  struct IQ4_XS : Layout<ElementType::IQ4_XS> {
     static constexpr int kSub = 32, kOffsetPower = Isa::kMovesSigned ? 0 : 7;
     static constexpr bool kMinimum = false, kSigned = true;
     alignas(64) std::byte scales[128];
@@ -270,20 +279,24 @@ struct PackedKernels {
     Floats of[kStrips][kTokens];
   };
 
-  // A token or two wait for memory more than for arithmetic, and processors' own prefetching doesn't fill the wait: the quanta
-  // are asked for some way ahead, the scales while the strips before are multiplied.
+  // A token or two wait for memory more than for arithmetic. Processors' own prefetching doesn't fill the wait: the one stream
+  // that a piece of work is gets asked for some way ahead, in step with the arithmetic.
   template <int kTokens>
   static void fetch_ahead(const std::byte* from, size_t bytes) {
-    constexpr size_t kAhead = 16384;
+    constexpr size_t kAhead = 4096;
     if constexpr (kTokens > 2) return;
-    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + kAhead + at, 0, 2);
+    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + kAhead + at);
   }
-  template <int kStrips, int kTokens>
-  static void fetch_next_scales(const PackedView& w, const std::byte* const (&strips)[kStrips]) {
-    if constexpr (kTokens > 2) return;
-    const size_t scales_at = w.blocks() * w.type->quanta, end = w.strip_bytes();
-    for (const std::byte* strip : strips) {
-      for (size_t at = scales_at; at < end; at += 64) __builtin_prefetch(strip + kStrips * end + at);
+
+  // Calls body(b, quanta, scales) for each block of a strip: where in the strip its quanta and its scales are.
+  template <class Type, size_t kBlock, class Body>
+  static void for_each_block(size_t blocks, const Body& body) {
+    constexpr size_t kInGroup = kGroupColumns / kBlock;
+    size_t group = 0;
+    for (size_t first = 0; first < blocks; first += kInGroup) {
+      const size_t count = std::min(kInGroup, blocks - first), scales = group + count * Type::kQuanta;
+      for (size_t i = 0; i < count; ++i) body(first + i, group + i * Type::kQuanta, scales + i * Type::kScales);
+      group = scales + count * Type::kScales;
     }
   }
 
@@ -291,8 +304,7 @@ struct PackedKernels {
   static void tile_of_32(const PackedView& matrix, const std::byte* const (&strips)[kStrips], const std::byte* const* rows,
                          int part, Sums<kStrips, kTokens>& sums) {
     const ActivationRow at{matrix.cols};
-    const size_t blocks = matrix.blocks(), quanta_bytes = matrix.type->quanta, scale_bytes = matrix.type->scales;
-    for (size_t b = 0; b < blocks; ++b) {
+    for_each_block<Type, 32>(matrix.blocks(), [&](size_t b, size_t quanta_at, size_t scales_at) {
       constexpr bool kMoved = Type::kMinimum || (Type::kSigned && Isa::kMovesSigned);
       Ints products[kStrips][kTokens];
       MOIETY_UNROLL
@@ -305,8 +317,9 @@ struct PackedKernels {
       Bytes w[kStrips][8];
       MOIETY_UNROLL
       for (int s = 0; s < kStrips; ++s) {
-        fetch_ahead<kTokens>(strips[s] + b * quanta_bytes, quanta_bytes);
-        Type::quanta(strips[s] + b * quanta_bytes, part, w[s]);
+        fetch_ahead<kTokens>(strips[s] + quanta_at, Type::kQuanta);
+        if (b * Type::kScales % 64 == 0) fetch_ahead<kTokens>(strips[s] + scales_at, 64);
+        Type::quanta(strips[s] + quanta_at, part, w[s]);
       }
       MOIETY_UNROLL
       for (int j = 0; j < 8; ++j) {
@@ -320,7 +333,7 @@ struct PackedKernels {
       }
       MOIETY_UNROLL
       for (int s = 0; s < kStrips; ++s) {
-        const std::byte* scales = strips[s] + blocks * quanta_bytes + b * scale_bytes;
+        const std::byte* scales = strips[s] + scales_at;
         const Floats scale = Type::scale(scales, part);
         MOIETY_UNROLL
         for (int t = 0; t < kTokens; ++t) {
@@ -332,7 +345,7 @@ struct PackedKernels {
           }
         }
       }
-    }
+    });
   }
 
   template <class Type, int kStrips, int kTokens>
@@ -341,9 +354,10 @@ struct PackedKernels {
     constexpr bool kLowers = Type::kMinimum || Type::kOffsetPower > 0;
     constexpr int kHalves = 32 / Type::kSub, kGroups = Type::kSub / 4;
     const ActivationRow at{matrix.cols};
-    const size_t blocks = matrix.blocks(), quanta_bytes = matrix.type->quanta, scale_bytes = matrix.type->scales;
-    for (size_t b = 0; b < blocks; ++b) {
-      const auto scales_of = [&](int s) { return Type(strips[s] + blocks * quanta_bytes + b * scale_bytes); };
+    for_each_block<Type, 256>(matrix.blocks(), [&](size_t b, size_t quanta_at, size_t scales_at) {
+      MOIETY_UNROLL
+      for (int s = 0; s < kStrips; ++s) fetch_ahead<kTokens>(strips[s] + scales_at, Type::kScales);
+      const auto scales_of = [&](int s) { return Type(strips[s] + scales_at); };
       const auto scales = scales_of_strips(scales_of, std::make_integer_sequence<int, kStrips>());
 
       Ints products[kStrips][kTokens];
@@ -356,8 +370,8 @@ struct PackedKernels {
         Bytes w[kStrips][8];
         MOIETY_UNROLL
         for (int s = 0; s < kStrips; ++s) {
-          fetch_ahead<kTokens>(strips[s] + b * quanta_bytes + sub * (quanta_bytes / 8), quanta_bytes / 8);
-          Type::quanta(strips[s] + b * quanta_bytes, sub, part, w[s]);
+          fetch_ahead<kTokens>(strips[s] + quanta_at + sub * (Type::kQuanta / 8), Type::kQuanta / 8);
+          Type::quanta(strips[s] + quanta_at, sub, part, w[s]);
         }
         MOIETY_UNROLL
         for (int half = 0; half < kHalves; ++half) {
@@ -419,21 +433,23 @@ struct PackedKernels {
           }
         }
       }
-    }
+    });
   }
   template <class ScalesOf, int... kStrip>
   static auto scales_of_strips(const ScalesOf& scales_of, std::integer_sequence<int, kStrip...>) {
     return std::array{scales_of(kStrip)...};
   }
 
-  struct BF16 {};
   template <int kStrips, int kTokens>
   static void tile_of_bf16(const PackedView& matrix, const std::byte* const (&strips)[kStrips], const std::byte* const* rows,
                            int part, Sums<kStrips, kTokens>& sums) {
     for (size_t k = 0; k < 16 * matrix.blocks(); ++k) {
       Bytes w[kStrips];
       MOIETY_UNROLL
-      for (int s = 0; s < kStrips; ++s) w[s] = Isa::load(strips[s] + 64 * k, part);
+      for (int s = 0; s < kStrips; ++s) {
+        fetch_ahead<kTokens>(strips[s] + 64 * k, 64);
+        w[s] = Isa::load(strips[s] + 64 * k, part);
+      }
       MOIETY_UNROLL
       for (int t = 0; t < kTokens; ++t) {
         MOIETY_UNROLL
@@ -446,7 +462,6 @@ struct PackedKernels {
   static void tile(const PackedView& w, size_t first, const std::byte* const* rows, float* y, size_t y_stride) {
     const std::byte* strips[kStrips];
     for (int s = 0; s < kStrips; ++s) strips[s] = w.strip(first + static_cast<size_t>(s));
-    fetch_next_scales<kStrips, kTokens>(w, strips);
     for (int part = 0; part < kParts; ++part) {
       Sums<kStrips, kTokens> sums;
       MOIETY_UNROLL
@@ -524,7 +539,6 @@ struct PackedKernels {
   static void packed_linear(const PackedView& w, size_t first_strip, size_t strips, const std::byte* const* rows,
                             size_t tokens, float* y, size_t y_stride) noexcept {
     const auto run = [&]<class Type>() { strips_of<Type>(w, first_strip, strips, rows, tokens, y, y_stride); };
-    using spec::ElementType;
     switch (w.type->type) {
       case ElementType::BF16:
         return run.template operator()<BF16>();
