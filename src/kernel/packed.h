@@ -2,9 +2,10 @@
 // sixteen rows. A lane is a row: nothing is summed across lanes, one token and a thousand use the same bytes, and every
 // output is one sum in one order.
 //
-// A matrix is a sequence of strips of sixteen rows (the last one filled up with zeros), a strip one of groups of kGroupColumns
-// (the last may have fewer), a group the quanta of its blocks of columns, one block after the other, then their scales. So
-// whoever multiplies reads one stream from end to end, which processors fetch well ahead.
+// A matrix is a sequence of strips of sixteen rows (the last one filled up with zeros), a strip one of groups of blocks of
+// columns, a group the quanta of its blocks, one block after the other, then their scales. Groups are as small as whole
+// vectors allow: who multiplies reads one stream from end to end, and turning back in it a few hundred bytes is what
+// processors' prefetching forgives; a few thousand cost it a fifth of the memory's speed.
 //
 // Quanta: vectors of 64 bytes. Byte 4 r + c of a vector belongs to row r of the strip and column 4 g + c, where g counts
 // groups of four columns within 32 columns: 0 to 7. Of each 32 columns there are, in this order,
@@ -28,13 +29,14 @@ namespace moiety::kernel {
 
 inline constexpr size_t kStripRows = 16;
 
-inline constexpr size_t kGroupColumns = 512;
-
 struct PackedType {
   spec::ElementType type;
   size_t block;              // columns
   size_t quanta, scales;     // bytes of one block of a strip
   ActivationFormat activations;
+
+  // Of a group; the last one of a strip may have fewer.
+  constexpr size_t blocks_in_group() const { return scales == 0 || scales >= 64 ? 1 : 64 / scales; }
 };
 
 // The scales of a block, for each of sixteen rows r; "six bits" are described in pack.cc.
@@ -46,6 +48,7 @@ struct PackedType {
 //   Q4_K Q5_K               six bits [8 scales, 8 minima][r], half scale [r], half minimum [r]
 //   Q6_K                    signed byte [sub-block of 16][r], half scale [r]
 //   IQ4_XS                  nibbles and bit pairs of eight scales, half scale [r]
+// Those of Q3_K and Q6_K are filled up to whole vectors.
 inline constexpr PackedType kPackedTypes[] = {
     {spec::ElementType::BF16, 32, 1024, 0, {ActivationForm::Bf16}},
     {spec::ElementType::Q8_0, 32, 512, 32, {ActivationForm::Int8By32, 128}},
@@ -57,10 +60,10 @@ inline constexpr PackedType kPackedTypes[] = {
     {spec::ElementType::MXFP4, 32, 256, 16, {ActivationForm::Int8By32, 12}},
     {spec::ElementType::MXFP4_PLANES, 32, 256, 16, {ActivationForm::Int8By32, 12}},
     {spec::ElementType::Q2_K, 256, 1024, 320, {ActivationForm::Int8By256}},
-    {spec::ElementType::Q3_K, 256, 1536, 224, {ActivationForm::Int8By256}},
+    {spec::ElementType::Q3_K, 256, 1536, 256, {ActivationForm::Int8By256}},
     {spec::ElementType::Q4_K, 256, 2048, 256, {ActivationForm::Int8By256}},
     {spec::ElementType::Q5_K, 256, 2560, 256, {ActivationForm::Int8By256}},
-    {spec::ElementType::Q6_K, 256, 3072, 288, {ActivationForm::Int8By256}},
+    {spec::ElementType::Q6_K, 256, 3072, 320, {ActivationForm::Int8By256}},
     {spec::ElementType::IQ4_XS, 256, 2048, 128, {ActivationForm::Int8By256}},
 };
 
@@ -88,7 +91,7 @@ struct PackedView {
     size_t quanta, scales;
   };
   Place block_at(size_t b) const {
-    const size_t in_group = kGroupColumns / type->block, i = b % in_group, first = b - i;
+    const size_t in_group = type->blocks_in_group(), i = b % in_group, first = b - i;
     const size_t group = first * (type->quanta + type->scales), blocks_there = std::min(in_group, blocks() - first);
     return {group + i * type->quanta, group + blocks_there * type->quanta + i * type->scales};
   }

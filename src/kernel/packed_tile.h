@@ -89,10 +89,11 @@ struct PackedKernels {
     for (int j = 0; j < 8; ++j) w[j] = Isa::look_up(table, w[j]);
   }
 
-  // What every type has: how many bytes its blocks take.
+  // What every type has: how its blocks lie.
   template <spec::ElementType kElement>
   struct Layout {
     static constexpr size_t kQuanta = packed_type(kElement)->quanta, kScales = packed_type(kElement)->scales;
+    static constexpr size_t kInGroup = packed_type(kElement)->blocks_in_group();
   };
 
   // Types in blocks of 32: quanta; a scale; perhaps a minimum. kSigned: bytes are 128 above what they stand for.
@@ -279,22 +280,23 @@ struct PackedKernels {
     Floats of[kStrips][kTokens];
   };
 
-  // A token or two wait for memory more than for arithmetic. Processors' own prefetching doesn't fill the wait: the one stream
-  // that a piece of work is gets asked for some way ahead, in step with the arithmetic.
-  template <int kTokens>
-  static void fetch_ahead(const std::byte* from, size_t bytes) {
-    constexpr size_t kAhead = 4096;
-    if constexpr (kTokens > 2) return;
-    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + kAhead + at);
-  }
+  // Asks for memory in step with the arithmetic, a little with every 32 columns: when few tokens are multiplied they wait for
+  // it more than for anything else, and processors' own prefetching doesn't fill the wait.
+  struct Fetch {
+    const std::byte *at, *limit;
+    size_t step;
+    bool near;  // what is needed within microseconds; else it goes to the second-level cache
+    void next() {
+      for (limit += step; at < limit; at += 64) near ? __builtin_prefetch(at) : __builtin_prefetch(at, 0, 2);
+    }
+  };
 
   // Calls body(b, quanta, scales) for each block of a strip: where in the strip its quanta and its scales are.
-  template <class Type, size_t kBlock, class Body>
+  template <class Type, class Body>
   static void for_each_block(size_t blocks, const Body& body) {
-    constexpr size_t kInGroup = kGroupColumns / kBlock;
     size_t group = 0;
-    for (size_t first = 0; first < blocks; first += kInGroup) {
-      const size_t count = std::min(kInGroup, blocks - first), scales = group + count * Type::kQuanta;
+    for (size_t first = 0; first < blocks; first += Type::kInGroup) {
+      const size_t count = std::min(Type::kInGroup, blocks - first), scales = group + count * Type::kQuanta;
       for (size_t i = 0; i < count; ++i) body(first + i, group + i * Type::kQuanta, scales + i * Type::kScales);
       group = scales + count * Type::kScales;
     }
@@ -302,9 +304,9 @@ struct PackedKernels {
 
   template <class Type, int kStrips, int kTokens>
   static void tile_of_32(const PackedView& matrix, const std::byte* const (&strips)[kStrips], const std::byte* const* rows,
-                         int part, Sums<kStrips, kTokens>& sums) {
+                         int part, Fetch& fetch, Sums<kStrips, kTokens>& sums) {
     const ActivationRow at{matrix.cols};
-    for_each_block<Type, 32>(matrix.blocks(), [&](size_t b, size_t quanta_at, size_t scales_at) {
+    for_each_block<Type>(matrix.blocks(), [&](size_t b, size_t quanta_at, size_t scales_at) {
       constexpr bool kMoved = Type::kMinimum || (Type::kSigned && Isa::kMovesSigned);
       Ints products[kStrips][kTokens];
       MOIETY_UNROLL
@@ -314,13 +316,10 @@ struct PackedKernels {
           products[s][t] = kMoved ? Isa::no_ints() : Isa::all_ints(rows[t] + at.correction() + 4 * b);
         }
       }
+      fetch.next();
       Bytes w[kStrips][8];
       MOIETY_UNROLL
-      for (int s = 0; s < kStrips; ++s) {
-        fetch_ahead<kTokens>(strips[s] + quanta_at, Type::kQuanta);
-        if (b * Type::kScales % 64 == 0) fetch_ahead<kTokens>(strips[s] + scales_at, 64);
-        Type::quanta(strips[s] + quanta_at, part, w[s]);
-      }
+      for (int s = 0; s < kStrips; ++s) Type::quanta(strips[s] + quanta_at, part, w[s]);
       MOIETY_UNROLL
       for (int j = 0; j < 8; ++j) {
         MOIETY_UNROLL
@@ -350,13 +349,11 @@ struct PackedKernels {
 
   template <class Type, int kStrips, int kTokens>
   static void tile_of_256(const PackedView& matrix, const std::byte* const (&strips)[kStrips], const std::byte* const* rows,
-                          int part, Sums<kStrips, kTokens>& sums) {
+                          int part, Fetch& fetch, Sums<kStrips, kTokens>& sums) {
     constexpr bool kLowers = Type::kMinimum || Type::kOffsetPower > 0;
     constexpr int kHalves = 32 / Type::kSub, kGroups = Type::kSub / 4;
     const ActivationRow at{matrix.cols};
-    for_each_block<Type, 256>(matrix.blocks(), [&](size_t b, size_t quanta_at, size_t scales_at) {
-      MOIETY_UNROLL
-      for (int s = 0; s < kStrips; ++s) fetch_ahead<kTokens>(strips[s] + scales_at, Type::kScales);
+    for_each_block<Type>(matrix.blocks(), [&](size_t b, size_t quanta_at, size_t scales_at) {
       const auto scales_of = [&](int s) { return Type(strips[s] + scales_at); };
       const auto scales = scales_of_strips(scales_of, std::make_integer_sequence<int, kStrips>());
 
@@ -367,12 +364,10 @@ struct PackedKernels {
         for (int t = 0; t < kTokens; ++t) products[s][t] = Isa::no_ints();
       }
       for (size_t sub = 0; sub < 8; ++sub) {
+        fetch.next();
         Bytes w[kStrips][8];
         MOIETY_UNROLL
-        for (int s = 0; s < kStrips; ++s) {
-          fetch_ahead<kTokens>(strips[s] + quanta_at + sub * (Type::kQuanta / 8), Type::kQuanta / 8);
-          Type::quanta(strips[s] + quanta_at, sub, part, w[s]);
-        }
+        for (int s = 0; s < kStrips; ++s) Type::quanta(strips[s] + quanta_at, sub, part, w[s]);
         MOIETY_UNROLL
         for (int half = 0; half < kHalves; ++half) {
           Ints some[kStrips][kTokens];
@@ -442,14 +437,12 @@ struct PackedKernels {
 
   template <int kStrips, int kTokens>
   static void tile_of_bf16(const PackedView& matrix, const std::byte* const (&strips)[kStrips], const std::byte* const* rows,
-                           int part, Sums<kStrips, kTokens>& sums) {
+                           int part, Fetch& fetch, Sums<kStrips, kTokens>& sums) {
     for (size_t k = 0; k < 16 * matrix.blocks(); ++k) {
+      if (k % 16 == 0) fetch.next();
       Bytes w[kStrips];
       MOIETY_UNROLL
-      for (int s = 0; s < kStrips; ++s) {
-        fetch_ahead<kTokens>(strips[s] + 64 * k, 64);
-        w[s] = Isa::load(strips[s] + 64 * k, part);
-      }
+      for (int s = 0; s < kStrips; ++s) w[s] = Isa::load(strips[s] + 64 * k, part);
       MOIETY_UNROLL
       for (int t = 0; t < kTokens; ++t) {
         MOIETY_UNROLL
@@ -459,7 +452,7 @@ struct PackedKernels {
   }
 
   template <class Type, int kStrips, int kTokens>
-  static void tile(const PackedView& w, size_t first, const std::byte* const* rows, float* y, size_t y_stride) {
+  static void tile(const PackedView& w, size_t first, const std::byte* const* rows, Fetch& fetch, float* y, size_t y_stride) {
     const std::byte* strips[kStrips];
     for (int s = 0; s < kStrips; ++s) strips[s] = w.strip(first + static_cast<size_t>(s));
     for (int part = 0; part < kParts; ++part) {
@@ -470,11 +463,11 @@ struct PackedKernels {
         for (int t = 0; t < kTokens; ++t) sums.of[s][t] = Isa::no_floats();
       }
       if constexpr (std::is_same_v<Type, BF16>) {
-        tile_of_bf16<kStrips, kTokens>(w, strips, rows, part, sums);
+        tile_of_bf16<kStrips, kTokens>(w, strips, rows, part, fetch, sums);
       } else if constexpr (requires { Type::kSub; }) {
-        tile_of_256<Type, kStrips, kTokens>(w, strips, rows, part, sums);
+        tile_of_256<Type, kStrips, kTokens>(w, strips, rows, part, fetch, sums);
       } else {
-        tile_of_32<Type, kStrips, kTokens>(w, strips, rows, part, sums);
+        tile_of_32<Type, kStrips, kTokens>(w, strips, rows, part, fetch, sums);
       }
       MOIETY_UNROLL
       for (int s = 0; s < kStrips; ++s) {
@@ -497,16 +490,17 @@ struct PackedKernels {
   template <class Type, int kStrips, int kMost>
   static void tiles(const PackedView& w, size_t first, const std::byte* const* rows, size_t tokens, float* y,
                     size_t y_stride) {
-    const std::byte* const next = w.strip(first + kStrips);
-    const size_t bytes = kStrips * w.strip_bytes();
+    const std::byte *const here = w.strip(first), *const next = w.strip(first + kStrips);
+    const size_t bytes = kStrips * w.strip_bytes(), steps = kParts * ((w.cols + 31) / 32);
     size_t t = 0;
     const auto take = [&]<int kTokens>() {
       for (; t + kTokens <= tokens; t += kTokens) {
-        // While many tokens are multiplied, the strips that come next are fetched, a part with each tile.
-        for (size_t at = bytes * t / tokens; kTokens > 2 && at < bytes * (t + kTokens) / tokens; at += 64) {
-          __builtin_prefetch(next + at, 0, 2);
-        }
-        tile<Type, kStrips, kTokens>(w, first, rows + t, y + t * y_stride, y_stride);
+        // A strip that is gone through once, a few kilobytes ahead; one that several tiles share, a part of the next with each.
+        constexpr size_t kAhead = 6144;
+        const bool once = kStrips == 1 && kParts == 1 && kTokens == tokens;
+        const std::byte* from = once ? here + kAhead : next + bytes * t / tokens;
+        Fetch fetch{from, from, (bytes * kTokens / tokens + steps - 1) / steps, once};
+        tile<Type, kStrips, kTokens>(w, first, rows + t, fetch, y + t * y_stride, y_stride);
       }
     };
     take.template operator()<kMost>();
@@ -515,25 +509,22 @@ struct PackedKernels {
     take.template operator()<1>();
   }
 
-  // Two strips share what is loaded of the activations; blocks of 256 need the registers for more tokens instead.
+  // Two strips share what is loaded of many activations; of few, or of blocks of 256, which need the registers for more tokens
+  // instead, one strip does, and is one stream from memory.
   template <class Type>
   static void strips_of(const PackedView& w, size_t first, size_t count, const std::byte* const* rows, size_t tokens,
                         float* y, size_t y_stride) {
+    constexpr bool kBlocksOf256 = requires { Type::kSub; };
     size_t s = 0;
     const auto take = [&]<int kStrips, int kMost>() {
       for (; s + kStrips <= count; s += kStrips) {
         tiles<Type, kStrips, kMost>(w, first + s, rows, tokens, y + s * kStripRows, y_stride);
       }
     };
-    if (tokens <= 2) take.template operator()<1, 2>();  // one stream from memory, which can be fetched ahead
-    if constexpr (!Isa::kManyRegisters) {
-      take.template operator()<1, 4>();
-    } else if constexpr (requires { Type::kSub; }) {
-      take.template operator()<1, 8>();
-    } else {
-      take.template operator()<2, 6>();
-      take.template operator()<1, 4>();
+    if constexpr (Isa::kManyRegisters && !kBlocksOf256) {
+      if (tokens > 4) take.template operator()<2, 6>();
     }
+    take.template operator()<1, Isa::kManyRegisters && kBlocksOf256 ? 8 : 4>();
   }
 
   static void packed_linear(const PackedView& w, size_t first_strip, size_t strips, const std::byte* const* rows,
