@@ -35,10 +35,12 @@ Json expected_of(const std::string& model) {
 
 // A model ready to run on the kernels and threads asked for.
 struct Loaded {
-  explicit Loaded(const path& p, const kernel::Kernels& kernels = *kernel::available_kernels()[0], int num_threads = 2)
-      : file(p), threads(num_threads), compute{kernels, threads}, transformer(file, compute) {}
+  explicit Loaded(const path& p, const kernel::Kernels& kernels = *kernel::available_kernels()[0], int num_threads = 2,
+                  kernel::Arithmetic arithmetic = kernel::Arithmetic::Exact)
+      : file(p), threads(num_threads), compute{kernels, threads, arithmetic, &packed}, transformer(file, compute) {}
   format::ModelFile file;
   ThreadPool threads;
+  kernel::PackedMemory packed;
   kernel::Compute compute;
   Transformer transformer;
 
@@ -71,6 +73,25 @@ float largest_difference(std::span<const float> a, std::span<const float> b) {
   return largest;
 }
 
+// How far fast arithmetic is from a reference: the root mean square of the differences over that of the logits.
+float relative_difference(std::span<const float> logits, std::span<const float> reference) {
+  EXPECT_EQ(logits.size(), reference.size());
+  double differences = 0, all = 0;
+  for (size_t i = 0; i < std::min(logits.size(), reference.size()); ++i) {
+    differences += std::pow(logits[i] - reference[i], 2);
+    all += std::pow(reference[i], 2);
+  }
+  return static_cast<float>(std::sqrt(differences / all));
+}
+
+// What rounded activations may cost: nothing where they are not rounded; with eight bits, a token may choose other experts.
+float tolerance_of(const std::string& variant) {
+  if (variant == "f32" || variant == "f16") return 1e-4f;
+  return variant == "bf16" || variant == "fp8" ? 0.03f : 0.12f;
+}
+
+Loaded fast(const path& p, const kernel::Kernels& kernels) { return Loaded(p, kernels, 2, kernel::Arithmetic::Fast); }
+
 class AgainstHuggingFace : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
@@ -97,6 +118,15 @@ TEST_P(AgainstHuggingFace, LogitsAgreeAtEveryPosition) {
         << kernels->name;
     const auto one = model.logits(std::span(ids_).first(1));
     EXPECT_LT(largest_difference(one.flat(), format::read_npy_floats(reference("logits_len1")).values), 2e-4)
+        << kernels->name;
+  }
+}
+
+TEST_P(AgainstHuggingFace, FastArithmeticIsNear) {
+  for (const kernel::Kernels* kernels : kernel::available_kernels()) {
+    const auto logits = fast(checkpoint(), *kernels).logits(ids_);
+    EXPECT_LT(relative_difference(logits.flat(), format::read_npy_floats(reference("logits")).values),
+              tolerance_of(GetParam().variant))
         << kernels->name;
   }
 }
@@ -246,6 +276,14 @@ TEST_P(AgainstGguf, LogitsAndGreedyTokensAgree) {
   const Json runs = parse_json(read_file(expected), expected.string())["runs"];
   const auto wanted = runs[type]["hf_dequant_greedy32_from_first16"].get<std::vector<int32_t>>();
   EXPECT_EQ(model_->greedy({ids_.begin(), ids_.begin() + kPrompt}, kNew), wanted);
+}
+
+TEST_P(AgainstGguf, FastArithmeticIsNear) {
+  const auto reference = format::read_npy_floats(*fixture(folder_ / fmt::format("hf_dequant_logits_{}.npy", GetParam().variant)));
+  for (const kernel::Kernels* kernels : kernel::available_kernels()) {
+    const auto logits = fast(model_->file.path(), *kernels).logits(ids_);
+    EXPECT_LT(relative_difference(logits.flat(), reference.values), tolerance_of(GetParam().variant)) << kernels->name;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, AgainstGguf,
