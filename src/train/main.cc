@@ -1,7 +1,12 @@
 // moiety-train: the executable that `moiety train` starts.
 #include <CLI/CLI.hpp>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <thread>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -13,12 +18,39 @@ namespace {
 
 using namespace moiety;
 
-volatile std::sig_atomic_t g_signal = 0;
-// The first asks for a checkpoint; a second of the same kind ends the program at once.
-void remember_signal(int signal) {
-  g_signal = signal;
-  std::signal(signal, SIG_DFL);
-}
+// SIGINT and SIGTERM reach one thread, which waits for them, and no handler ever runs: oneDNN's generated code keeps its stack
+// pointer in the middle of a buffer, and what the kernel pushes there for a handler overwrites what lies before the buffer.
+class Signals {
+ public:
+  // Before any other thread there is: all inherit that they are not disturbed.
+  Signals() {
+    sigset_t both;
+    sigemptyset(&both);
+    sigaddset(&both, SIGINT);
+    sigaddset(&both, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &both, nullptr);
+    std::thread([both] { wait(both); }).detach();
+  }
+  // From here on the first only asks for a checkpoint; a second ends the program at once, as any did before.
+  static void remember_first() { remember_ = true; }
+  static int first() { return first_; }
+
+ private:
+  static void wait(sigset_t both) {
+    for (;;) {
+      int signal = 0;
+      if (sigwait(&both, &signal) != 0) continue;
+      if (remember_ && first_ == 0) {
+        first_ = signal;
+      } else {
+        pthread_sigmask(SIG_UNBLOCK, &both, nullptr);
+        ::kill(::getpid(), signal);
+      }
+    }
+  }
+  static inline std::atomic<bool> remember_ = false;
+  static inline std::atomic<int> first_ = 0;
+};
 
 struct Arguments {
   std::string config;
@@ -58,11 +90,7 @@ int run(const Arguments& arguments) {
   }
 
   // While the data is made ready a signal may just end the program: files are there as a whole or not at all.
-  const auto watch_signals = [] {
-    std::signal(SIGINT, remember_signal);
-    std::signal(SIGTERM, remember_signal);
-  };
-  const train::Outcome outcome = train::train(config, {watch_signals, [] { return g_signal != 0; }});
+  const train::Outcome outcome = train::train(config, {Signals::remember_first, [] { return Signals::first() != 0; }});
   if (arguments.json) {
     print_json(outcome);
   } else if (outcome.finished) {
@@ -72,12 +100,13 @@ int run(const Arguments& arguments) {
   fmt::print(stderr, "stopped after step {}; the same command {}\n", outcome.step,
              outcome.checkpoint.empty() ? "begins anew: there is no checkpoint yet"
                                         : "goes on from " + outcome.checkpoint);
-  return 128 + g_signal;
+  return 128 + Signals::first();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  const Signals signals;
   Arguments arguments;
   CLI::App app("Trains a mixture-of-experts language model from text.\n"
                "A run that was interrupted goes on where its newest checkpoint is.", "moiety train");
