@@ -505,12 +505,13 @@ struct PackedKernels {
     };
     take.template operator()<kMost>();
     if constexpr (kMost > 4) take.template operator()<4>();
+    if constexpr (std::is_same_v<Type, BF16>) take.template operator()<3>();  // its sums wait for themselves, best side by side
     if constexpr (kMost > 2) take.template operator()<2>();
     take.template operator()<1>();
   }
 
-  // Two strips share what is loaded of many activations; of few, or of blocks of 256, which need the registers for more tokens
-  // instead, one strip does, and is one stream from memory.
+  // Several strips share what is loaded of many activations; of few, or of blocks of 256, which need the registers for more
+  // tokens instead, one strip does, and is one stream from memory.
   template <class Type>
   static void strips_of(const PackedView& w, size_t first, size_t count, const std::byte* const* rows, size_t tokens,
                         float* y, size_t y_stride) {
@@ -521,6 +522,9 @@ struct PackedKernels {
         tiles<Type, kStrips, kMost>(w, first + s, rows, tokens, y + s * kStripRows, y_stride);
       }
     };
+    if constexpr (Isa::kManyRegisters && std::is_same_v<Type, BF16>) {
+      if (tokens > 8) take.template operator()<4, 6>();
+    }
     if constexpr (Isa::kManyRegisters && !kBlocksOf256) {
       if (tokens > 4) take.template operator()<2, 6>();
     }
