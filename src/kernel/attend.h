@@ -92,7 +92,7 @@ struct AttendRows {
   const float* const* query = nullptr;   // key dim numbers each
   const size_t *first = nullptr, *end = nullptr;
   float scale = 1;                       // of scores; they are powers of two, so log2(e) is part of it
-  bool goes_on = false;                  // the next block will be asked for next
+  bool goes_on = false;                  // the next block will be asked for soon
 };
 
 // What is known of a row after some blocks: its largest score, the sum of 2^(score - largest), and the sum of values

@@ -66,11 +66,11 @@ class Rows {
   void attend(const kernel::Kernels& kernels, const kernel::KvView& kv, float scale, size_t piece, const AttendState& state,
               float* scratch) const {
     constexpr size_t kBlocks = kAttendPiece / kAttendBlock;
-    const size_t end = std::min((piece + 1) * kBlocks, (end_.back() + kAttendBlock - 1) / kAttendBlock);
+    const size_t last = (end_.back() + kAttendBlock - 1) / kAttendBlock, end = std::min((piece + 1) * kBlocks, last);
     for (size_t block = std::max(piece * kBlocks, first_.front() / kAttendBlock); block < end; ++block) {
       for (size_t r = 0; r < count(); r += kAttendRows) {
         const kernel::AttendRows rows{std::min(kAttendRows, count() - r), &query_[r], &first_[r], &end_[r], scale,
-                                      block + 1 < end};
+                                      block + 1 < last};
         kernels.attend(kv, block, rows, {state.largest + r, state.sum + r, state.mixed + r * state.stride, state.stride},
                        scratch);
       }
