@@ -528,7 +528,8 @@ struct PackedKernels {
     if constexpr (Isa::kManyRegisters && !kBlocksOf256) {
       if (tokens > 4) take.template operator()<2, 6>();
     }
-    take.template operator()<1, Isa::kManyRegisters && kBlocksOf256 ? 8 : 4>();
+    constexpr int kMany = std::is_same_v<Type, Q6_K> ? 6 : 8;  // what Q6_K unpacks leaves no registers for more
+    take.template operator()<1, Isa::kManyRegisters && kBlocksOf256 ? kMany : 4>();
   }
 
   static void packed_linear(const PackedView& w, size_t first_strip, size_t strips, const std::byte* const* rows,
