@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-PIECE = 500  # bytes: fits a window of 512 tokens whatever the tokenizer
+PIECE = 240  # bytes: fits a window of 256 tokens whatever the tokenizer
 TYPES = "f16,bf16,q8_0,q6_k,q5_k_m,q5_1,q5_0,q4_k_m,q4_1,q4_0,iq4_nl,iq4_xs,mxfp4,q3_k_m,q2_k"
 
 
@@ -67,7 +67,7 @@ def main():
     parser.add_argument("--llama-cpp")
     parser.add_argument("--first-token", type=int, default=0, help="the token that starts texts, for llama.cpp")
     parser.add_argument("--types", default=TYPES)
-    parser.add_argument("--windows", type=int, default=24)
+    parser.add_argument("--windows", type=int, default=60)
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:

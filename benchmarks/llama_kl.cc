@@ -52,7 +52,8 @@ int main(int argc, char** argv) {
     std::ifstream in(argv[file], std::ios::binary);
     const std::vector<char> bytes{std::istreambuf_iterator<char>(in), {}};
     const size_t vocabulary = read<uint32_t>(bytes, 12), row = 12 + 2 * vocabulary, predictions = (bytes.size() - 20) / row;
-    if (predictions > read<uint32_t>(bytes, 16)) return std::fprintf(stderr, "%s: more than one window\n", argv[file]), 1;
+    const size_t window = std::min<size_t>(read<uint32_t>(bytes, 16), static_cast<size_t>(llama_model_n_ctx_train(model)));
+    if (predictions > window) return std::fprintf(stderr, "%s: more than one window of %zu\n", argv[file], window), 1;
 
     llama_context_params params = llama_context_default_params();
     params.n_ctx = params.n_batch = params.n_ubatch = 4096;

@@ -18,25 +18,33 @@ namespace {
 
 using namespace moiety;
 
+sigset_t both_signals() {
+  sigset_t both;
+  sigemptyset(&both);
+  sigaddset(&both, SIGINT);
+  sigaddset(&both, SIGTERM);
+  return both;
+}
+
+// Before the libraries' own initialisation, in which OpenBLAS starts threads: all threads inherit that they are not disturbed.
+void block_signals() {
+  const sigset_t both = both_signals();
+  sigprocmask(SIG_BLOCK, &both, nullptr);
+}
+[[gnu::section(".preinit_array"), gnu::used]] void (*const g_block_signals)() = block_signals;
+
 // SIGINT and SIGTERM reach one thread, which waits for them, and no handler ever runs: oneDNN's generated code keeps its stack
 // pointer in the middle of a buffer, and what the kernel pushes there for a handler overwrites what lies before the buffer.
 class Signals {
  public:
-  // Before any other thread there is: all inherit that they are not disturbed.
-  Signals() {
-    sigset_t both;
-    sigemptyset(&both);
-    sigaddset(&both, SIGINT);
-    sigaddset(&both, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &both, nullptr);
-    std::thread([both] { wait(both); }).detach();
-  }
+  Signals() { std::thread(wait).detach(); }
   // From here on the first only asks for a checkpoint; a second ends the program at once, as any did before.
   static void remember_first() { remember_ = true; }
   static int first() { return first_; }
 
  private:
-  static void wait(sigset_t both) {
+  static void wait() {
+    const sigset_t both = both_signals();
     for (;;) {
       int signal = 0;
       if (sigwait(&both, &signal) != 0) continue;
