@@ -24,6 +24,7 @@ class MappedFile {
     return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()};
   }
   const fs::path& path() const { return path_; }
+  bool holds(const std::byte* at) const { return at >= bytes_.data() && at < bytes_.data() + bytes_.size(); }
 
   // Lets the system take back the memory of these bytes, as far as they are in the map; they can be read again, at a price.
   void done_with(std::span<const std::byte> bytes) const noexcept;

@@ -10,6 +10,7 @@
 #include "cli/arguments.h"
 #include "cli/bench_chart.h"
 #include "cli/command.h"
+#include "cli/memory_budget.h"
 #include "cli/open_model.h"
 #include "format/synthetic.h"
 
@@ -134,15 +135,16 @@ void print_json(const OpenModel& model, const std::string& title, const std::vec
   const Limits limits = limits_of(results);
   Json list = Json::array();
   for (const Result& result : results) list.push_back(to_json(result, limits));
-  fmt::print("{}\n", Json{{"model", title},
-                          {"kernels", model.compute.kernels.name},
-                          {"threads", model.threads.size()},
-                          {"rounds", rounds},
-                          {"parameters", model.file.spec().parameters()},
-                          {"active_parameters", model.file.spec().active_parameters()},
-                          {"limits", to_json(limits)},
-                          {"results", list}}
-                         .dump());
+  Json json = {{"model", title},
+               {"kernels", model.compute.kernels.name},
+               {"threads", model.threads.size()},
+               {"rounds", rounds},
+               {"parameters", model.file.spec().parameters()},
+               {"active_parameters", model.file.spec().active_parameters()},
+               {"limits", to_json(limits)},
+               {"results", list}};
+  if (const Json experts = expert_statistics_json(model); !experts.is_null()) json["experts"] = experts;
+  fmt::print("{}\n", json.dump());
 }
 
 void print_table(const OpenModel& model, const std::string& title, const std::vector<Result>& results, int rounds) {
@@ -168,10 +170,12 @@ void print_table(const OpenModel& model, const std::string& title, const std::ve
     fmt::print("{:<20} {:>6} {:>10.1f}  {:<26} {:>10}B {:>12} {:>14}\n", what, result.run.depth, result.tokens_per_second(), share,
                short_number(work.bytes() / work.steps), rate, experts);
   }
+  if (const std::string experts = expert_statistics_text(model); !experts.empty()) fmt::print("\n{}\n", experts);
 }
 
 void add_options(CLI::App& app, Options& options) {
   options.model.add_to(app);
+  options.model.add_memory_to(app);
   app.get_option("MODEL")->required(false);
   const auto tokens = CLI::Range(size_t{1}, size_t{1} << 20);
   app.add_option("--synthetic", options.shape, "a model of a published shape with random weights instead of MODEL");
@@ -217,12 +221,22 @@ int bench(int argc, char** argv) {
   OpenModel model(options.model);
   file.reset();
   fit_defaults(app, model.file.spec(), options);
+  bench::MeasureOptions measure{.rounds = options.rounds, .kv = model.kv};
+  if (!options.model.memory.empty()) measure.limit_memory = size_t{64} << 20;
+  RunMemory memory{.other = measure.limit_memory};
+  for (const Case& run : cases_of(options)) {
+    memory.sequences.resize(std::max(memory.sequences.size(), run.sequences));
+    for (size_t s = 0; s < run.sequences; ++s) memory.sequences[s] = std::max(memory.sequences[s], run.depth + run.tokens);
+    memory.step_tokens = std::max(memory.step_tokens, run.phase == Phase::Prefill ? std::min<size_t>(run.tokens, 2048) : run.sequences);
+  }
+  memory.logits = memory.sequences.size();
+  fit_memory(model, options.model, memory);
   Progress progress("bench", 0, "tokens");
-  const auto results = bench::measure(model.transformer, model.compute, cases_of(options),
-                                      {.rounds = options.rounds, .kv = model.kv, .progress = [&](size_t done, size_t all) {
-                                         progress.set_total(static_cast<double>(all));
-                                         progress.update(static_cast<double>(done));
-                                       }});
+  measure.progress = [&](size_t done, size_t all) {
+    progress.set_total(static_cast<double>(all));
+    progress.update(static_cast<double>(done));
+  };
+  const auto results = bench::measure(model.transformer, model.compute, cases_of(options), measure);
   progress.finish();
   const std::string title = options.shape.empty() ? options.model.model : options.shape;
   if (!options.plot.empty()) write_file(options.plot, draw_bench_chart(title, results));

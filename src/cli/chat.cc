@@ -10,6 +10,7 @@
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/open_chat_template.h"
+#include "cli/memory_budget.h"
 #include "cli/open_model.h"
 #include "cli/sampling_arguments.h"
 #include "engine/generate.h"
@@ -77,6 +78,9 @@ class Chat {
     require(given_.is_array(), "{}: \"messages\" must be a list", arguments.context.value_or(""));
     if (arguments.system) set_system(*arguments.system);
     clear();
+    constexpr size_t kConversation = 8192;  // tokens that memory is kept for; a longer one may take more
+    const size_t context = static_cast<size_t>(model_.file.spec().max_positions);
+    fit_memory(model_, arguments.model, {.sequences = {std::min(context, std::max(kConversation, 2 * arguments.count))}});
   }
 
   void clear() { messages_ = given_; }
@@ -293,6 +297,7 @@ int chat(int argc, char** argv) {
   Arguments a;
   CLI::App app(kHelp, "moiety chat");
   a.model.add_to(app);
+  a.model.add_memory_to(app);
   app.add_option("-p,--prompt", a.prompt, "one message; the answer is printed");
   app.add_option("--system", a.system, "the system prompt");
   app.add_option("--context", a.context, "a JSON file with messages that come first, tools, documents, …");

@@ -10,6 +10,7 @@
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/expert_chart.h"
+#include "cli/memory_budget.h"
 #include "cli/open_model.h"
 #include "corpus/documents.h"
 #include "engine/evaluate.h"
@@ -209,6 +210,7 @@ int eval(int argc, char** argv) {
   bool xz = false, json = false;
   CLI::App app(kHelp, "moiety eval");
   arguments.add_to(app);
+  arguments.add_memory_to(app);
   app.add_option("--text", texts, "text files or folders; documents in a file are separated by a line with U+001E alone")
       ->required();
   app.add_option("--window", options.window, "tokens that the model sees at once")->capture_default_str();
@@ -223,6 +225,7 @@ int eval(int argc, char** argv) {
 
   OpenModel model(arguments);
   options.kv = model.kv;
+  fit_memory(model, arguments, {.sequences = {options.window}, .step_tokens = options.window, .logits = options.window});
   require(chart.empty() || model.file.spec().moe_layers() > 0, "--chart: {} is a dense model and has no experts to draw",
           arguments.model);
   std::optional<OpenReference> reference;

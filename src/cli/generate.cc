@@ -7,6 +7,7 @@
 
 #include "cli/arguments.h"
 #include "cli/command.h"
+#include "cli/memory_budget.h"
 #include "cli/open_model.h"
 #include "cli/sampling_arguments.h"
 #include "text/text_stream.h"
@@ -64,6 +65,7 @@ void print_json(const engine::SamplingOptions& sampling, const OpenModel& model,
                      {"decode_tokens_per_second", rate(decoded(result), result.decode_seconds)},
                      {"kernels", model.compute.kernels.name},
                      {"threads", model.compute.threads.size()}};
+  if (const Json experts = expert_statistics_json(model); !experts.is_null()) json["experts"] = experts;
   fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
@@ -79,6 +81,7 @@ int generate(int argc, char** argv) {
   Arguments a;
   CLI::App app(kHelp, "moiety generate");
   a.model.add_to(app);
+  a.model.add_memory_to(app);
   auto* prompt = app.add_option("-p,--prompt", a.prompt, "the text to continue; without it the model starts one");
   app.add_option("--tokens", a.tokens, "the prompt as token ids, taken as they are; generation goes on past the end token")
       ->excludes(prompt);
@@ -97,6 +100,7 @@ int generate(int argc, char** argv) {
     options.stop_tokens.assign(model.file.spec().eos_tokens.begin(), model.file.spec().eos_tokens.end());
   }
 
+  fit_memory(model, a.model, {.sequences = {ids.size() + a.count}, .step_tokens = std::min(ids.size(), options.prefill_chunk)});
   std::optional<text::TextStream> stream;
   if (!a.json && model.tokenizer) stream.emplace(*model.tokenizer, true);
   if (stream) fmt::print("{}", a.prompt);
@@ -118,6 +122,7 @@ int generate(int argc, char** argv) {
     fmt::print("{}\n", fmt::join(result.tokens, ","));
   }
   print_timings(ids.size(), result);
+  if (const std::string experts = expert_statistics_text(model); !experts.empty()) fmt::print(stderr, "[{}]\n", experts);
   return 0;
 }
 

@@ -48,6 +48,12 @@ void ModelArguments::add_to(CLI::App& app) {
   app.add_flag("--exact", exact, "activations stay in f32 and weights as they lie in the file: slower, for judging");
 }
 
+void ModelArguments::add_memory_to(CLI::App& app) {
+  app.add_option("--memory", memory,
+                 "hold no more than this, such as 6GiB: experts that don't fit are read from the disk when tokens choose them "
+                 "(default: most of what is free)");
+}
+
 OpenModel::OpenModel(const ModelArguments& arguments)
     : file(arguments.model),
       threads(thread_count(arguments.threads)),

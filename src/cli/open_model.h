@@ -21,9 +21,12 @@ struct ModelArguments {
   std::string kernels;  // empty: MOIETY_KERNELS, else the fastest
   std::string kv;       // empty: what the arithmetic computes with
   bool exact = false;   // kernel::Arithmetic::Exact
+  std::string memory;   // what the process may hold; empty: what is free (cli/memory_budget.h)
 
   // Adds MODEL, --threads, --kernels, --kv and --exact.
   void add_to(CLI::App& app);
+  // Adds --memory, for commands that call fit_memory().
+  void add_memory_to(CLI::App& app);
 };
 
 struct OpenModel {

@@ -85,6 +85,8 @@ class GgufFile {
   void done_with(std::span<const std::byte> bytes) const {
     for (const MappedFile& file : files_) file.done_with(bytes);
   }
+  // The maps that tensors lie in, in the same order as parts().
+  const std::vector<MappedFile>& maps() const { return files_; }
 
  private:
   GgufContents open(const fs::path& path);

@@ -198,6 +198,22 @@ void ModelFile::check_weights() const {
   }
 }
 
+std::optional<ModelFile::Place> ModelFile::place_of(const std::byte* bytes) const {
+  const auto place_in = [&](size_t number, const MappedFile& map) -> std::optional<Place> {
+    if (!map.holds(bytes)) return std::nullopt;
+    return Place{number, static_cast<uint64_t>(bytes - map.bytes().data())};
+  };
+  if (gguf_) {
+    for (size_t i = 0; i < gguf_->maps().size(); ++i) {
+      if (const auto place = place_in(i, gguf_->maps()[i])) return place;
+    }
+  }
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    if (const auto place = place_in(i, shards_[i].map())) return place;
+  }
+  return std::nullopt;
+}
+
 void ModelFile::done_with(std::span<const std::byte> bytes) const {
   if (gguf_) gguf_->done_with(bytes);
   for (const SafetensorsFile& shard : shards_) shard.done_with(bytes);

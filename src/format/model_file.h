@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <unordered_map>
 #include <vector>
@@ -32,6 +33,13 @@ class ModelFile {
   // Everything in the file(s), whatever it is for.
   const std::vector<TensorView>& tensors() const { return tensors_; }
   std::vector<fs::path> files() const;
+
+  // Where in those files a weight's bytes begin; nothing of what had to be copied when it was opened.
+  struct Place {
+    size_t file;
+    uint64_t offset;
+  };
+  std::optional<Place> place_of(const std::byte* bytes) const;
 
   // Lets the system take back the memory of a weight's bytes that were copied elsewhere (base/file.h).
   void done_with(std::span<const std::byte> bytes) const;

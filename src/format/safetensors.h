@@ -29,6 +29,7 @@ class SafetensorsFile {
   const std::vector<TensorView>& tensors() const { return contents_.tensors; }
   const std::map<std::string, std::string>& metadata() const { return contents_.metadata; }
   void done_with(std::span<const std::byte> bytes) const { file_.done_with(bytes); }
+  const MappedFile& map() const { return file_; }
 
  private:
   MappedFile file_;

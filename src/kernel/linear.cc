@@ -35,32 +35,36 @@ void show_inputs(const Compute& compute, const WeightView& w_NK, std::span<const
   (*compute.inputs)(w_NK, {reinterpret_cast<const float* const*>(rows.data()), rows.size()});
 }
 
+void pack(ThreadPool& threads, std::span<const Packing> packings) {
+  std::vector<size_t> rows;
+  for (const Packing& packing : packings) rows.push_back(packing.from->rows);
+  for_each_piece(threads, rows, 4 * kStripRows, [&](size_t m, size_t first, size_t count) {
+    const auto& [from, to, out] = packings[m];
+    for (size_t strip = first / kStripRows; strip < (first + count + kStripRows - 1) / kStripRows; ++strip) {
+      pack_strip(*from, strip, to, out + strip * to.strip_bytes());
+    }
+  });
+}
+
 void pack(const Compute& compute, std::span<const Projection* const> matrices) {
   if (compute.arithmetic == Arithmetic::Exact) return;
   std::vector<const Projection*> missing;
-  std::vector<PackedView> views;
-  std::vector<std::byte*> places;
-  std::vector<size_t> rows;
+  std::vector<Packing> packings;
   for (const Projection* matrix : matrices) {
     const PackedType* type = packed_type(matrix->type);
     if (matrix->WeightView::empty() || !matrix->packed.empty() || type == nullptr) continue;
     assert(std::find(missing.begin(), missing.end(), matrix) == missing.end());
     PackedView view{type, nullptr, matrix->rows, matrix->cols};
-    places.push_back(compute.packed->memory.allocate(view.bytes()));
-    view.data = places.back();
+    std::byte* const out = compute.packed->memory.allocate(view.bytes());
+    view.data = out;
     missing.push_back(matrix);
-    views.push_back(view);
-    rows.push_back(matrix->rows);
+    packings.push_back({matrix, view, out});
   }
   if (missing.empty()) return;
 
-  for_each_piece(compute.threads, rows, 4 * kStripRows, [&](size_t m, size_t first, size_t count) {
-    for (size_t strip = first / kStripRows; strip < (first + count + kStripRows - 1) / kStripRows; ++strip) {
-      pack_strip(*missing[m], strip, views[m], places[m] + strip * views[m].strip_bytes());
-    }
-  });
+  pack(compute.threads, packings);
   for (size_t m = 0; m < missing.size(); ++m) {
-    missing[m]->packed = views[m];
+    missing[m]->packed = packings[m].to;
     if (compute.packed->done_with && missing[m]->row_stride == 0) {
       compute.packed->done_with({missing[m]->data, missing[m]->rows * missing[m]->row_bytes()});
     }

@@ -69,6 +69,14 @@ class Activations {
 // Tells compute.inputs, if somebody listens, of rows in the form that w_NK asks for.
 void show_inputs(const Compute& compute, const WeightView& w_NK, std::span<const std::byte* const> rows);
 
+// A matrix and where its packed form goes.
+struct Packing {
+  const WeightView* from;
+  PackedView to;
+  std::byte* out;  // to.data, to be written
+};
+void pack(ThreadPool& threads, std::span<const Packing> packings);
+
 // Packs those matrices that fast arithmetic wants packed and that are not yet. Not to be called from a parallel loop.
 void pack(const Compute& compute, std::span<const Projection* const> matrices);
 

@@ -116,37 +116,47 @@ void show_inputs(const Compute& compute, std::span<const ExpertRows> blocks, Pro
 
 }  // namespace
 
-Matrix<float> run_experts(const Compute& compute, spec::Activation activation, std::span<const ExpertRows> blocks,
-                          std::span<const int> token_of_row_N, Activations& x_TD) {
+void run_experts(const Compute& compute, spec::Activation activation, std::span<const ExpertRows> of_all,
+                 std::span<const int> token_of_row_N, Activations& x_TD, MatrixView<float> y_ND) {
+  // The rows of these blocks alone, one after the other
+  std::vector<ExpertRows> blocks;
+  std::vector<int> token_of_row_M;
+  std::vector<float*> y_M;
   size_t widest = 0;
-  for (const ExpertRows& block : blocks) widest = std::max(widest, block.weights->gate.rows);
+  for (const ExpertRows& block : of_all) {
+    blocks.push_back({block.weights, token_of_row_M.size(), block.count});
+    for (size_t n = block.first; n < block.first + block.count; ++n) {
+      token_of_row_M.push_back(token_of_row_N[n]);
+      y_M.push_back(y_ND.row(n).data());
+    }
+    widest = std::max(widest, block.weights->gate.rows);
+  }
   pack_all(compute, blocks);
 
   // Gate and up
-  const auto gate_inputs = inputs(compute, blocks, token_of_row_N, &FeedForwardWeights::gate, x_TD);
-  const auto up_inputs = inputs(compute, blocks, token_of_row_N, &FeedForwardWeights::up, x_TD);
+  const auto gate_inputs = inputs(compute, blocks, token_of_row_M, &FeedForwardWeights::gate, x_TD);
+  const auto up_inputs = inputs(compute, blocks, token_of_row_M, &FeedForwardWeights::up, x_TD);
   show_inputs(compute, blocks, &FeedForwardWeights::gate, gate_inputs);
   show_inputs(compute, blocks, &FeedForwardWeights::up, up_inputs);
-  auto hidden_NF = Matrix<float>::uninitialised(token_of_row_N.size(), widest);
+  auto hidden_MF = Matrix<float>::uninitialised(token_of_row_M.size(), widest);
   for_each_piece(compute, blocks, [](const ExpertRows& b) { return b.weights->gate.rows; },
                  [&](const ExpertRows& block, const Piece& piece) {
-                   gate_and_up(compute.kernels, activation, block, piece, gate_inputs, up_inputs, hidden_NF.view());
+                   gate_and_up(compute.kernels, activation, block, piece, gate_inputs, up_inputs, hidden_MF.view());
                  });
 
   // Down
-  const HiddenRows hidden(compute, blocks, std::as_const(hidden_NF).view());
+  const HiddenRows hidden(compute, blocks, std::as_const(hidden_MF).view());
   show_inputs(compute, blocks, &FeedForwardWeights::down, hidden.rows);
-  auto y_ND = Matrix<float>::uninitialised(token_of_row_N.size(), x_TD.cols());
   for_each_piece(compute, blocks, [](const ExpertRows& b) { return b.weights->down.rows; },
                  [&](const ExpertRows& block, const Piece& piece) {
                    const FeedForwardWeights& w = *block.weights;
-                   const auto y = y_ND.view().middle_rows(block.first, block.count).middle_cols(piece.first, piece.rows);
                    kernel::multiply(compute.kernels, w.down, piece.first, piece.rows, &hidden.rows[block.first], block.count,
-                                    y.data(), y.stride());
+                                    y_M[block.first] + piece.first, y_ND.stride());
                    if (w.down_bias.empty()) return;
-                   for (size_t r = 0; r < y.rows(); ++r) add(std::span(w.down_bias).subspan(piece.first, piece.rows), y.row(r));
+                   for (size_t m = block.first; m < block.first + block.count; ++m) {
+                     add(std::span(w.down_bias).subspan(piece.first, piece.rows), {y_M[m] + piece.first, piece.rows});
+                   }
                  });
-  return y_ND;
 }
 
 Matrix<float> feed_forward(const Compute& compute, const FeedForwardWeights& weights, MatrixView<const float> x_TD) {
@@ -154,7 +164,9 @@ Matrix<float> feed_forward(const Compute& compute, const FeedForwardWeights& wei
   std::iota(all.begin(), all.end(), 0);
   Activations x(x_TD);
   const ExpertRows block{&weights, 0, all.size()};
-  return run_experts(compute, spec::Activation::SwiGlu, {&block, 1}, all, x);
+  auto y_TD = Matrix<float>::uninitialised(x_TD.rows(), x_TD.cols());
+  run_experts(compute, spec::Activation::SwiGlu, {&block, 1}, all, x, y_TD.view());
+  return y_TD;
 }
 
 }  // namespace moiety::model

@@ -43,7 +43,7 @@ Matrix<float> combine(const Compute& compute, const Routing& routing, const Disp
 }  // namespace
 
 MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights,
-                    MatrixView<const float> x_TD) {
+                    store::ExpertStore& store, int layer, MatrixView<const float> x_TD) {
   const size_t tokens = x_TD.rows();
 
   // Router, in f32: a choice is not rounded
@@ -54,13 +54,12 @@ MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const Moe
 
   // Dispatch: the rows of each expert, then one a token for the shared experts
   const DispatchPlan plan = moe::plan_dispatch(routing);
-  std::vector<ExpertRows> blocks;
+  std::vector<int> visited;
   for (int e = 0; e < plan.num_experts(); ++e) {
-    if (plan.rows_of(e) == 0) continue;
-    blocks.push_back({&weights.experts_E[static_cast<size_t>(e)], static_cast<size_t>(plan.begin_E1[e]),
-                      static_cast<size_t>(plan.rows_of(e))});
+    if (plan.rows_of(e) > 0) visited.push_back(e);
   }
   std::vector<int> token_of_row_N = plan.token_of_row_N;
+  std::vector<ExpertRows> blocks;  // that can be computed
   std::vector<float> shared_scale_T;
   if (!weights.shared.gate.empty()) {
     shared_scale_T = shared_scales(compute, weights, x_TD);
@@ -69,9 +68,19 @@ MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const Moe
     std::iota(token_of_row_N.end() - static_cast<std::ptrdiff_t>(tokens), token_of_row_N.end(), 0);
   }
 
-  // Experts, combine
+  // Experts, as the store has them; combine
   kernel::Activations x(x_TD);
-  const Matrix<float> y_ND = run_experts(compute, spec.activation, blocks, token_of_row_N, x);
+  auto y_ND = Matrix<float>::uninitialised(token_of_row_N.size(), x_TD.cols());
+  const auto run = [&](std::span<const int> experts) {
+    for (const int e : experts) {
+      blocks.push_back({&weights.experts_E[static_cast<size_t>(e)], static_cast<size_t>(plan.begin_E1[e]),
+                        static_cast<size_t>(plan.rows_of(e))});
+    }
+    run_experts(compute, spec.activation, blocks, token_of_row_N, x, y_ND.view());
+    blocks.clear();
+  };
+  store.visit(layer, visited, run);
+  if (!blocks.empty()) run({});  // nobody visited any expert
   return {combine(compute, routing, plan, shared_scale_T, y_ND.view()), std::move(routing)};
 }
 

@@ -6,6 +6,7 @@
 #include "model/weights.h"
 #include "moe/route.h"
 #include "spec/model_spec.h"
+#include "store/expert_store.h"
 
 namespace moiety::model {
 
@@ -14,8 +15,8 @@ struct MoeOutput {
   moe::Routing routing;  // which experts did it
 };
 
-// x_TD: normed activations.
+// x_TD: normed activations of layer number `layer`, whose experts are in the store. Throws Error(Io) if one can't be read.
 MoeOutput moe_layer(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights,
-                    MatrixView<const float> x_TD);
+                    store::ExpertStore& store, int layer, MatrixView<const float> x_TD);
 
 }  // namespace moiety::model

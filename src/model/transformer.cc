@@ -1,8 +1,11 @@
 #include "model/transformer.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cmath>
+#include <cstring>
+#include <functional>
 
 #include "format/elements.h"
 #include "model/attention.h"
@@ -19,6 +22,41 @@ Transformer::Transformer(const format::ModelFile& file, const kernel::Compute& c
       compute_{compute.kernels, compute.threads, compute.arithmetic, &packed_, compute.inputs},
       weights_(load_weights(file)),
       frequencies_(frequencies_of(file.spec().attention)) {}
+
+void Transformer::pin_dense(const std::function<void(size_t done, size_t all)>& progress) {
+  DenseMatrices matrices = dense_matrices(weights_);
+  const auto bytes_of = [](const kernel::WeightView* matrix) { return matrix->rows * matrix->row_bytes(); };
+  // The largest first, while there is most room for it twice
+  std::ranges::stable_sort(matrices.multiplied, std::greater(), bytes_of);
+  size_t done = 0, all = 0;
+  for (const kernel::Projection* matrix : matrices.multiplied) all += bytes_of(matrix);
+  for (kernel::WeightView* matrix : matrices.as_they_lie) keep_a_copy(*matrix);
+  for (kernel::Projection* matrix : matrices.multiplied) {
+    kernel::pack(compute_, std::array<const kernel::Projection*, 1>{matrix});
+    if (matrix->packed.empty()) keep_a_copy(*matrix);
+    done += bytes_of(matrix);
+    if (progress) progress(done, all);
+  }
+}
+
+// Of a matrix that is computed with as it lies in the file.
+void Transformer::keep_a_copy(kernel::WeightView& matrix) {
+  const size_t stride = matrix.row_bytes();
+  std::byte* const copy = packed_.memory.allocate(matrix.rows * stride);
+  compute_.threads.parallel_for(matrix.rows, [&](size_t r) { std::memcpy(copy + r * stride, matrix.row(r), stride); });
+  if (matrix.row_stride == 0) file_.done_with({matrix.data, matrix.rows * stride});
+  matrix.data = copy;
+  matrix.row_stride = 0;
+}
+
+StreamedExperts& Transformer::streamed_experts() {
+  if (!streamed_) streamed_ = std::make_unique<StreamedExperts>(file_, compute_, weights_);
+  return *streamed_;
+}
+
+const store::StoreStatistics* Transformer::expert_statistics() const {
+  return streamed_ && streamed_->is_open() ? &streamed_->store().statistics() : nullptr;
+}
 
 Matrix<float> Transformer::embed(std::span<const Chunk> chunks) const {
   size_t tokens = 0;
@@ -71,7 +109,9 @@ void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const
     add_to_stream(feed_forward(compute_, w.dense, feed_forward_in.view()).view(), x_TD.view());
     return;
   }
-  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, feed_forward_in.view());
+  const bool streams = streamed_ && streamed_->is_open();
+  store::ExpertStore& experts = streams ? static_cast<store::ExpertStore&>(streamed_->store()) : all_experts_;
+  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view());
   add_to_stream(moe.out_TD.view(), x_TD.view());
   if (observe) observe(number, moe.routing);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <span>
 
 #include "base/matrix.h"
@@ -9,6 +10,7 @@
 #include "kernel/linear.h"
 #include "model/kv_cache.h"
 #include "model/step.h"
+#include "model/streamed_experts.h"
 #include "model/weights.h"
 #include "moe/route.h"
 
@@ -33,7 +35,17 @@ class Transformer {
   // Runs the chunks' tokens through all layers, appends to their caches, returns logits [rows, V]. A chunk's numbers are
   // the same bits whatever other chunks are there and however a sequence was cut into chunks. Token ids must be in the
   // vocabulary, caches have room. Throws Error(Input) naming the tensor if the model turns out to hold NaNs.
+  // Error(Io) if an expert can't be read; the caches then are what they were.
   Matrix<float> forward(std::span<const Chunk> chunks, LogitsOf which, const RoutingObserver& observe = {});
+
+  // Takes everything but the experts into memory, as it is computed with, instead of when it is first needed: none of it is
+  // paged from then on. `progress` is told the bytes done, and of how many.
+  void pin_dense(const std::function<void(size_t done, size_t all)>& progress = {});
+  // What experts take, and how to have only some of them in memory: open() it, or leave it, and all stay as they are needed.
+  // Throws Error(Input) if this file's can't be streamed.
+  StreamedExperts& streamed_experts();
+  // What reading experts has been so far; nullptr if all stay in memory.
+  const store::StoreStatistics* expert_statistics() const;
 
  private:
   Matrix<float> embed(std::span<const Chunk> chunks) const;
@@ -42,12 +54,15 @@ class Transformer {
   void layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe);
   Matrix<float> head(std::span<const Chunk> chunks, MatrixView<const float> x_TD, LogitsOf which) const;
   void refuse_nans(MatrixView<const float> logits) const;
+  void keep_a_copy(kernel::WeightView& matrix);
 
   const format::ModelFile& file_;
   kernel::PackedMemory packed_;
   kernel::Compute compute_;
   Weights weights_;
   Frequencies frequencies_;
+  store::ResidentStore all_experts_;
+  std::unique_ptr<StreamedExperts> streamed_;
 };
 
 }  // namespace moiety::model

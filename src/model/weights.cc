@@ -134,6 +134,24 @@ Weights load_weights(const ModelFile& file) {
   return w;
 }
 
+DenseMatrices dense_matrices(Weights& weights) {
+  DenseMatrices all{{&weights.head_VD}, {&weights.embedding_VD}};
+  const auto add_block = [&](FeedForwardWeights& block) {
+    all.multiplied.insert(all.multiplied.end(), {&block.gate, &block.up, &block.down});
+  };
+  for (LayerWeights& layer : weights.layers) {
+    AttentionWeights& a = layer.attention;
+    LatentWeights& l = a.latent;
+    all.multiplied.insert(all.multiplied.end(), {&a.query, &a.key, &a.value, &a.output, &l.query_down, &l.query_up, &l.kv_down});
+    all.as_they_lie.insert(all.as_they_lie.end(), {&l.key_up, &l.value_up, &layer.moe.router_ED, &layer.moe.shared_scale});
+    add_block(layer.dense);
+    add_block(layer.moe.shared);
+  }
+  std::erase_if(all.multiplied, [](const kernel::Projection* matrix) { return matrix->WeightView::empty(); });
+  std::erase_if(all.as_they_lie, [](const WeightView* matrix) { return matrix->empty(); });
+  return all;
+}
+
 std::string find_broken_tensor(const ModelFile& file) {
   for (const TensorView& tensor : file.tensors()) {
     if (spec::info(tensor.type).is_weight && !all_finite(format::to_floats(tensor))) return tensor.name;

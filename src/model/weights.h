@@ -64,6 +64,13 @@ struct Weights {
 // Views look into the file's map; `file` must outlive them. Throws Error(Input) if a norm, bias or router holds a NaN.
 Weights load_weights(const format::ModelFile& file);
 
+// All matrices but the experts'; those that a model does not have are left out.
+struct DenseMatrices {
+  std::vector<kernel::Projection*> multiplied;
+  std::vector<kernel::WeightView*> as_they_lie;  // whatever the arithmetic
+};
+DenseMatrices dense_matrices(Weights& weights);
+
 // The name of a tensor that holds a NaN or an infinity, or an empty string. Reads every weight: for when the output has
 // gone wrong and a person wants to know why.
 std::string find_broken_tensor(const format::ModelFile& file);

@@ -1,0 +1,217 @@
+#include "base/read_queue.h"
+
+#include <fcntl.h>
+#include <liburing.h>
+#include <unistd.h>
+
+#include <cassert>
+#include <cerrno>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+
+namespace moiety {
+
+DirectFile::DirectFile(const fs::path& path) : path_(path) {
+  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
+  is_direct_ = descriptor_ >= 0;
+  if (descriptor_ < 0 && errno == EINVAL) descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor_ < 0) fail(ErrorKind::Io, "{}: {}", path.string(), std::strerror(errno));
+}
+
+DirectFile::~DirectFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+DirectFile::DirectFile(DirectFile&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), is_direct_(other.is_direct_) {}
+
+// What is left of a read, and how it ended.
+struct Pending {
+  ReadQueue::Read read;
+  size_t done = 0;  // bytes
+  int error = 0;    // errno
+
+  std::byte* to() const { return read.to.data() + done; }
+  size_t left() const { return read.to.size() - done; }
+  uint64_t offset() const { return read.offset + done; }
+  // Takes in what one system call returned; returns whether there must be another.
+  bool goes_on(ssize_t result) {
+    if (result < 0) {
+      if (-result == EINTR || -result == EAGAIN) return true;
+      error = static_cast<int>(-result);
+      return false;
+    }
+    done += static_cast<size_t>(result);
+    return result > 0 && done < read.needed && done % DirectFile::kAlignment == 0;
+  }
+};
+
+struct ReadQueue::Engine {
+  virtual ~Engine() = default;
+  virtual void start(size_t slot) = 0;
+  // A read that is done, or -1 if none is and nobody wants to wait.
+  virtual ptrdiff_t finished(bool wait) = 0;
+
+  std::vector<Pending> reads;  // a slot for each that may be in flight
+  std::vector<size_t> free;
+};
+
+namespace {
+
+class Uring : public ReadQueue::Engine {
+ public:
+  explicit Uring(size_t depth) { works_ = io_uring_queue_init(static_cast<unsigned>(depth), &ring_, 0) == 0; }
+  ~Uring() override {
+    if (works_) io_uring_queue_exit(&ring_);
+  }
+  bool works() const { return works_; }
+
+  void start(size_t slot) override {
+    const Pending& pending = reads[slot];
+    io_uring_sqe* entry = io_uring_get_sqe(&ring_);
+    io_uring_prep_read(entry, pending.read.file->descriptor(), pending.to(), static_cast<unsigned>(pending.left()),
+                       pending.offset());
+    io_uring_sqe_set_data64(entry, slot);
+    while (io_uring_submit(&ring_) < 0) {
+    }
+  }
+  ptrdiff_t finished(bool wait) override {
+    for (;;) {
+      io_uring_cqe* entry = nullptr;
+      const int status = wait ? io_uring_wait_cqe(&ring_, &entry) : io_uring_peek_cqe(&ring_, &entry);
+      if (status == -EINTR) continue;
+      if (status < 0 || entry == nullptr) return -1;
+      const size_t slot = io_uring_cqe_get_data64(entry);
+      const ssize_t result = entry->res;
+      io_uring_cqe_seen(&ring_, entry);
+      if (!reads[slot].goes_on(result)) return static_cast<ptrdiff_t>(slot);
+      start(slot);
+    }
+  }
+
+ private:
+  io_uring ring_{};
+  bool works_ = false;
+};
+
+class Readers : public ReadQueue::Engine {
+ public:
+  explicit Readers(size_t depth) {
+    constexpr size_t kMost = 4;
+    for (size_t i = 0; i < std::min(depth, kMost); ++i) threads_.emplace_back([this] { work(); });
+  }
+  ~Readers() override {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wanted_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+  void start(size_t slot) override {
+    {
+      std::lock_guard lock(mutex_);
+      queue_.push_back(slot);
+    }
+    wanted_.notify_one();
+  }
+  ptrdiff_t finished(bool wait) override {
+    std::unique_lock lock(mutex_);
+    if (wait) done_.wait(lock, [&] { return !finished_.empty(); });
+    if (finished_.empty()) return -1;
+    const size_t slot = finished_.front();
+    finished_.pop_front();
+    return static_cast<ptrdiff_t>(slot);
+  }
+
+ private:
+  void work() {
+    for (;;) {
+      std::unique_lock lock(mutex_);
+      wanted_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      const size_t slot = queue_.front();
+      queue_.pop_front();
+      Pending& pending = reads[slot];
+      lock.unlock();
+      ssize_t result;
+      do {
+        result = ::pread(pending.read.file->descriptor(), pending.to(), pending.left(), static_cast<off_t>(pending.offset()));
+        if (result < 0) result = -errno;
+      } while (pending.goes_on(result));
+      lock.lock();
+      finished_.push_back(slot);
+      lock.unlock();
+      done_.notify_one();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wanted_, done_;
+  std::deque<size_t> queue_, finished_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+std::unique_ptr<ReadQueue::Engine> make_engine(size_t depth, ReadEngine engine) {
+  if (engine == ReadEngine::Best) {
+    auto uring = std::make_unique<Uring>(depth);
+    if (uring->works()) return uring;
+  }
+  return std::make_unique<Readers>(depth);
+}
+
+}  // namespace
+
+ReadQueue::ReadQueue(size_t depth, ReadEngine engine) : depth_(depth), engine_(make_engine(depth, engine)) {
+  engine_->reads.resize(depth);
+  for (size_t slot = depth; slot-- > 0;) engine_->free.push_back(slot);
+}
+
+ReadQueue::~ReadQueue() {
+  for (; in_flight_ > 0; --in_flight_) engine_->finished(true);
+}
+
+void ReadQueue::submit(const Read& read) {
+  assert(in_flight_ < depth_ && read.needed <= read.to.size());
+  assert(read.offset % DirectFile::kAlignment == 0 && read.to.size() % DirectFile::kAlignment == 0);
+  assert(reinterpret_cast<uintptr_t>(read.to.data()) % DirectFile::kAlignment == 0);
+  const size_t slot = engine_->free.back();
+  engine_->free.pop_back();
+  engine_->reads[slot] = {read};
+  ++in_flight_;
+  engine_->start(slot);
+}
+
+bool ReadQueue::next(size_t& tag, bool wait) {
+  if (in_flight_ == 0) return false;
+  const ptrdiff_t slot = engine_->finished(wait);
+  if (slot < 0) return false;
+  const Pending pending = engine_->reads[static_cast<size_t>(slot)];
+  engine_->free.push_back(static_cast<size_t>(slot));
+  --in_flight_;
+  tag = pending.read.tag;
+  const DirectFile& file = *pending.read.file;
+  if (pending.error != 0) {
+    fail(ErrorKind::Io, "{}: reading {} bytes at {}: {}", file.path().string(), pending.read.needed, pending.read.offset,
+         std::strerror(pending.error));
+  }
+  if (pending.done < pending.read.needed) {
+    fail(ErrorKind::Io, "{}: ends at {}, where {} more bytes of weights were expected: was it replaced?", file.path().string(),
+         pending.offset(), pending.read.needed - pending.done);
+  }
+  if (!file.is_direct()) {
+    ::posix_fadvise(file.descriptor(), static_cast<off_t>(pending.read.offset), static_cast<off_t>(pending.read.to.size()),
+                    POSIX_FADV_DONTNEED);
+  }
+  return true;
+}
+
+}  // namespace moiety

@@ -1,0 +1,174 @@
+#include "cli/memory_budget.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <optional>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "bench/work.h"
+
+namespace moiety::cli {
+namespace {
+
+// Experts on their way from the disk at a time: more keep no disk busier, and each takes memory twice.
+constexpr size_t kReads = 4;
+// Of what is free; the rest is for what isn't counted, and for others.
+constexpr double kShareOfFree = 0.9;
+
+std::string gib(size_t bytes) { return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 1073741824.0); }
+
+// Bytes of this process in memory.
+size_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  size_t size = 0, resident = 0;
+  file >> size >> resident;
+  return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+std::optional<size_t> number_in(const fs::path& path) {
+  std::ifstream file(path);
+  size_t number = 0;
+  if (!(file >> number)) return std::nullopt;  // "max", or no such file
+  return number;
+}
+
+// What the control groups of this process still allow, in the first and the second version of them: lines of
+// /proc/self/cgroup are "4:memory:/a/b" and "0::/a/b".
+size_t free_in_group() {
+  struct Version {
+    const char *line, *root, *most, *now;
+  };
+  constexpr Version kVersions[] = {{":memory:/", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"},
+                                   {"0::/", "/sys/fs/cgroup", "memory.max", "memory.current"}};
+  std::ifstream file("/proc/self/cgroup");
+  size_t free = std::numeric_limits<size_t>::max();
+  for (std::string line; std::getline(file, line);) {
+    for (const Version& version : kVersions) {
+      const size_t at = line.find(version.line);
+      if (at == std::string::npos) continue;
+      const fs::path root = version.root;
+      fs::path group = root / line.substr(at + std::string_view(version.line).size());
+      for (; group.string().size() > root.string().size(); group = group.parent_path()) {
+        const auto most = number_in(group / version.most), now = number_in(group / version.now);
+        if (most && now) free = std::min(free, *most > *now ? *most - *now : 0);
+      }
+    }
+  }
+  return free;
+}
+
+// What could be had without pushing others out.
+size_t free_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::string key, unit;
+  size_t free = std::numeric_limits<size_t>::max();
+  for (size_t kibibytes = 0; file >> key >> kibibytes >> unit;) {
+    if (key == "MemAvailable:") free = kibibytes * 1024;
+  }
+  return std::min(free, free_in_group());
+}
+
+// What one step holds while it runs, about: activations of the widest layer, logits.
+size_t step_bytes(const spec::ModelSpec& spec, const RunMemory& run) {
+  const auto size = [](int n) { return static_cast<size_t>(std::max(n, 0)); };
+  const size_t heads = size(spec.attention.num_heads) * size(spec.attention.head_dim);
+  const size_t visits = size(spec.moe.router.experts_per_token);
+  const size_t a_token = 8 * size(spec.width) + 5 * heads +
+                         visits * (2 * size(spec.moe.expert_hidden) + 2 * size(spec.width)) +
+                         2 * size(spec.moe.shared_hidden);
+  return 4 * (run.step_tokens * a_token + 2 * run.logits * size(spec.vocab_size));
+}
+
+// Each layer's keys and values of a sequence lie together, in huge pages where the system gives them.
+size_t cache_bytes(const spec::ModelSpec& spec, kernel::KvType kv, const RunMemory& run) {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  size_t pages = 0;
+  for (const size_t tokens : run.sequences) {
+    pages += static_cast<size_t>(static_cast<double>(tokens) * bench::cache_bytes_per_token(spec.attention, kv)) / kHugePage + 1;
+  }
+  return static_cast<size_t>(spec.num_layers) * pages * kHugePage;
+}
+
+}  // namespace
+
+size_t parse_bytes(const std::string& text) {
+  double number = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  std::string unit(rest, text.data() + text.size());
+  std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::tolower(c); });
+  constexpr std::pair<const char*, double> kUnits[] = {{"", 1},       {"b", 1},        {"k", 1e3},     {"kb", 1e3},
+                                                       {"m", 1e6},    {"mb", 1e6},     {"g", 1e9},     {"gb", 1e9},
+                                                       {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}};
+  for (const auto& [name, factor] : kUnits) {
+    if (error == std::errc() && unit == name && number > 0 && number * factor < 0x1p62) return static_cast<size_t>(number * factor);
+  }
+  fail(ErrorKind::Usage, "--memory {}: expected an amount of memory such as 6GiB, 800MB or 2.5GB", text);
+}
+
+void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemory& run) {
+  const spec::ModelSpec& spec = model.file.spec();
+  const bool asked = !arguments.memory.empty();
+  if (spec.moe_layers() == 0) {
+    if (asked) fail(ErrorKind::Usage, "--memory: {} is a dense model and has no experts to leave on the disk", arguments.model);
+    return;
+  }
+  const size_t budget = asked ? parse_bytes(arguments.memory)
+                              : static_cast<size_t>(kShareOfFree * static_cast<double>(free_memory())) + resident_bytes();
+  const size_t run_bytes = cache_bytes(spec, model.kv, run) + step_bytes(spec, run) + run.other;
+  size_t weight_bytes = 0;
+  for (const format::TensorView& tensor : model.file.tensors()) weight_bytes += tensor.bytes.size();
+  if (!asked && weight_bytes + run_bytes + resident_bytes() <= budget) return;
+
+  model::StreamedExperts& experts = model.transformer.streamed_experts();
+  Progress progress("weights that all tokens need", 0, "B");
+  model.transformer.pin_dense([&](size_t done, size_t all) {
+    progress.set_total(static_cast<double>(all));
+    progress.update(static_cast<double>(done));
+  });
+  progress.finish();
+
+  const size_t held = resident_bytes() + run_bytes;
+  if (held + experts.count() * experts.slot_bytes() <= budget) return;
+  const size_t reads = std::min(kReads, experts.count()), staging = reads * experts.staging_bytes();
+  const size_t least = held + staging + reads * experts.slot_bytes();
+  if (budget < least) {
+    fail(ErrorKind::Input, "{}: runs in no less than {} of memory here, of which {} are weights that all tokens need; --memory {} is less",
+         arguments.model, gib(least), gib(held - run_bytes), asked ? arguments.memory : gib(budget));
+  }
+  const size_t slots = (budget - held - staging) / experts.slot_bytes();
+  experts.open({.slots = slots, .reads = reads});
+  const double rate = experts.store().measure_read_rate(0.1);
+  const double visits = static_cast<double>(spec.moe_layers()) * spec.moe.router.experts_per_token;
+  const double misses = visits * (1 - static_cast<double>(slots) / static_cast<double>(experts.count()));
+  fmt::print(stderr,
+             "moiety: {} of memory: {} of {} experts stay in it, the others are read when tokens choose them, at {:.2f} GB/s: about "
+             "{:.1f} tokens/s if all are chosen alike\n",
+             gib(budget), slots, experts.count(), rate / 1e9, rate / (misses * static_cast<double>(experts.staging_bytes())));
+  if (static_cast<double>(slots) < visits) {
+    fmt::print(stderr, "moiety: that is less than the {:.0f} a token visits: nearly all will be read again and again; {} would hold them\n",
+               visits, gib(held + staging + static_cast<size_t>(visits) * experts.slot_bytes()));
+  }
+}
+
+Json expert_statistics_json(const OpenModel& model) {
+  const store::StoreStatistics* s = model.transformer.expert_statistics();
+  if (s == nullptr) return {};
+  return {{"hits", s->hits}, {"misses", s->misses}, {"bytes_read", s->bytes_read}, {"seconds_waited", s->seconds_waited}};
+}
+
+std::string expert_statistics_text(const OpenModel& model) {
+  const store::StoreStatistics* s = model.transformer.expert_statistics();
+  if (s == nullptr || s->hits + s->misses == 0) return {};
+  return fmt::format("experts: {:.1f} % of visits found them in memory; {:.2f} GB were read, and {:.1f} s spent waiting for nothing else",
+                     100.0 * static_cast<double>(s->hits) / static_cast<double>(s->hits + s->misses),
+                     static_cast<double>(s->bytes_read) / 1e9, s->seconds_waited);
+}
+
+}  // namespace moiety::cli

@@ -1,0 +1,162 @@
+#include "model/streamed_experts.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace moiety::model {
+namespace {
+
+using kernel::Projection;
+using kernel::WeightView;
+using Bytes = std::span<const std::byte>;
+
+constexpr size_t kLine = 64;
+constexpr Projection FeedForwardWeights::* kMatrices[] = {&FeedForwardWeights::gate, &FeedForwardWeights::up,
+                                                          &FeedForwardWeights::down};
+
+size_t whole_lines(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
+
+Bytes bytes_of(const WeightView& matrix) { return {matrix.data, matrix.row(matrix.rows - 1) + matrix.row_bytes()}; }
+Bytes scales_of(const WeightView& matrix) {
+  if (matrix.scales.data == nullptr) return {};
+  const size_t rows = (matrix.rows + matrix.scales.block_rows - 1) / matrix.scales.block_rows;
+  return {matrix.scales.data, rows * matrix.scales.row_stride};
+}
+
+// Sorted, and as one where they touch or overlap.
+std::vector<Bytes> merged(std::vector<Bytes> runs) {
+  std::ranges::sort(runs, {}, [](Bytes run) { return run.data(); });
+  std::vector<Bytes> out;
+  for (const Bytes run : runs) {
+    if (out.empty() || run.data() > out.back().data() + out.back().size()) {
+      out.push_back(run);
+    } else {
+      out.back() = {out.back().data(), std::max(out.back().data() + out.back().size(), run.data() + run.size())};
+    }
+  }
+  return out;
+}
+
+// The matrix where its runs of bytes were copied to; scales that are in none of them stay where they are.
+WeightView moved(WeightView matrix, const std::vector<Bytes>& runs, std::span<const std::byte* const> to) {
+  const auto move = [&](const std::byte*& at) {
+    for (size_t r = 0; r < runs.size(); ++r) {
+      if (at < runs[r].data() || at >= runs[r].data() + runs[r].size()) continue;
+      at = to[r] + (at - runs[r].data());
+      return;
+    }
+  };
+  move(matrix.data);
+  move(matrix.scales.data);
+  return matrix;
+}
+
+}  // namespace
+
+StreamedExperts::StreamedExperts(const format::ModelFile& file, const kernel::Compute& compute, Weights& weights)
+    : file_(file), compute_(compute), weights_(weights) {
+  for (const LayerWeights& layer : weights.layers) {
+    std::vector<Source>& sources = sources_LE_.emplace_back();
+    for (const FeedForwardWeights& expert : layer.moe.experts_E) {
+      sources.push_back(source_of(expert));
+      ++count_;
+      slot_bytes_ = std::max(slot_bytes_, bytes_in_memory(sources.back()));
+      size_t staging = 0;
+      for (const Bytes run : sources.back().runs) staging += run.size() + 2 * DirectFile::kAlignment;
+      staging_bytes_ = std::max(staging_bytes_, staging);
+    }
+  }
+}
+
+StreamedExperts::Source StreamedExperts::source_of(const FeedForwardWeights& expert) const {
+  Source source;
+  std::vector<Bytes> runs;
+  for (size_t i = 0; i < 3; ++i) {
+    source.matrices[i] = expert.*kMatrices[i];
+    runs.push_back(bytes_of(source.matrices[i]));
+    require(file_.place_of(runs.back().data()).has_value(),
+            "{}: its experts are turned around when they are read and can't be streamed; moiety convert makes a file whose can",
+            file_.path().string());
+    const Bytes scales = scales_of(source.matrices[i]);
+    if (!scales.empty() && file_.place_of(scales.data())) runs.push_back(scales);
+  }
+  source.runs = merged(std::move(runs));
+  return source;
+}
+
+FeedForwardWeights& StreamedExperts::weights_of(store::ExpertId id) const {
+  return weights_.layers[static_cast<size_t>(id.layer)].moe.experts_E[static_cast<size_t>(id.expert)];
+}
+
+bool StreamedExperts::is_packed(const WeightView& matrix) const {
+  return compute_.arithmetic == kernel::Arithmetic::Fast && kernel::packed_type(matrix.type) != nullptr;
+}
+
+// Packed matrices, then, if others need them, the runs as they were read.
+size_t StreamedExperts::bytes_in_memory(const Source& source) const {
+  size_t bytes = 0;
+  bool raw = false;
+  for (const WeightView& matrix : source.matrices) {
+    if (!is_packed(matrix)) raw = true;
+    else bytes += whole_lines(kernel::PackedView{kernel::packed_type(matrix.type), nullptr, matrix.rows, matrix.cols}.bytes());
+  }
+  for (const Bytes run : source.runs) bytes += raw ? whole_lines(run.size()) : 0;
+  return bytes;
+}
+
+void StreamedExperts::open(const Options& options) {
+  std::vector<std::vector<std::vector<store::FilePart>>> parts_LE;
+  for (const auto& layer : sources_LE_) {
+    auto& parts_E = parts_LE.emplace_back();
+    for (const Source& source : layer) {
+      auto& parts = parts_E.emplace_back();
+      for (const Bytes run : source.runs) {
+        const auto place = *file_.place_of(run.data());
+        parts.push_back({place.file, place.offset, run.size()});
+      }
+    }
+  }
+  store::ExpertHost& host = *this;
+  store_ = std::make_unique<store::TieredStore>(
+      file_.files(), std::move(parts_LE), host,
+      store::TieredStore::Options{options.slots, slot_bytes_, options.policy, options.reads, options.engine});
+}
+
+void StreamedExperts::arrive(std::span<const store::Arrival> arrivals) {
+  std::vector<WeightView> read;
+  read.reserve(3 * arrivals.size());
+  std::vector<kernel::Packing> packings;
+  for (const auto& [id, parts, slot] : arrivals) {
+    const Source& source = sources_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)];
+    FeedForwardWeights& weights = weights_of(id);
+    std::byte* to = slot;
+    for (size_t i = 0; i < 3; ++i) {
+      const WeightView& view = read.emplace_back(moved(source.matrices[i], source.runs, parts));
+      if (!is_packed(view)) continue;
+      const kernel::PackedView packed{kernel::packed_type(view.type), to, view.rows, view.cols};
+      packings.push_back({&view, packed, to});
+      (weights.*kMatrices[i]).packed = packed;
+      to += whole_lines(packed.bytes());
+    }
+    if (std::ranges::all_of(source.matrices, [&](const WeightView& matrix) { return is_packed(matrix); })) continue;
+    std::vector<const std::byte*> runs;
+    for (size_t r = 0; r < source.runs.size(); ++r) {
+      std::memcpy(to, parts[r], source.runs[r].size());
+      runs.push_back(to);
+      to += whole_lines(source.runs[r].size());
+    }
+    for (size_t i = 0; i < 3; ++i) {
+      static_cast<WeightView&>(weights.*kMatrices[i]) = moved(source.matrices[i], source.runs, runs);
+    }
+  }
+  kernel::pack(compute_.threads, packings);
+}
+
+void StreamedExperts::leave(store::ExpertId id) {
+  const Source& source = sources_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)];
+  for (size_t i = 0; i < 3; ++i) weights_of(id).*kMatrices[i] = Projection(source.matrices[i]);
+}
+
+}  // namespace moiety::model

@@ -1,0 +1,58 @@
+// A model's experts in less memory than they need: what the store reads becomes weights that can be computed with, packed in
+// fast arithmetic, and goes again when its slot is given to another.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "format/model_file.h"
+#include "kernel/linear.h"
+#include "model/weights.h"
+#include "store/expert_store.h"
+
+namespace moiety::model {
+
+class StreamedExperts : private store::ExpertHost {
+ public:
+  // The weights, the file that they are views of and what `compute` refers to must outlive it. Throws Error(Input) if the
+  // file's experts are not computed with as they lie.
+  StreamedExperts(const format::ModelFile& file, const kernel::Compute& compute, Weights& weights);
+
+  size_t count() const { return count_; }                 // of all experts
+  size_t slot_bytes() const { return slot_bytes_; }       // of one in memory
+  size_t staging_bytes() const { return staging_bytes_; } // of one on its way from the disk
+
+  // From here on so many are in memory; no more than `reads` of them come at a time. To be called once, before the first
+  // visit.
+  struct Options {
+    size_t slots = 0, reads = 4;
+    store::CachePolicy policy = store::CachePolicy::Lfu;
+    ReadEngine engine = ReadEngine::Best;
+  };
+  void open(const Options& options);
+  bool is_open() const { return store_ != nullptr; }
+  store::TieredStore& store() { return *store_; }  // once it is open
+
+ private:
+  // The matrices of an expert as views into the file, and the runs of bytes that they make up together.
+  struct Source {
+    kernel::WeightView matrices[3];
+    std::vector<std::span<const std::byte>> runs;
+  };
+
+  Source source_of(const FeedForwardWeights& expert) const;
+  FeedForwardWeights& weights_of(store::ExpertId id) const;
+  bool is_packed(const kernel::WeightView& matrix) const;
+  size_t bytes_in_memory(const Source& source) const;
+  void arrive(std::span<const store::Arrival> arrivals) override;
+  void leave(store::ExpertId id) override;
+
+  const format::ModelFile& file_;
+  kernel::Compute compute_;
+  Weights& weights_;
+  std::vector<std::vector<Source>> sources_LE_;
+  size_t count_ = 0, slot_bytes_ = 0, staging_bytes_ = 0;
+  std::unique_ptr<store::TieredStore> store_;
+};
+
+}  // namespace moiety::model
