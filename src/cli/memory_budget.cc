@@ -23,6 +23,8 @@ constexpr size_t kReads = 4;
 constexpr double kShareOfFree = 0.9;
 
 std::string gib(size_t bytes) { return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 1073741824.0); }
+// An amount that is enough: up to the next hundredth.
+std::string enough_gib(size_t bytes) { return fmt::format("{:.2f} GiB", std::ceil(static_cast<double>(bytes) / 0x1p30 * 100) / 100); }
 
 // Bytes of this process in memory.
 size_t resident_bytes() {
@@ -140,7 +142,7 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   const size_t least = held + staging + reads * experts.slot_bytes();
   if (budget < least) {
     fail(ErrorKind::Input, "{}: runs in no less than {} of memory here, of which {} are weights that all tokens need; --memory {} is less",
-         arguments.model, gib(least), gib(held - run_bytes), asked ? arguments.memory : gib(budget));
+         arguments.model, enough_gib(least), gib(held - run_bytes), asked ? arguments.memory : gib(budget));
   }
   const size_t slots = (budget - held - staging) / experts.slot_bytes();
   experts.open({.slots = slots, .reads = reads});
@@ -153,7 +155,7 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
              gib(budget), slots, experts.count(), rate / 1e9, rate / (misses * static_cast<double>(experts.staging_bytes())));
   if (static_cast<double>(slots) < visits) {
     fmt::print(stderr, "moiety: that is less than the {:.0f} a token visits: nearly all will be read again and again; {} would hold them\n",
-               visits, gib(held + staging + static_cast<size_t>(visits) * experts.slot_bytes()));
+               visits, enough_gib(held + staging + static_cast<size_t>(visits) * experts.slot_bytes()));
   }
 }
 

@@ -7,7 +7,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 $moiety bench --synthetic olmoe-1b-7b --layers 1 --type q4_0 --save "$folder/model.gguf" > "$folder/log" 2>&1
 python3 - "$moiety" "$folder/model.gguf" "$source/tests/fixtures/models/mixtral/f32" <<'PYTHON'
-import json, resource, subprocess, sys
+import json, re, resource, subprocess, sys
 
 moiety, model, small = sys.argv[1:]
 
@@ -22,6 +22,10 @@ def peak():  # of the largest child so far, bytes
 # The least, as the error says
 status, _, error = generate("--memory", "1MB")
 assert status == 1 and "runs in no less than" in error, (status, error)
+
+least = re.search(r"no less than ([0-9.]+) GiB", error)[1]
+status, _, error = generate("--memory", f"{float(least) + 0.01:.2f}GiB")
+assert status == 0 and "experts stay in it" in error, (least, status, error)
 
 MiB = 1 << 20
 found = []
