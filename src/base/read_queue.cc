@@ -79,8 +79,11 @@ class Uring : public ReadQueue::Engine {
     io_uring_prep_read(entry, pending.read.file->descriptor(), pending.to(), static_cast<unsigned>(pending.left()),
                        pending.offset());
     io_uring_sqe_set_data64(entry, slot);
-    while (io_uring_submit(&ring_) < 0) {
-    }
+    int status;
+    do {
+      status = io_uring_submit(&ring_);
+    } while (status == -EINTR || status == -EAGAIN || status == -EBUSY);
+    if (status < 0) fail(ErrorKind::Io, "{}: io_uring: {}", pending.read.file->path().string(), std::strerror(-status));
   }
   ptrdiff_t finished(bool wait) override {
     for (;;) {
@@ -184,10 +187,10 @@ void ReadQueue::submit(const Read& read) {
   assert(read.offset % DirectFile::kAlignment == 0 && read.to.size() % DirectFile::kAlignment == 0);
   assert(reinterpret_cast<uintptr_t>(read.to.data()) % DirectFile::kAlignment == 0);
   const size_t slot = engine_->free.back();
-  engine_->free.pop_back();
   engine_->reads[slot] = {read};
-  ++in_flight_;
   engine_->start(slot);
+  engine_->free.pop_back();
+  ++in_flight_;
 }
 
 bool ReadQueue::next(size_t& tag, bool wait) {
