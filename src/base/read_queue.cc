@@ -4,6 +4,7 @@
 #include <liburing.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <condition_variable>
@@ -17,11 +18,21 @@
 #include "base/error.h"
 
 namespace moiety {
+namespace {
+
+// Some file systems open for direct reads and then refuse to read.
+bool can_read(int descriptor) {
+  alignas(DirectFile::kAlignment) std::byte page[DirectFile::kAlignment];
+  return ::pread(descriptor, page, sizeof page, 0) >= 0 || errno != EINVAL;
+}
+
+}  // namespace
 
 DirectFile::DirectFile(const fs::path& path) : path_(path) {
   descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
-  is_direct_ = descriptor_ >= 0;
-  if (descriptor_ < 0 && errno == EINVAL) descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  is_direct_ = descriptor_ >= 0 && can_read(descriptor_);
+  if (descriptor_ >= 0 && !is_direct_) ::close(std::exchange(descriptor_, -1));
+  if (!is_direct_) descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor_ < 0) fail(ErrorKind::Io, "{}: {}", path.string(), std::strerror(errno));
 }
 
@@ -32,31 +43,31 @@ DirectFile::~DirectFile() {
 DirectFile::DirectFile(DirectFile&& other) noexcept
     : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), is_direct_(other.is_direct_) {}
 
-// What is left of a read, and how it ended.
-struct Pending {
-  ReadQueue::Read read;
-  size_t done = 0;  // bytes
-  int error = 0;    // errno
-
-  std::byte* to() const { return read.to.data() + done; }
-  size_t left() const { return read.to.size() - done; }
-  uint64_t offset() const { return read.offset + done; }
-  // Takes in what one system call returned; returns whether there must be another.
-  bool goes_on(ssize_t result) {
-    if (result < 0) {
-      if (-result == EINTR || -result == EAGAIN) return true;
-      error = static_cast<int>(-result);
-      return false;
-    }
-    done += static_cast<size_t>(result);
-    return result > 0 && done < read.needed && done % DirectFile::kAlignment == 0;
-  }
-};
-
 struct ReadQueue::Engine {
+  // What is left of a read, and how it ended.
+  struct Pending {
+    ReadQueue::Read read;
+    size_t done = 0;  // bytes
+    int error = 0;    // errno
+
+    std::byte* to() const { return read.to.data() + done; }
+    size_t left() const { return read.to.size() - done; }
+    uint64_t offset() const { return read.offset + done; }
+    // Takes in what one system call returned; returns whether there must be another.
+    bool goes_on(ssize_t result) {
+      if (result < 0) {
+        if (-result == EINTR || -result == EAGAIN) return true;
+        error = static_cast<int>(-result);
+        return false;
+      }
+      done += static_cast<size_t>(result);
+      return result > 0 && done < read.needed && done % DirectFile::kAlignment == 0;
+    }
+  };
+
   virtual ~Engine() = default;
   virtual void start(size_t slot) = 0;
-  // A read that is done, or -1 if none is and nobody wants to wait.
+  // A read that is done; -1 if none is and nobody wants to wait.
   virtual ptrdiff_t finished(bool wait) = 0;
 
   std::vector<Pending> reads;  // a slot for each that may be in flight
@@ -67,14 +78,20 @@ namespace {
 
 class Uring : public ReadQueue::Engine {
  public:
-  explicit Uring(size_t depth) { works_ = io_uring_queue_init(static_cast<unsigned>(depth), &ring_, 0) == 0; }
+  explicit Uring(size_t depth) { is_open_ = io_uring_queue_init(static_cast<unsigned>(depth), &ring_, 0) == 0; }
   ~Uring() override {
-    if (works_) io_uring_queue_exit(&ring_);
+    if (is_open_) io_uring_queue_exit(&ring_);
   }
-  bool works() const { return works_; }
+  bool works() {
+    io_uring_probe* const probe = is_open_ ? io_uring_get_probe_ring(&ring_) : nullptr;
+    const bool reads_files = probe != nullptr && io_uring_opcode_supported(probe, IORING_OP_READ);
+    io_uring_free_probe(probe);
+    return reads_files;
+  }
 
   void start(size_t slot) override {
-    const Pending& pending = reads[slot];
+    Pending& pending = reads[slot];
+    if (refused_ != 0) return refuse(slot);
     io_uring_sqe* entry = io_uring_get_sqe(&ring_);
     io_uring_prep_read(entry, pending.read.file->descriptor(), pending.to(), static_cast<unsigned>(pending.left()),
                        pending.offset());
@@ -83,13 +100,20 @@ class Uring : public ReadQueue::Engine {
     do {
       status = io_uring_submit(&ring_);
     } while (status == -EINTR || status == -EAGAIN || status == -EBUSY);
-    if (status < 0) fail(ErrorKind::Io, "{}: io_uring: {}", pending.read.file->path().string(), std::strerror(-status));
+    if (status >= 0) return;
+    refused_ = -status;  // for good: what was prepared stays in the ring
+    refuse(slot);
   }
   ptrdiff_t finished(bool wait) override {
     for (;;) {
+      if (!failed_.empty()) {
+        const size_t slot = failed_.back();
+        failed_.pop_back();
+        return static_cast<ptrdiff_t>(slot);
+      }
       io_uring_cqe* entry = nullptr;
       const int status = wait ? io_uring_wait_cqe(&ring_, &entry) : io_uring_peek_cqe(&ring_, &entry);
-      if (status == -EINTR) continue;
+      if (status == -EINTR || (wait && status == -EAGAIN)) continue;
       if (status < 0 || entry == nullptr) return -1;
       const size_t slot = io_uring_cqe_get_data64(entry);
       const ssize_t result = entry->res;
@@ -100,8 +124,15 @@ class Uring : public ReadQueue::Engine {
   }
 
  private:
+  void refuse(size_t slot) {
+    reads[slot].error = refused_;
+    failed_.push_back(slot);
+  }
+
   io_uring ring_{};
-  bool works_ = false;
+  bool is_open_ = false;
+  int refused_ = 0;             // why reads can't be submitted any more
+  std::vector<size_t> failed_;  // those that could not
 };
 
 class Readers : public ReadQueue::Engine {
@@ -187,17 +218,17 @@ void ReadQueue::submit(const Read& read) {
   assert(read.offset % DirectFile::kAlignment == 0 && read.to.size() % DirectFile::kAlignment == 0);
   assert(reinterpret_cast<uintptr_t>(read.to.data()) % DirectFile::kAlignment == 0);
   const size_t slot = engine_->free.back();
-  engine_->reads[slot] = {read};
-  engine_->start(slot);
   engine_->free.pop_back();
+  engine_->reads[slot] = {read};
   ++in_flight_;
+  engine_->start(slot);
 }
 
 bool ReadQueue::next(size_t& tag, bool wait) {
   if (in_flight_ == 0) return false;
   const ptrdiff_t slot = engine_->finished(wait);
   if (slot < 0) return false;
-  const Pending pending = engine_->reads[static_cast<size_t>(slot)];
+  const Engine::Pending pending = engine_->reads[static_cast<size_t>(slot)];
   engine_->free.push_back(static_cast<size_t>(slot));
   --in_flight_;
   tag = pending.read.tag;

@@ -85,8 +85,26 @@ TEST_P(ReadQueueTest, AFileThatBecameShorterIsAnErrorOfThatReadAlone) {
 TEST_P(ReadQueueTest, AQueueThatGoesWaitsForItsReads) {
   const DirectFile file(path_);
   const std::unique_ptr<std::byte, Free> memory(static_cast<std::byte*>(std::aligned_alloc(kPage, 64 * kPage)));
-  ReadQueue queue(8, GetParam());
-  for (size_t i = 0; i < 8; ++i) queue.submit({&file, 8 * i * kPage, {memory.get() + 8 * i * kPage, 8 * kPage}, 8 * kPage, i});
+  {
+    ReadQueue queue(8, GetParam());
+    for (size_t i = 0; i < 8; ++i) queue.submit({&file, 8 * i * kPage, {memory.get() + 8 * i * kPage, 8 * kPage}, 8 * kPage, i});
+  }
+  EXPECT_EQ(std::memcmp(memory.get(), bytes_.data(), 64 * kPage), 0);
+}
+
+// A file system in memory, which refuses direct reads on many machines.
+TEST_P(ReadQueueTest, FilesThatAreInMemoryAreReadToo) {
+  if (!fs::is_directory("/dev/shm")) GTEST_SKIP() << "there is no /dev/shm";
+  const fs::path path = fmt::format("/dev/shm/moiety-test-{}", ::getpid());
+  test::write_bytes(path, bytes_);
+  const DirectFile file(path);
+  fs::remove(path);
+  const std::unique_ptr<std::byte, Free> memory(static_cast<std::byte*>(std::aligned_alloc(kPage, 4 * kPage)));
+  ReadQueue queue(1, GetParam());
+  queue.submit({&file, kPage, {memory.get(), 4 * kPage}, 4 * kPage, 3});
+  size_t tag = 0;
+  ASSERT_TRUE(queue.next(tag));
+  EXPECT_EQ(std::memcmp(memory.get(), bytes_.data() + kPage, 4 * kPage), 0);
 }
 
 TEST(DirectFile, NoFileIsOneSentence) {

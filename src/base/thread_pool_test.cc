@@ -54,6 +54,20 @@ TEST(ThreadPool, WorkersThatWentToSleepComeBack) {
   }
 }
 
+TEST(ThreadPool, EachThreadBeginsWithARunOfItsOwn) {
+  ThreadPool pool(2);
+  for (int round = 0; round < 200; ++round) {
+    // The first index waits for the fifth: whoever runs that has run none of those between.
+    std::atomic<bool> fifth = false, second = false, second_came_first = false;
+    pool.parallel_for(8, [&](size_t i) {
+      if (i == 1) second = true;
+      if (i == 4) second_came_first = second.load(), fifth = true;
+      while (i == 0 && !fifth) std::this_thread::yield();
+    });
+    ASSERT_FALSE(second_came_first);
+  }
+}
+
 TEST(ThreadPool, RoundsAreCountedPastTheEndOfTheirNumber) {
   ThreadPool pool(2);
   size_t sum = 0;

@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
-#include <limits>
 #include <map>
 #include <string>
 
 #include "base/error.h"
 #include "base/random.h"
+#include "base/system_memory.h"
 #include "bench/median.h"
 
 namespace moiety::bench {
@@ -26,16 +25,6 @@ double median_of_rounds(const Result& result, const Value& value) {
   std::vector<double> values;
   for (size_t round = 0; round < result.seconds.size(); ++round) values.push_back(value(round));
   return median(std::move(values));
-}
-
-// Bytes that can be had without swapping; without limit where Linux doesn't say.
-double available_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string key, unit;
-  for (double kibibytes = 0; file >> key >> kibibytes >> unit;) {
-    if (key == "MemAvailable:") return kibibytes * 1024;
-  }
-  return std::numeric_limits<double>::infinity();
 }
 
 // A function of the sequence and where in it they begin.
@@ -85,8 +74,9 @@ Sequences::Sequences(Transformer& transformer, const std::vector<Case>& cases, c
     cache_bytes += static_cast<double>(most.sequences * (depth + most.tokens)) * spec.num_layers *
                    cache_bytes_per_token(spec.attention, options.kv);
   }
-  require(cache_bytes < available_memory(), "keys and values of these depths and batches need {:.1f} GB, of which {:.1f} are free",
-          cache_bytes / 1e9, available_memory() / 1e9);
+  const double free = static_cast<double>(available_memory());
+  require(cache_bytes < free, "keys and values of these depths and batches need {:.1f} GB, of which {:.1f} are free",
+          cache_bytes / 1e9, free / 1e9);
   for (const auto& [depth, most] : most_by_depth) {
     std::vector<KvCache>& caches = by_depth_[depth];
     for (size_t s = 0; s < most.sequences; ++s) {

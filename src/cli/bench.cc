@@ -222,7 +222,7 @@ int bench(int argc, char** argv) {
   file.reset();
   fit_defaults(app, model.file.spec(), options);
   bench::MeasureOptions measure{.rounds = options.rounds, .kv = model.kv};
-  if (!options.model.memory.empty()) measure.limit_memory = size_t{64} << 20;
+  if (!options.model.memory.empty()) measure.limit_memory = std::min(measure.limit_memory, parse_bytes(options.model.memory) / 8);
   RunMemory memory{.other = measure.limit_memory};
   for (const Case& run : cases_of(options)) {
     memory.sequences.resize(std::max(memory.sequences.size(), run.sequences));

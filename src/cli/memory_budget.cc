@@ -1,17 +1,12 @@
 #include "cli/memory_budget.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <fstream>
-#include <limits>
-#include <optional>
-#include <string_view>
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "base/system_memory.h"
 #include "bench/work.h"
 
 namespace moiety::cli {
@@ -25,57 +20,6 @@ constexpr double kShareOfFree = 0.9;
 std::string gib(size_t bytes) { return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 1073741824.0); }
 // An amount that is enough: up to the next hundredth.
 std::string enough_gib(size_t bytes) { return fmt::format("{:.2f} GiB", std::ceil(static_cast<double>(bytes) / 0x1p30 * 100) / 100); }
-
-// Bytes of this process in memory.
-size_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  size_t size = 0, resident = 0;
-  file >> size >> resident;
-  return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-}
-
-std::optional<size_t> number_in(const fs::path& path) {
-  std::ifstream file(path);
-  size_t number = 0;
-  if (!(file >> number)) return std::nullopt;  // "max", or no such file
-  return number;
-}
-
-// What the control groups of this process still allow, in the first and the second version of them: lines of
-// /proc/self/cgroup are "4:memory:/a/b" and "0::/a/b".
-size_t free_in_group() {
-  struct Version {
-    const char *line, *root, *most, *now;
-  };
-  constexpr Version kVersions[] = {{":memory:/", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"},
-                                   {"0::/", "/sys/fs/cgroup", "memory.max", "memory.current"}};
-  std::ifstream file("/proc/self/cgroup");
-  size_t free = std::numeric_limits<size_t>::max();
-  for (std::string line; std::getline(file, line);) {
-    for (const Version& version : kVersions) {
-      const size_t at = line.find(version.line);
-      if (at == std::string::npos) continue;
-      const fs::path root = version.root;
-      fs::path group = root / line.substr(at + std::string_view(version.line).size());
-      for (; group.string().size() > root.string().size(); group = group.parent_path()) {
-        const auto most = number_in(group / version.most), now = number_in(group / version.now);
-        if (most && now) free = std::min(free, *most > *now ? *most - *now : 0);
-      }
-    }
-  }
-  return free;
-}
-
-// What could be had without pushing others out.
-size_t free_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string key, unit;
-  size_t free = std::numeric_limits<size_t>::max();
-  for (size_t kibibytes = 0; file >> key >> kibibytes >> unit;) {
-    if (key == "MemAvailable:") free = kibibytes * 1024;
-  }
-  return std::min(free, free_in_group());
-}
 
 // What one step holds while it runs, about: activations of the widest layer, logits.
 size_t step_bytes(const spec::ModelSpec& spec, const RunMemory& run) {
@@ -122,11 +66,11 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
     return;
   }
   const size_t budget = asked ? parse_bytes(arguments.memory)
-                              : static_cast<size_t>(kShareOfFree * static_cast<double>(free_memory())) + resident_bytes();
+                              : static_cast<size_t>(kShareOfFree * static_cast<double>(available_memory())) + resident_memory();
   const size_t run_bytes = cache_bytes(spec, model.kv, run) + step_bytes(spec, run) + run.other;
   size_t weight_bytes = 0;
   for (const format::TensorView& tensor : model.file.tensors()) weight_bytes += tensor.bytes.size();
-  if (!asked && weight_bytes + run_bytes + resident_bytes() <= budget) return;
+  if (!asked && weight_bytes + run_bytes + resident_memory() <= budget) return;
 
   model::StreamedExperts& experts = model.transformer.streamed_experts();
   Progress progress("weights that all tokens need", 0, "B");
@@ -136,13 +80,14 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   });
   progress.finish();
 
-  const size_t held = resident_bytes() + run_bytes;
+  const size_t held = resident_memory() + run_bytes;
   if (held + experts.count() * experts.slot_bytes() <= budget) return;
   const size_t reads = std::min(kReads, experts.count()), staging = reads * experts.staging_bytes();
   const size_t least = held + staging + reads * experts.slot_bytes();
   if (budget < least) {
-    fail(ErrorKind::Input, "{}: runs in no less than {} of memory here, of which {} are weights that all tokens need; --memory {} is less",
-         arguments.model, enough_gib(least), gib(held - run_bytes), asked ? arguments.memory : gib(budget));
+    fail(ErrorKind::Input, "{}: runs in no less than {} of memory here, of which {} are weights that all tokens need; {}",
+         arguments.model, enough_gib(least), gib(held - run_bytes),
+         asked ? fmt::format("--memory {} is less", arguments.memory) : fmt::format("{} are free", gib(budget)));
   }
   const size_t slots = (budget - held - staging) / experts.slot_bytes();
   experts.open({.slots = slots, .reads = reads});

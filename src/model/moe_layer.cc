@@ -59,7 +59,7 @@ MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const Moe
     if (plan.rows_of(e) > 0) visited.push_back(e);
   }
   std::vector<int> token_of_row_N = plan.token_of_row_N;
-  std::vector<ExpertRows> blocks;  // that can be computed
+  std::vector<ExpertRows> blocks;  // that are there and not computed yet
   std::vector<float> shared_scale_T;
   if (!weights.shared.gate.empty()) {
     shared_scale_T = shared_scales(compute, weights, x_TD);
@@ -80,7 +80,6 @@ MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const Moe
     blocks.clear();
   };
   store.visit(layer, visited, run);
-  if (!blocks.empty()) run({});  // nobody visited any expert
   return {combine(compute, routing, plan, shared_scale_T, y_ND.view()), std::move(routing)};
 }
 

@@ -63,9 +63,7 @@ StreamedExperts::StreamedExperts(const format::ModelFile& file, const kernel::Co
       sources.push_back(source_of(expert));
       ++count_;
       slot_bytes_ = std::max(slot_bytes_, bytes_in_memory(sources.back()));
-      size_t staging = 0;
-      for (const Bytes run : sources.back().runs) staging += run.size() + 2 * DirectFile::kAlignment;
-      staging_bytes_ = std::max(staging_bytes_, staging);
+      staging_bytes_ = std::max(staging_bytes_, store::bytes_as_read(sources.back().parts));
     }
   }
 }
@@ -83,6 +81,10 @@ StreamedExperts::Source StreamedExperts::source_of(const FeedForwardWeights& exp
     if (!scales.empty() && file_.place_of(scales.data())) runs.push_back(scales);
   }
   source.runs = merged(std::move(runs));
+  for (const Bytes run : source.runs) {
+    const auto place = *file_.place_of(run.data());
+    source.parts.push_back({place.file, place.offset, run.size()});
+  }
   return source;
 }
 
@@ -110,13 +112,7 @@ void StreamedExperts::open(const Options& options) {
   std::vector<std::vector<std::vector<store::FilePart>>> parts_LE;
   for (const auto& layer : sources_LE_) {
     auto& parts_E = parts_LE.emplace_back();
-    for (const Source& source : layer) {
-      auto& parts = parts_E.emplace_back();
-      for (const Bytes run : source.runs) {
-        const auto place = *file_.place_of(run.data());
-        parts.push_back({place.file, place.offset, run.size()});
-      }
-    }
+    for (const Source& source : layer) parts_E.push_back(source.parts);
   }
   store::ExpertHost& host = *this;
   store_ = std::make_unique<store::TieredStore>(

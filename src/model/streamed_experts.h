@@ -34,10 +34,11 @@ class StreamedExperts : private store::ExpertHost {
   store::TieredStore& store() { return *store_; }  // once it is open
 
  private:
-  // The matrices of an expert as views into the file, and the runs of bytes that they make up together.
+  // The matrices of an expert as views into the file's map, the runs of bytes that they make up together, and where these lie.
   struct Source {
     kernel::WeightView matrices[3];
     std::vector<std::span<const std::byte>> runs;
+    std::vector<store::FilePart> parts;
   };
 
   Source source_of(const FeedForwardWeights& expert) const;

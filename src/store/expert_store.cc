@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <chrono>
+#include <limits>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -22,12 +23,7 @@ struct Pages {
   size_t reads() const { return (bytes() + kMostBytesARead - 1) / kMostBytesARead; }
 };
 
-size_t staging_bytes_of(std::span<const FilePart> parts) {
-  size_t bytes = 0;
-  for (const FilePart& part : parts) bytes += Pages(part).bytes();
-  return bytes;
-}
-
+// Of one expert.
 struct Largest {
   size_t bytes = 0, reads = 0;
 };
@@ -37,13 +33,19 @@ Largest largest_of(const std::vector<std::vector<std::vector<FilePart>>>& parts_
     for (const auto& parts : layer) {
       size_t reads = 0;
       for (const FilePart& part : parts) reads += Pages(part).reads();
-      largest = {std::max(largest.bytes, staging_bytes_of(parts)), std::max(largest.reads, reads)};
+      largest = {std::max(largest.bytes, bytes_as_read(parts)), std::max(largest.reads, reads)};
     }
   }
   return largest;
 }
 
 }  // namespace
+
+size_t bytes_as_read(std::span<const FilePart> parts) {
+  size_t bytes = 0;
+  for (const FilePart& part : parts) bytes += Pages(part).bytes();
+  return bytes;
+}
 
 TieredStore::TieredStore(std::span<const fs::path> files, std::vector<std::vector<std::vector<FilePart>>> parts_LE,
                          ExpertHost& host, const Options& options)
@@ -105,24 +107,40 @@ bool TieredStore::take_arrival(bool wait, std::vector<size_t>& arrived) {
   return whole;
 }
 
-size_t TieredStore::free_slot() {
-  size_t best = kNone;
-  double best_score = 0;
+// As many slots as will be wanted, as far as there are that nobody computes with.
+void TieredStore::choose_victims(size_t wanted) {
+  struct Candidate {
+    double score;
+    size_t slot;
+  };
+  std::vector<Candidate> candidates;
+  const size_t layers = visits_L_.size();
   for (size_t i = 0; i < slots_.size(); ++i) {
     const Slot& slot = slots_[i];
-    if (!slot.used) return i;
     if (slot.pinned) continue;
-    const size_t l = static_cast<size_t>(slot.id.layer), layers = visits_L_.size();
-    const size_t turns = (l + layers - layer_ - 1) % layers;
-    const double score = keep_score(options_.policy, slot.use, visits_L_[l], turns, layers);
-    if (best == kNone || score < best_score) best = i, best_score = score;
+    const size_t l = static_cast<size_t>(slot.id.layer), turns = (l + layers - layer_ - 1) % layers;
+    const double score = slot.used ? keep_score(options_.policy, slot.use, visits_L_[l], turns, layers)
+                                   : -std::numeric_limits<double>::infinity();
+    candidates.push_back({score, i});
   }
-  assert(best != kNone);
-  Slot& slot = slots_[best];
+  wanted = std::min(wanted, candidates.size());
+  const auto worst = [](const Candidate& a, const Candidate& b) { return std::pair(a.score, a.slot) < std::pair(b.score, b.slot); };
+  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(wanted), candidates.end(), worst);
+  victims_.clear();
+  for (size_t i = wanted; i-- > 0;) victims_.push_back(candidates[i].slot);
+}
+
+size_t TieredStore::free_slot() {
+  if (victims_.empty()) choose_victims(slots_.size());  // this visit goes on in slots that it filled before
+  assert(!victims_.empty());
+  const size_t at = victims_.back();
+  victims_.pop_back();
+  Slot& slot = slots_[at];
+  if (!slot.used) return at;
   slot_of_LE_[static_cast<size_t>(slot.id.layer)][static_cast<size_t>(slot.id.expert)] = kNone;
   slot.used = false;
   host_.leave(slot.id);
-  return best;
+  return at;
 }
 
 // Gives whole experts their slots.
@@ -207,6 +225,7 @@ void TieredStore::visit(int layer, std::span<const int> experts, const Use& use_
     slots_[at].pinned = true;
     use(slots_[at].use, visits_, visits_L_[l]);
   }
+  choose_victims(missing.size());
   statistics_.hits += here.size();
   statistics_.misses += missing.size();
   // In the order in which they lie on the disk
@@ -221,7 +240,7 @@ void TieredStore::visit(int layer, std::span<const int> experts, const Use& use_
       while (started < missing.size() && start({layer, missing[started]})) ++started;
     };
     start_more();
-    if (!here.empty()) hand_over(layer, here, use_them);
+    hand_over(layer, here, use_them);
     while (settled < missing.size()) {
       std::vector<size_t> arrived;
       take_arrival(true, arrived);
@@ -229,6 +248,7 @@ void TieredStore::visit(int layer, std::span<const int> experts, const Use& use_
       }
       std::vector<int> these;
       for (const size_t number : arrived) these.push_back(staging_[number].id.expert);
+      assert(!these.empty());
       settle(arrived);
       settled += these.size();
       start_more();

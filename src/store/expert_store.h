@@ -26,13 +26,16 @@ struct FilePart {
   size_t bytes = 0;
 };
 
+// Bytes of memory that such parts take while they are read: whole pages.
+size_t bytes_as_read(std::span<const FilePart> parts);
+
 class ExpertStore {
  public:
-  // Told of some of the experts that were asked for, all of them in memory until it returns.
+  // Told of some of the experts that were asked for, or of none, all of them in memory until it returns.
   using Use = std::function<void(std::span<const int> experts)>;
 
   virtual ~ExpertStore() = default;
-  // Hands over each of these experts of a layer exactly once, in parts, those that are there first. Throws what `use` throws,
+  // Hands over each of these experts of a layer exactly once, in parts: at once those that are there, if any. Throws what `use` throws,
   // and Error(Io) if an expert can't be read; the store is as good as before then.
   virtual void visit(int layer, std::span<const int> experts, const Use& use) = 0;
 };
@@ -105,6 +108,7 @@ class TieredStore : public ExpertStore {
   bool start(ExpertId id);
   bool take_arrival(bool wait, std::vector<size_t>& arrived);
   void settle(std::span<const size_t> arrived);
+  void choose_victims(size_t wanted);
   size_t free_slot();
   void hand_over(int layer, std::span<const int> experts, const Use& use);
   void abandon();
@@ -116,6 +120,7 @@ class TieredStore : public ExpertStore {
   HugeMemory memory_;
   std::vector<Slot> slots_;
   std::vector<std::vector<size_t>> slot_of_LE_;  // kNone: not in memory
+  std::vector<size_t> victims_;  // slots that are free or to be given away, the next one last
   std::vector<Staging> staging_;
   std::vector<size_t> free_staging_;
   size_t layer_ = 0;  // that was visited last

@@ -115,6 +115,21 @@ TEST_F(StoreTest, TheExpertThatGoesIsThePolicys) {
   }
 }
 
+TEST_F(StoreTest, StepsThatVisitMoreThanThereIsRoomForFindMoreThanWithLru) {
+  // Every step visits the same fifteen experts, layer after layer; there is room for twelve.
+  const auto hits = [&](CachePolicy policy) {
+    in_slot_.clear();
+    TieredStore store(files(), parts_LE_, *this, {12, kSlotBytes, policy, 2});
+    for (int step = 0; step < 20; ++step) {
+      for (int l = 0; l < kLayers; ++l) visit(store, l, {0, 2, 4, 6, 8});
+    }
+    return store.statistics().hits;
+  };
+  constexpr uint64_t kVisits = 20 * kLayers * 5;
+  EXPECT_LT(hits(CachePolicy::Lru), kVisits / 2);
+  EXPECT_GT(hits(CachePolicy::Lfu), kVisits / 2);
+}
+
 TEST_F(StoreTest, AReadThatFailsIsTheVisitsErrorAndTheStoreGoesOn) {
   TieredStore store(files(), parts_LE_, *this, {6, kSlotBytes, CachePolicy::Lru, 3});
   visit(store, 0, {0, 1, 2});
