@@ -34,7 +34,7 @@ constexpr const char* kHelp =
 
 struct Options {
   ModelArguments model;
-  std::string shape, type, save;
+  std::string shape, type, save, routing = "uniform";
   int layers = 0;
   std::vector<size_t> prompts{512}, batches{1, 8}, depths{0};
   size_t new_tokens = 32;
@@ -42,6 +42,10 @@ struct Options {
   bool json = false;
   std::string plot;
 };
+
+format::SyntheticRouting routing_of(const Options& options) {
+  return options.routing == "skewed" ? format::SyntheticRouting::Skewed : format::SyntheticRouting::Uniform;
+}
 
 // A model of the shape in its default mixture unless another was asked for.
 void write_shape(const Options& options, const fs::path& path) {
@@ -62,7 +66,7 @@ void write_shape(const Options& options, const fs::path& path) {
     fail(ErrorKind::Usage, "--layers {}: {} has {}", layers, shape->name, shape->published_layers);
   }
   Progress progress(fmt::format("writing {}, {} of {} layers, {}", shape->name, layers, shape->published_layers, mix->name), 0, "B");
-  format::write_synthetic(path, shape->spec_of(layers), *mix, [&](size_t bytes, size_t all) {
+  format::write_synthetic(path, shape->spec_of(layers), *mix, routing_of(options), [&](size_t bytes, size_t all) {
     progress.set_total(static_cast<double>(all));
     progress.update(static_cast<double>(bytes));
   });
@@ -181,6 +185,7 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--synthetic", options.shape, "a model of a published shape with random weights instead of MODEL");
   app.add_option("--type", options.type, "of its weights, as moiety quantize has them: q4_k_m, q8_0, … (default: what fits the shape)");
   app.add_option("--layers", options.layers, "so many of its layers")->check(CLI::Range(1, 1000));
+  app.add_option("--routing", options.routing, "of it: uniform, or skewed as trained models' is (see --tokens topics)")->capture_default_str()->check(CLI::IsMember({"uniform", "skewed"}));
   app.add_option("--save", options.save, "write it to this GGUF file and measure nothing");
   app.add_option("--prompt", options.prompts, "tokens of the prompts")->delimiter(',')->capture_default_str()->check(tokens);
   app.add_option("--batch", options.batches, "how many sequences decode side by side")->delimiter(',')->capture_default_str()->check(CLI::Range(1, 1024));
@@ -207,8 +212,8 @@ int bench(int argc, char** argv) {
   add_options(app, options);
   if (const auto status = parse(app, argc, argv)) return *status;
   if (options.model.model.empty() == options.shape.empty()) fail(ErrorKind::Usage, "name a MODEL or a shape (--synthetic), one of them");
-  if (options.shape.empty() && !(options.save.empty() && options.type.empty() && options.layers == 0)) {
-    fail(ErrorKind::Usage, "--save, --type and --layers are of --synthetic");
+  if (options.shape.empty() && !(options.save.empty() && options.type.empty() && options.layers == 0 && options.routing == "uniform")) {
+    fail(ErrorKind::Usage, "--save, --type, --layers and --routing are of --synthetic");
   }
   if (!options.save.empty()) {
     write_shape(options, options.save);
