@@ -6,7 +6,6 @@
 #include <string>
 
 #include "base/error.h"
-#include "base/random.h"
 #include "base/system_memory.h"
 #include "bench/median.h"
 
@@ -20,41 +19,44 @@ using model::Transformer;
 // Tokens of a prompt a step, as engine/generate feeds them.
 size_t prompt_chunk(const spec::ModelSpec& spec) { return spec.attention.latent ? 2048 : 512; }
 
-template <class Value>
-double median_of_rounds(const Result& result, const Value& value) {
-  std::vector<double> values;
-  for (size_t round = 0; round < result.seconds.size(); ++round) values.push_back(value(round));
-  return median(std::move(values));
+// Of the tokens that caches hold before a run.
+constexpr TokenPlace kContext{.number = (1 << 20) - 1};
+constexpr double kDiskSeconds = 0.2;  // to measure a disk for
+
+store::StoreStatistics statistics_of(const Transformer& transformer) {
+  const store::StoreStatistics* statistics = transformer.expert_statistics();
+  return statistics != nullptr ? *statistics : store::StoreStatistics{};
 }
 
-// A function of the sequence and where in it they begin.
-std::vector<int32_t> random_tokens(const spec::ModelSpec& spec, size_t sequence, size_t from, size_t count) {
-  Random random(1, sequence, from);
-  std::vector<int32_t> tokens(count);
-  for (int32_t& token : tokens) token = static_cast<int32_t>(random.below(static_cast<uint64_t>(spec.vocab_size)));
-  return tokens;
+store::StoreStatistics since(const store::StoreStatistics& before, const store::StoreStatistics& now) {
+  return {now.hits - before.hits, now.misses - before.misses, now.bytes_read - before.bytes_read,
+          now.seconds_waited - before.seconds_waited};
 }
 
 // Caches for every depth that some case asks for, filled up to it: all with the same tokens, computed once.
 class Sequences {
  public:
-  Sequences(Transformer& transformer, const std::vector<Case>& cases, const MeasureOptions& options);
+  Sequences(Transformer& transformer, const kernel::Compute& compute, const std::vector<Case>& cases,
+            const MeasureOptions& options);
 
-  // Runs the case's sequences from their depth on; returns the seconds.
-  double run(const Case& run, WorkCounter* counter);
+  // Runs a case's sequences from their depth on.
+  Round run(size_t number, size_t round);
 
  private:
   void fill(KvCache& cache, size_t depth);
   void add_done(size_t tokens);
 
   Transformer& transformer_;
+  const kernel::Compute& compute_;
+  const std::vector<Case>& cases_;
   const MeasureOptions& options_;
   size_t done_ = 0, all_ = 0;  // tokens
   std::map<size_t, std::vector<KvCache>> by_depth_;
 };
 
-Sequences::Sequences(Transformer& transformer, const std::vector<Case>& cases, const MeasureOptions& options)
-    : transformer_(transformer), options_(options) {
+Sequences::Sequences(Transformer& transformer, const kernel::Compute& compute, const std::vector<Case>& cases,
+                     const MeasureOptions& options)
+    : transformer_(transformer), compute_(compute), cases_(cases), options_(options) {
   const spec::ModelSpec& spec = transformer.spec();
   struct Most {
     size_t sequences = 0, tokens = 0;
@@ -88,11 +90,11 @@ Sequences::Sequences(Transformer& transformer, const std::vector<Case>& cases, c
 
 void Sequences::fill(KvCache& cache, size_t depth) {
   const size_t step = prompt_chunk(transformer_.spec());
+  const auto tokens = draw_tokens(options_.tokens, transformer_.spec().vocab_size, kContext, depth);
   for (size_t at = 0; at < depth; at += step) {
-    const auto tokens = random_tokens(transformer_.spec(), 0, at, std::min(step, depth - at));
-    const Chunk chunk{&cache, tokens};
+    const Chunk chunk{&cache, std::span(tokens).subspan(at, std::min(step, depth - at))};
     transformer_.forward({&chunk, 1}, Transformer::LogitsOf::LastTokens);
-    add_done(tokens.size());
+    add_done(chunk.tokens.size());
   }
 }
 
@@ -101,28 +103,40 @@ void Sequences::add_done(size_t tokens) {
   if (options_.progress) options_.progress(done_, all_);
 }
 
-double Sequences::run(const Case& run, WorkCounter* counter) {
+Round Sequences::run(size_t number, size_t round) {
+  const Case& run = cases_[number];
   std::vector<KvCache>& caches = by_depth_.at(run.depth);
   const bool prefill = run.phase == Phase::Prefill;
   for (size_t s = 0; s < run.sequences; ++s) caches[s].start_prompt(run.depth, run.depth + (prefill ? run.tokens : 0));
   std::vector<std::vector<int32_t>> tokens;
-  for (size_t s = 0; s < run.sequences; ++s) tokens.push_back(random_tokens(transformer_.spec(), s, run.depth, run.tokens));
+  for (size_t s = 0; s < run.sequences; ++s) {
+    tokens.push_back(tokens_of(transformer_.spec(), cases_, options_, {round, number, s}));
+  }
 
-  model::RoutingObserver observe;
-  if (counter != nullptr) observe = [&](int layer, const moe::Routing& routing) { counter->add_routing(layer, routing); };
+  WorkCounter counter(transformer_.file(), compute_);
+  const auto observe = [&](int layer, const moe::Routing& routing) { counter.add_routing(layer, routing); };
   const size_t step = prefill ? prompt_chunk(transformer_.spec()) : 1;
+  const store::StoreStatistics before = statistics_of(transformer_);
   const auto start = std::chrono::steady_clock::now();
   for (size_t at = 0; at < run.tokens; at += step) {
     std::vector<Chunk> chunks;
     for (size_t s = 0; s < run.sequences; ++s) {
       chunks.push_back({&caches[s], std::span(tokens[s]).subspan(at, std::min(step, run.tokens - at))});
     }
-    if (counter != nullptr) counter->add_step(chunks);
+    counter.add_step(chunks);
     transformer_.forward(chunks, Transformer::LogitsOf::LastTokens, observe);
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   add_done(run.sequences * run.tokens);
-  return seconds;
+  Round done{.seconds = seconds, .limits = {}, .work = counter.work(), .experts = since(before, statistics_of(transformer_))};
+  done.work.disk_bytes = static_cast<double>(done.experts.bytes_read);
+  return done;
+}
+
+// Bytes a second that experts come with; 0 if all are in memory.
+double disk_bandwidth(Transformer& transformer, const MeasureOptions& options) {
+  if (transformer.expert_statistics() == nullptr) return 0;
+  return options.disk_bandwidth > 0 ? options.disk_bandwidth : transformer.streamed_experts().store().measure_read_rate(kDiskSeconds);
 }
 
 double sum(const std::array<double, kUnits>& operations) {
@@ -133,32 +147,59 @@ double sum(const std::array<double, kUnits>& operations) {
 
 }  // namespace
 
+double Result::median_of(const std::function<double(const Round&)>& value) const {
+  std::vector<double> values;
+  for (const Round& round : rounds) values.push_back(value(round));
+  return median(std::move(values));
+}
 double Result::tokens_per_second() const {
-  return median_of_rounds(*this, [&](size_t round) { return tokens() / seconds[round]; });
+  return median_of([&](const Round& round) { return tokens() / round.seconds; });
 }
 double Result::bound_tokens_per_second() const {
-  return median_of_rounds(*this, [&](size_t round) { return tokens() / bound_of(work, limits[round]).seconds(); });
+  return median_of([&](const Round& round) { return tokens() / bound_of(round.work, round.limits).seconds(); });
 }
 double Result::share_of_bound() const {
-  return median_of_rounds(*this, [&](size_t round) { return bound_of(work, limits[round]).seconds() / seconds[round]; });
+  return median_of([](const Round& round) { return bound_of(round.work, round.limits).seconds() / round.seconds; });
 }
-double Result::bytes_per_second() const { return work.bytes() * tokens_per_second() / tokens(); }
-double Result::operations_per_second() const { return sum(work.operations) * tokens_per_second() / tokens(); }
+double Result::bytes_per_second() const {
+  return median_of([](const Round& round) { return round.work.bytes() / round.seconds; });
+}
+double Result::operations_per_second() const {
+  return median_of([](const Round& round) { return sum(round.work.operations) / round.seconds; });
+}
+store::StoreStatistics Result::experts() const {
+  store::StoreStatistics all;
+  for (const Round& round : rounds) {
+    all.hits += round.experts.hits;
+    all.misses += round.experts.misses;
+    all.bytes_read += round.experts.bytes_read;
+    all.seconds_waited += round.experts.seconds_waited;
+  }
+  return all;
+}
+
+std::vector<int32_t> tokens_of(const spec::ModelSpec& spec, const std::vector<Case>& cases, const MeasureOptions& options,
+                               const TokenPlace& place) {
+  TokenPlace from = place;
+  if (!options.new_tokens) from.round = 0;
+  return draw_tokens(options.tokens, spec.vocab_size, from, cases[place.number].tokens);
+}
 
 std::vector<Result> measure(Transformer& transformer, const kernel::Compute& compute, const std::vector<Case>& cases,
                             const MeasureOptions& options) {
-  Sequences sequences(transformer, cases, options);
+  Sequences sequences(transformer, compute, cases, options);
   LimitMeter meter(compute, options.limit_memory);
   std::vector<Result> results;
-  for (const Case& run : cases) {
-    WorkCounter counter(transformer.file(), compute);
-    sequences.run(run, &counter);
-    results.push_back({run, counter.work(), {}, {}});
+  for (size_t number = 0; number < cases.size(); ++number) {
+    sequences.run(number, 0);
+    results.push_back({cases[number], {}});
   }
-  for (int round = 0; round < options.rounds; ++round) {
-    for (Result& result : results) {
-      result.limits.push_back(meter.measure());
-      result.seconds.push_back(sequences.run(result.run, nullptr));
+  for (size_t round = 1; round <= static_cast<size_t>(options.rounds); ++round) {
+    for (size_t number = 0; number < cases.size(); ++number) {
+      Limits limits = meter.measure();
+      limits.disk_bandwidth = disk_bandwidth(transformer, options);
+      Round& done = results[number].rounds.emplace_back(sequences.run(number, round));
+      done.limits = limits;
     }
   }
   return results;
