@@ -58,32 +58,39 @@ Sequences::Sequences(Transformer& transformer, const kernel::Compute& compute, c
                      const MeasureOptions& options)
     : transformer_(transformer), compute_(compute), cases_(cases), options_(options) {
   const spec::ModelSpec& spec = transformer.spec();
-  struct Most {
-    size_t sequences = 0, tokens = 0;
+  const auto cache_bytes = [&](size_t sequences, size_t tokens) {
+    return static_cast<double>(sequences) * static_cast<double>(tokens) * spec.num_layers *
+           cache_bytes_per_token(spec.attention, options.kv);
   };
-  std::map<size_t, Most> most_by_depth;
+  const double free = static_cast<double>(available_memory());
+  const auto require_room = [&](double bytes) {
+    require(bytes < free, "keys and values of these depths and batches need {:.1f} GB, of which {:.1f} are free", bytes / 1e9, free / 1e9);
+  };
+  std::map<size_t, std::vector<size_t>> tokens_by_depth;  // of each sequence: the most that a case adds to it
   for (const Case& run : cases) {
     require(run.sequences > 0 && run.tokens > 0, "a measurement of no tokens");
     require(run.depth + run.tokens <= static_cast<size_t>(spec.max_positions),
             "{} tokens at depth {} do not fit the model's context of {}", run.tokens, run.depth, spec.max_positions);
-    Most& most = most_by_depth[run.depth];
-    most = {std::max(most.sequences, run.sequences), std::max(most.tokens, run.tokens)};
+    require_room(cache_bytes(run.sequences, run.depth + run.tokens));
+    std::vector<size_t>& tokens_S = tokens_by_depth[run.depth];
+    tokens_S.resize(std::max(tokens_S.size(), run.sequences));
+    for (size_t s = 0; s < run.sequences; ++s) tokens_S[s] = std::max(tokens_S[s], run.tokens);
     all_ += static_cast<size_t>(options.rounds + 1) * run.sequences * run.tokens;
   }
-  double cache_bytes = 0;
-  for (const auto& [depth, most] : most_by_depth) {
+  double bytes = 0;
+  for (auto& [depth, tokens_S] : tokens_by_depth) {
     all_ += depth;
-    cache_bytes += static_cast<double>(most.sequences * (depth + most.tokens)) * spec.num_layers *
-                   cache_bytes_per_token(spec.attention, options.kv);
+    // A cache is filled by copying another of the same capacity.
+    if (depth > 0) std::ranges::fill(tokens_S, *std::ranges::max_element(tokens_S));
+    for (const size_t tokens : tokens_S) bytes += cache_bytes(1, depth + tokens);
   }
-  const double free = static_cast<double>(available_memory());
-  require(cache_bytes < free, "keys and values of these depths and batches need {:.1f} GB, of which {:.1f} are free",
-          cache_bytes / 1e9, free / 1e9);
-  for (const auto& [depth, most] : most_by_depth) {
+  require_room(bytes);
+  for (const auto& [depth, tokens_S] : tokens_by_depth) {
     std::vector<KvCache>& caches = by_depth_[depth];
-    for (size_t s = 0; s < most.sequences; ++s) {
-      caches.emplace_back(spec, model::KvOptions{depth + most.tokens, options.kv, depth});
-      s == 0 ? fill(caches[0], depth) : caches[s].copy_from(caches[0]);
+    for (const size_t tokens : tokens_S) {
+      caches.emplace_back(spec, model::KvOptions{depth + tokens, options.kv, depth});
+      if (depth == 0) continue;
+      caches.size() == 1 ? fill(caches[0], depth) : caches.back().copy_from(caches[0]);
     }
   }
 }

@@ -123,7 +123,8 @@ bench::MeasureOptions measure_options(const Options& options, const OpenModel& m
   measure.tokens = options.tokens == "topics" ? bench::TokenKind::Topics : bench::TokenKind::Random;
   measure.new_tokens = !options.model.memory.empty();
   if (!options.disk_rate.empty()) measure.disk_bandwidth = static_cast<double>(parse_bytes(options.disk_rate));
-  if (!options.model.memory.empty()) measure.limit_memory = std::min(measure.limit_memory, parse_bytes(options.model.memory) / 8);
+  // What limits are measured with is no room for experts.
+  if (!options.model.memory.empty()) measure.limit_memory = std::min(measure.limit_memory, parse_bytes(options.model.memory) / 32);
   return measure;
 }
 
