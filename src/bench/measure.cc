@@ -21,7 +21,7 @@ size_t prompt_chunk(const spec::ModelSpec& spec) { return spec.attention.latent 
 
 // Of the tokens that caches hold before a run.
 constexpr TokenPlace kContext{.number = (1 << 20) - 1};
-constexpr double kDiskSeconds = 0.2;  // to measure a disk for
+constexpr double kDiskSeconds = 0.5;  // to measure a disk for
 
 store::StoreStatistics statistics_of(const Transformer& transformer) {
   const store::StoreStatistics* statistics = transformer.expert_statistics();
