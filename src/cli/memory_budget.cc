@@ -12,8 +12,8 @@
 namespace moiety::cli {
 namespace {
 
-// Experts on their way from the disk at a time: more keep no disk busier, and each takes memory twice.
-constexpr size_t kReads = 4;
+// Experts on their way from the disk at a time: of the memory for experts one part in so many, and no more than so many experts.
+constexpr size_t kShareOnTheWay = 16, kMostReads = 24;
 // Of what is free; the rest is for what isn't counted, and for others.
 constexpr double kShareOfFree = 0.9;
 
@@ -82,14 +82,16 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
 
   const size_t held = resident_memory() + run_bytes;
   if (held + experts.count() * experts.slot_bytes() <= budget) return;
-  const size_t reads = std::min(kReads, experts.count()), staging = reads * experts.staging_bytes();
-  const size_t least = held + staging + reads * experts.slot_bytes();
+  const size_t least = held + experts.reading_bytes();
   if (budget < least) {
     fail(ErrorKind::Input, "{}: runs in no less than {} of memory here, of which {} are weights that all tokens need; {}",
          arguments.model, enough_gib(least), gib(held - run_bytes),
          asked ? fmt::format("--memory {} is less", arguments.memory) : fmt::format("{} are free", gib(budget)));
   }
-  const size_t slots = (budget - held - staging) / experts.slot_bytes();
+  // On their way: enough to keep the disk busy through a layer's attention, little beside those that stay.
+  const size_t for_experts = budget - held;
+  const size_t reads = std::clamp<size_t>(for_experts / kShareOnTheWay / experts.reading_bytes(), 1, kMostReads);
+  const size_t slots = (for_experts - reads * experts.reading_bytes()) / experts.slot_bytes();
   experts.open({.slots = slots, .reads = reads});
   const double rate = experts.store().measure_read_rate(0.1);
   const double visits = static_cast<double>(spec.moe_layers()) * spec.moe.router.experts_per_token;
@@ -97,10 +99,10 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   fmt::print(stderr,
              "moiety: {} of memory: {} of {} experts stay in it, the others are read when tokens choose them, at {:.2f} GB/s: about "
              "{:.1f} tokens/s if all are chosen alike\n",
-             gib(budget), slots, experts.count(), rate / 1e9, rate / (misses * static_cast<double>(experts.staging_bytes())));
+             gib(budget), slots, experts.count(), rate / 1e9, rate / (misses * static_cast<double>(experts.bytes_as_read())));
   if (static_cast<double>(slots) < visits) {
     fmt::print(stderr, "moiety: that is less than the {:.0f} a token visits: nearly all will be read again and again; {} would hold them\n",
-               visits, enough_gib(held + staging + static_cast<size_t>(visits) * experts.slot_bytes()));
+               visits, enough_gib(held + reads * experts.reading_bytes() + static_cast<size_t>(visits) * experts.slot_bytes()));
   }
 }
 

@@ -1,6 +1,9 @@
 // The mixture-of-experts block at inference: route, dispatch, experts, combine.
 #pragma once
 
+#include <functional>
+#include <vector>
+
 #include "base/matrix.h"
 #include "kernel/linear.h"
 #include "model/weights.h"
@@ -16,7 +19,15 @@ struct MoeOutput {
 };
 
 // x_TD: normed activations of layer number `layer`, whose experts are in the store. Throws Error(Io) if one can't be read.
+// `while_reading` is called once the store knows what it has to read, for what can be done meanwhile.
 MoeOutput moe_layer(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights,
-                    store::ExpertStore& store, int layer, MatrixView<const float> x_TD);
+                    store::ExpertStore& store, int layer, MatrixView<const float> x_TD,
+                    const std::function<void()>& while_reading = {});
+
+// Router, in f32, as a choice is not rounded: which experts would be visited by x_TD, normed activations.
+moe::Routing route(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, MatrixView<const float> x_TD);
+
+// What the tokens ask of a layer's experts, those that none asks for left out.
+std::vector<store::Demand> demands_of(const moe::Routing& routing);
 
 }  // namespace moiety::model

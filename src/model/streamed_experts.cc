@@ -115,9 +115,15 @@ void StreamedExperts::open(const Options& options) {
     for (const Source& source : layer) parts_E.push_back(source.parts);
   }
   store::ExpertHost& host = *this;
-  store_ = std::make_unique<store::TieredStore>(
-      file_.files(), std::move(parts_LE), host,
-      store::TieredStore::Options{options.slots, slot_bytes_, options.policy, options.reads, options.engine});
+  predictor_ = options.predictor;
+  store_ = std::make_unique<store::TieredStore>(file_.files(), std::move(parts_LE), host,
+                                                store::TieredStore::Options{.slots = options.slots,
+                                                                            .slot_bytes = slot_bytes_,
+                                                                            .policy = options.policy,
+                                                                            .pinned = options.pinned,
+                                                                            .reads = options.reads,
+                                                                            .predictor = options.predictor,
+                                                                            .engine = options.engine});
 }
 
 void StreamedExperts::arrive(std::span<const store::Arrival> arrivals) {

@@ -111,9 +111,26 @@ void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const
   }
   const bool streams = streamed_ && streamed_->is_open();
   store::ExpertStore& experts = streams ? static_cast<store::ExpertStore&>(streamed_->store()) : all_experts_;
-  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view());
+  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), [&] {
+    if (streams && streamed_->wants_predictions()) expect_next(number, x_TD.view());
+  });
   add_to_stream(moe.out_TD.view(), x_TD.view());
   if (observe) observe(number, moe.routing);
+}
+
+// Tells the store which experts the next layer will want, going by what its router makes of what this layer starts from: what
+// an MoE layer adds is little beside what it is added to.
+void Transformer::expect_next(int number, MatrixView<const float> x_TD) {
+  int next = number + 1;
+  while (next < spec().num_layers && spec().feed_forward[next] != spec::FeedForward::Moe) ++next;
+  if (next == spec().num_layers) return;
+  const LayerWeights& w = weights_.layers[next];
+  const moe::Routing routing = route(compute_, spec().moe, w.moe, norm(x_TD, w.feed_forward_norm).view());
+  std::vector<store::Demand> demands = demands_of(routing);
+  std::ranges::stable_sort(demands, std::greater(), [](const store::Demand& d) { return std::pair(d.tokens, d.weight); });
+  std::vector<int> experts;
+  for (const store::Demand& demand : demands) experts.push_back(demand.expert);
+  streamed_->store().expect(next, experts);
 }
 
 Matrix<float> Transformer::head(std::span<const Chunk> chunks, MatrixView<const float> x_TD, LogitsOf which) const {

@@ -52,6 +52,7 @@ class Transformer {
   Matrix<float> norm(MatrixView<const float> x_TD, const NormWeights& weights) const;
   void add_to_stream(MatrixView<const float> y_TD, MatrixView<float> x_TD) const;  // x += residual scale * y
   void layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe);
+  void expect_next(int number, MatrixView<const float> x_TD);
   Matrix<float> head(std::span<const Chunk> chunks, MatrixView<const float> x_TD, LogitsOf which) const;
   void refuse_nans(MatrixView<const float> logits) const;
   void keep_a_copy(kernel::WeightView& matrix);
