@@ -17,9 +17,6 @@ using model::Chunk;
 using model::KvCache;
 using model::Transformer;
 
-// Tokens of a prompt a step, as engine/generate feeds them.
-size_t prompt_chunk(const spec::ModelSpec& spec) { return spec.attention.latent ? 2048 : 512; }
-
 template <class Value>
 double median_of_rounds(const Result& result, const Value& value) {
   std::vector<double> values;
@@ -87,7 +84,7 @@ Sequences::Sequences(Transformer& transformer, const std::vector<Case>& cases, c
 }
 
 void Sequences::fill(KvCache& cache, size_t depth) {
-  const size_t step = prompt_chunk(transformer_.spec());
+  const size_t step = transformer_.prompt_chunk(depth);
   for (size_t at = 0; at < depth; at += step) {
     const auto tokens = random_tokens(transformer_.spec(), 0, at, std::min(step, depth - at));
     const Chunk chunk{&cache, tokens};
@@ -110,7 +107,7 @@ double Sequences::run(const Case& run, WorkCounter* counter) {
 
   model::RoutingObserver observe;
   if (counter != nullptr) observe = [&](int layer, const moe::Routing& routing) { counter->add_routing(layer, routing); };
-  const size_t step = prefill ? prompt_chunk(transformer_.spec()) : 1;
+  const size_t step = prefill ? transformer_.prompt_chunk(run.tokens) : 1;
   const auto start = std::chrono::steady_clock::now();
   for (size_t at = 0; at < run.tokens; at += step) {
     std::vector<Chunk> chunks;

@@ -227,7 +227,7 @@ int bench(int argc, char** argv) {
   for (const Case& run : cases_of(options)) {
     memory.sequences.resize(std::max(memory.sequences.size(), run.sequences));
     for (size_t s = 0; s < run.sequences; ++s) memory.sequences[s] = std::max(memory.sequences[s], run.depth + run.tokens);
-    memory.step_tokens = std::max(memory.step_tokens, run.phase == Phase::Prefill ? std::min<size_t>(run.tokens, 2048) : run.sequences);
+    if (run.phase == Phase::Prefill) memory.prompt = std::max(memory.prompt, run.tokens);
   }
   memory.logits = memory.sequences.size();
   fit_memory(model, options.model, memory);

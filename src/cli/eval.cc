@@ -225,7 +225,7 @@ int eval(int argc, char** argv) {
 
   OpenModel model(arguments);
   options.kv = model.kv;
-  fit_memory(model, arguments, {.sequences = {options.window}, .step_tokens = options.window, .logits = options.window});
+  fit_memory(model, arguments, {.sequences = {options.window}, .prompt = options.window, .logits = options.window});
   require(chart.empty() || model.file.spec().moe_layers() > 0, "--chart: {} is a dense model and has no experts to draw",
           arguments.model);
   std::optional<OpenReference> reference;

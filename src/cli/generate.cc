@@ -100,7 +100,7 @@ int generate(int argc, char** argv) {
     options.stop_tokens.assign(model.file.spec().eos_tokens.begin(), model.file.spec().eos_tokens.end());
   }
 
-  fit_memory(model, a.model, {.sequences = {ids.size() + a.count}, .step_tokens = std::min(ids.size(), options.prefill_chunk)});
+  fit_memory(model, a.model, {.sequences = {ids.size() + a.count}, .prompt = ids.size()});
   std::optional<text::TextStream> stream;
   if (!a.json && model.tokenizer) stream.emplace(*model.tokenizer, true);
   if (stream) fmt::print("{}", a.prompt);

@@ -8,29 +8,21 @@
 #include "base/progress.h"
 #include "base/system_memory.h"
 #include "bench/work.h"
+#include "model/step_memory.h"
 
 namespace moiety::cli {
 namespace {
 
 // Experts on their way from the disk at a time: of the memory for experts one part in so many, and no more than so many experts.
 constexpr size_t kShareOnTheWay = 16, kMostReads = 24;
+// Tokens.
+constexpr size_t kSmallStep = 32;
 // Of what is free; the rest is for what isn't counted, and for others.
 constexpr double kShareOfFree = 0.9;
 
 std::string gib(size_t bytes) { return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 1073741824.0); }
 // An amount that is enough: up to the next hundredth.
 std::string enough_gib(size_t bytes) { return fmt::format("{:.2f} GiB", std::ceil(static_cast<double>(bytes) / 0x1p30 * 100) / 100); }
-
-// What one step holds while it runs, about: activations of the widest layer, logits.
-size_t step_bytes(const spec::ModelSpec& spec, const RunMemory& run) {
-  const auto size = [](int n) { return static_cast<size_t>(std::max(n, 0)); };
-  const size_t heads = size(spec.attention.num_heads) * size(spec.attention.head_dim);
-  const size_t visits = size(spec.moe.router.experts_per_token);
-  const size_t a_token = 8 * size(spec.width) + 5 * heads +
-                         visits * (2 * size(spec.moe.expert_hidden) + 2 * size(spec.width)) +
-                         2 * size(spec.moe.shared_hidden);
-  return 4 * (run.step_tokens * a_token + 2 * run.logits * size(spec.vocab_size));
-}
 
 // Each layer's keys and values of a sequence lie together, in huge pages where the system gives them.
 size_t cache_bytes(const spec::ModelSpec& spec, kernel::KvType kv, const RunMemory& run) {
@@ -67,10 +59,12 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   }
   const size_t budget = asked ? parse_bytes(arguments.memory)
                               : static_cast<size_t>(kShareOfFree * static_cast<double>(available_memory())) + resident_memory();
-  const size_t run_bytes = cache_bytes(spec, model.kv, run) + step_bytes(spec, run) + run.other;
+  const size_t run_bytes = cache_bytes(spec, model.kv, run) + run.other;
+  const size_t chunk = std::min(run.prompt, model::prompt_chunk(spec));
+  const size_t largest_step = model::step_bytes(spec, chunk, run.logits);
   size_t weight_bytes = 0;
   for (const format::TensorView& tensor : model.file.tensors()) weight_bytes += tensor.bytes.size();
-  if (!asked && weight_bytes + run_bytes + resident_memory() <= budget) return;
+  if (!asked && weight_bytes + run_bytes + largest_step + resident_memory() <= budget) return;
 
   model::StreamedExperts& experts = model.transformer.streamed_experts();
   Progress progress("weights that all tokens need", 0, "B");
@@ -80,19 +74,21 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   });
   progress.finish();
 
-  const size_t held = resident_memory() + run_bytes;
-  if (held + experts.count() * experts.slot_bytes() <= budget) return;
+  if (resident_memory() + run_bytes + largest_step + experts.count() * experts.slot_bytes() <= budget) return;
+  // A step of a token of each sequence always has its room; that of a prompt takes it from experts while it lasts.
+  const size_t small_step = model::step_bytes(spec, std::min(chunk, std::max(run.sequences.size(), kSmallStep)), run.logits);
+  const size_t held = resident_memory() + run_bytes + small_step;
   const size_t least = held + experts.reading_bytes();
   if (budget < least) {
     fail(ErrorKind::Input, "{}: runs in no less than {} of memory here, of which {} are weights that all tokens need; {}",
-         arguments.model, enough_gib(least), gib(held - run_bytes),
+         arguments.model, enough_gib(least), gib(held - run_bytes - small_step),
          asked ? fmt::format("--memory {} is less", arguments.memory) : fmt::format("{} are free", gib(budget)));
   }
   // On their way: enough to keep the disk busy through a layer's attention, little beside those that stay.
   const size_t for_experts = budget - held;
   const size_t reads = std::clamp<size_t>(for_experts / kShareOnTheWay / experts.reading_bytes(), 1, kMostReads);
   const size_t slots = (for_experts - reads * experts.reading_bytes()) / experts.slot_bytes();
-  experts.open({.slots = slots, .reads = reads});
+  experts.open({.slots = slots, .reads = reads, .step_bytes = small_step});
   const double rate = experts.store().measure_read_rate(0.1);
   const double visits = static_cast<double>(spec.moe_layers()) * spec.moe.router.experts_per_token;
   const double misses = visits * (1 - static_cast<double>(slots) / static_cast<double>(experts.count()));

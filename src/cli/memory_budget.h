@@ -16,10 +16,10 @@ size_t parse_bytes(const std::string& text);
 
 // What a run will hold beside weights.
 struct RunMemory {
-  std::vector<size_t> sequences;        // tokens of each whose keys and values are kept
-  size_t step_tokens = 512;             // computed at once, at most
-  size_t logits = 1;                    // rows of the vocabulary
-  size_t other = 0;                     // bytes
+  std::vector<size_t> sequences;  // tokens of each whose keys and values are kept
+  size_t prompt = 1;              // tokens of the longest
+  size_t logits = 1;              // rows of the vocabulary at a time
+  size_t other = 0;               // bytes
 };
 
 // Keeps the process under the budget that the command line names, else under what the machine, and the control group that the

@@ -77,9 +77,7 @@ Generated generate(Transformer& transformer, std::span<const int32_t> prompt, co
   const size_t reused = prepare(cached, spec, prompt, {capacity, options.kv, prompt.size()});
   KvCache& cache = *cached.cache;
   const auto start = Clock::now();
-  // Latent attention makes keys and values of all positions once a chunk.
-  const size_t chunk = options.prefill_chunk * (spec.attention.latent ? 4 : 1);
-  Matrix<float> logits = prefill(transformer, cache, prompt.subspan(reused), chunk);
+  Matrix<float> logits = prefill(transformer, cache, prompt.subspan(reused), transformer.prompt_chunk(prompt.size() - reused));
   Generated out{.reused_tokens = reused, .prefill_seconds = seconds_since(start)};
 
   const auto decode_start = Clock::now();

@@ -27,16 +27,21 @@ class StreamedExperts : private store::ExpertHost {
   // From here on so many are in memory, and no more than `reads` on their way. To be called once, before the first visit.
   struct Options {
     size_t slots = 0, reads = 4;
+    size_t step_bytes = SIZE_MAX;  // a step that holds more takes the memory of slots while it runs
     store::CachePolicy policy = store::CachePolicy::Auto;
     std::vector<store::ExpertId> pinned = {};
     store::Predictor predictor = store::Predictor::Caller;
     ReadEngine engine = ReadEngine::Best;
   };
   void open(const Options& options);
+  // Before a step of so many tokens, and so many rows of logits.
+  void make_room(size_t tokens, size_t logits);
+  // How many of a prompt's tokens are best computed at once: each wave of them reads the experts that it needs once.
+  size_t prompt_chunk(size_t prompt) const;
   bool is_open() const { return store_ != nullptr; }
   store::TieredStore& store() { return *store_; }  // once it is open
   // Whether somebody should tell the store what to expect.
-  bool wants_predictions() const { return predictor_ == store::Predictor::Caller; }
+  bool wants_predictions() const { return options_.predictor == store::Predictor::Caller; }
 
  private:
   // The matrices of an expert as views into the file's map, the runs of bytes that they make up together, and where these lie.
@@ -48,6 +53,7 @@ class StreamedExperts : private store::ExpertHost {
 
   Source source_of(const FeedForwardWeights& expert) const;
   FeedForwardWeights& weights_of(store::ExpertId id) const;
+  size_t slots_beside(size_t tokens, size_t logits) const;
   bool is_packed(const kernel::WeightView& matrix) const;
   size_t bytes_in_memory(const Source& source) const;
   void arrive(std::span<const store::Arrival> arrivals) override;
@@ -58,7 +64,7 @@ class StreamedExperts : private store::ExpertHost {
   Weights& weights_;
   std::vector<std::vector<Source>> sources_LE_;
   size_t count_ = 0, slot_bytes_ = 0, staging_bytes_ = 0;
-  store::Predictor predictor_ = store::Predictor::None;
+  Options options_;
   std::unique_ptr<store::TieredStore> store_;
 };
 

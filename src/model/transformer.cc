@@ -13,6 +13,7 @@
 #include "model/experts.h"
 #include "model/latent_attention.h"
 #include "model/moe_layer.h"
+#include "model/step_memory.h"
 
 namespace moiety::model {
 
@@ -56,6 +57,10 @@ StreamedExperts& Transformer::streamed_experts() {
 
 const store::StoreStatistics* Transformer::expert_statistics() const {
   return streamed_ && streamed_->is_open() ? &streamed_->store().statistics() : nullptr;
+}
+
+size_t Transformer::prompt_chunk(size_t prompt) const {
+  return streamed_ && streamed_->is_open() ? streamed_->prompt_chunk(prompt) : model::prompt_chunk(spec());
 }
 
 Matrix<float> Transformer::embed(std::span<const Chunk> chunks) const {
@@ -165,6 +170,11 @@ void Transformer::refuse_nans(MatrixView<const float> logits) const {
 }
 
 Matrix<float> Transformer::forward(std::span<const Chunk> chunks, LogitsOf which, const RoutingObserver& observe) {
+  if (streamed_ && streamed_->is_open()) {
+    size_t tokens = 0;
+    for (const Chunk& chunk : chunks) tokens += chunk.tokens.size();
+    streamed_->make_room(tokens, which == LogitsOf::AllTokens ? tokens : chunks.size());
+  }
   Matrix<float> x_TD = embed(chunks);
   const Step step = make_step(spec().attention, frequencies_, chunks);
   for (int number = 0; number < spec().num_layers; ++number) layer(number, step, x_TD, observe);

@@ -44,6 +44,8 @@ class Transformer {
   // What experts take, and how to have only some of them in memory: open() it, or leave it, and all stay as they are needed.
   // Throws Error(Input) if this file's can't be streamed.
   StreamedExperts& streamed_experts();
+  // How many of a prompt's tokens are best computed at once.
+  size_t prompt_chunk(size_t prompt) const;
   // What reading experts has been so far; nullptr if all stay in memory.
   const store::StoreStatistics* expert_statistics() const;
 

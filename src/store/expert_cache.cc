@@ -110,6 +110,27 @@ void ExpertCache::lose(ExpertId id) {
   slot = kNone;
 }
 
+std::vector<ExpertCache::Gone> ExpertCache::use_slots(size_t count) {
+  for (; slots() < count && !closed_.empty(); closed_.pop_back()) free_.push_back(closed_.back());
+  for (; slots() > count && !free_.empty(); free_.pop_back()) closed_.push_back(free_.back());
+  std::vector<std::pair<double, size_t>> there;
+  if (slots() > count) {
+    for (size_t i = 0; i < slots_.size(); ++i) {
+      if (slots_[i]) there.emplace_back(score(*slots_[i]), i);
+    }
+    std::ranges::sort(there);
+  }
+  std::vector<Gone> gone;
+  for (size_t next = 0; slots() > count; ++next) {
+    const size_t slot = there[next].second;
+    gone.push_back({*slots_[slot], slot});
+    slot_of_LE_[static_cast<size_t>(slots_[slot]->layer)][static_cast<size_t>(slots_[slot]->expert)] = kNone;
+    slots_[slot].reset();
+    closed_.push_back(slot);
+  }
+  return gone;
+}
+
 // What each policy would have found in memory so far; the one that would have missed least is in force from now on.
 void ExpertCache::choose_policy(int layer, std::span<const Demand> demands, size_t tokens) {
   past_.push_back({layer, tokens, {demands.begin(), demands.end()}});
@@ -119,7 +140,7 @@ void ExpertCache::choose_policy(int layer, std::span<const Demand> demands, size
   for (const auto& uses_E : uses_LE_) experts_L.push_back(uses_E.size());
   size_t least = SIZE_MAX;
   for (const CachePolicy candidate : kAutoChoices) {
-    ExpertCache replay(experts_L, {options_.slots, candidate, options_.pinned});
+    ExpertCache replay(experts_L, {slots(), candidate, options_.pinned});
     size_t missed = 0;
     for (const Past& past : past_) missed += replay.visit(past.layer, past.demands, past.tokens).missing.size();
     if (missed < least) policy_ = candidate, least = missed;

@@ -40,11 +40,17 @@ class ExpertCache {
 
   // What was to be in a slot did not come.
   void lose(ExpertId id);
+  // From now on so many slots are in use, of those that there are; which experts went for it, and from where.
+  struct Gone {
+    ExpertId id;
+    size_t slot;
+  };
+  std::vector<Gone> use_slots(size_t count);
 
   bool has(ExpertId id) const { return slot_of(id).has_value(); }
   std::optional<size_t> slot_of(ExpertId id) const;
   const ExpertUse& use_of(ExpertId id) const;
-  size_t slots() const { return slots_.size(); }
+  size_t slots() const { return slots_.size() - closed_.size(); }
   uint64_t visits() const { return visits_; }
   // In force: what Auto has come to.
   CachePolicy policy() const { return policy_; }
@@ -62,7 +68,7 @@ class ExpertCache {
   Options options_;
   CachePolicy policy_;
   std::vector<std::optional<ExpertId>> slots_;  // whose they are
-  std::vector<size_t> free_;
+  std::vector<size_t> free_, closed_;
   std::vector<std::vector<size_t>> slot_of_LE_;  // kNone: not in memory
   std::vector<std::vector<ExpertUse>> uses_LE_;
   std::vector<std::vector<bool>> pinned_LE_;

@@ -255,6 +255,13 @@ void TieredStore::abandon(int layer, std::span<const ExpertCache::Miss> left, st
   expected_.clear();
 }
 
+void TieredStore::use_slots(size_t count) {
+  for (const ExpertCache::Gone& gone : cache_.use_slots(count)) {
+    host_.leave(gone.id);
+    HugeMemory::give_back({blocks_[gone.slot], up_to_page(options_.slot_bytes)});
+  }
+}
+
 double TieredStore::measure_read_rate(double duration) {
   std::vector<ExpertId> all;
   for (size_t l = 0; l < parts_LE_.size(); ++l) {

@@ -83,6 +83,9 @@ class TieredStore : public ExpertStore {
   void expect(int layer, std::span<const int> experts) override;
   bool has(ExpertId id) const override { return cache_.has(id); }
 
+  // So many slots are in use from now on, of those there are; the memory of the others is the system's until they are used again.
+  void use_slots(size_t count);
+
   const StoreStatistics& statistics() const { return statistics_; }
   const ExpertCache& cache() const { return cache_; }
 
