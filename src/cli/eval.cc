@@ -214,6 +214,8 @@ int eval(int argc, char** argv) {
   app.add_option("--text", texts, "text files or folders; documents in a file are separated by a line with U+001E alone")
       ->required();
   app.add_option("--window", options.window, "tokens that the model sees at once")->capture_default_str();
+  app.add_option("--chunk", options.chunk, "of these computed at once; the result is the same, but with lossy helpers (0: all)")
+      ->capture_default_str();
   app.add_option("--tokens", options.most_tokens, "stop a text after so many tokens (0: all of it)")->capture_default_str();
   app.add_flag("--xz", xz, "also what xz -9 makes of the same text");
   app.add_option("--chart", chart, "draw which experts each text used, as SVG");
@@ -225,7 +227,7 @@ int eval(int argc, char** argv) {
 
   OpenModel model(arguments);
   options.kv = model.kv;
-  fit_memory(model, arguments, {.sequences = {options.window}, .prompt = options.window, .logits = options.window});
+  fit_memory(model, arguments, {.sequences = {options.window}, .prompt = options.chunk > 0 ? std::min(options.chunk, options.window) : options.window, .logits = options.window});
   require(chart.empty() || model.file.spec().moe_layers() > 0, "--chart: {} is a dense model and has no experts to draw",
           arguments.model);
   std::optional<OpenReference> reference;

@@ -24,6 +24,13 @@ std::string gib(size_t bytes) { return fmt::format("{:.2f} GiB", static_cast<dou
 // An amount that is enough: up to the next hundredth.
 std::string enough_gib(size_t bytes) { return fmt::format("{:.2f} GiB", std::ceil(static_cast<double>(bytes) / 0x1p30 * 100) / 100); }
 
+store::Predictor predictor_of(const std::string& name) {
+  return name == "none"     ? store::Predictor::None
+         : name == "path"     ? store::Predictor::Path
+         : name == "previous" ? store::Predictor::Previous
+                              : store::Predictor::Caller;
+}
+
 // Each layer's keys and values of a sequence lie together, in huge pages where the system gives them.
 size_t cache_bytes(const spec::ModelSpec& spec, kernel::KvType kv, const RunMemory& run) {
   constexpr size_t kHugePage = size_t{2} << 20;
@@ -88,7 +95,13 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   const size_t for_experts = budget - held;
   const size_t reads = std::clamp<size_t>(for_experts / kShareOnTheWay / experts.reading_bytes(), 1, kMostReads);
   const size_t slots = (for_experts - reads * experts.reading_bytes()) / experts.slot_bytes();
-  experts.open({.slots = slots, .reads = reads, .step_bytes = small_step});
+  bool known = false;
+  experts.open({.slots = slots,
+                .reads = reads,
+                .step_bytes = small_step,
+                .policy = store::policy_named(arguments.cache_policy, known),
+                .predictor = predictor_of(arguments.read_ahead)});
+  model.transformer.set_lossy(arguments.lossy);
   const double rate = experts.store().measure_read_rate(0.1);
   const double visits = static_cast<double>(spec.moe_layers()) * spec.moe.router.experts_per_token;
   const double misses = visits * (1 - static_cast<double>(slots) / static_cast<double>(experts.count()));
@@ -105,15 +118,40 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
 Json expert_statistics_json(const OpenModel& model) {
   const store::StoreStatistics* s = model.transformer.expert_statistics();
   if (s == nullptr) return {};
-  return {{"hits", s->hits}, {"misses", s->misses}, {"bytes_read", s->bytes_read}, {"seconds_waited", s->seconds_waited}};
+  const model::Lossy& lossy = model.transformer.lossy();
+  return {{"hits", s->hits},
+          {"misses", s->misses},
+          {"bytes_read", s->bytes_read},
+          {"seconds_waited", s->seconds_waited},
+          {"policy", store::name(model.transformer.expert_cache()->policy())},
+          {"expected", s->expected},
+          {"expected_right", s->expected_right},
+          {"expected_and_missing", s->expected_missing},
+          {"read_ahead", s->read_ahead},
+          {"bytes_wasted", s->bytes_wasted},
+          {"lossy", lossy.is_on()},
+          {"prefer_resident", lossy.prefer_resident},
+          {"skip_missing", lossy.skip_missing},
+          {"low_precision", lossy.low_precision}};
 }
 
 std::string expert_statistics_text(const OpenModel& model) {
   const store::StoreStatistics* s = model.transformer.expert_statistics();
   if (s == nullptr || s->hits + s->misses == 0) return {};
-  return fmt::format("experts: {:.1f} % of visits found them in memory; {:.2f} GB were read, and {:.1f} s spent waiting for nothing else",
-                     100.0 * static_cast<double>(s->hits) / static_cast<double>(s->hits + s->misses),
-                     static_cast<double>(s->bytes_read) / 1e9, s->seconds_waited);
+  const auto percent = [](uint64_t part, uint64_t all) { return 100.0 * static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(all, 1)); };
+  std::string text = fmt::format("experts: {:.1f} % of visits found them in memory (policy {}); {:.2f} GB were read, and {:.1f} s spent waiting for nothing else",
+                                 percent(s->hits, s->hits + s->misses), store::name(model.transformer.expert_cache()->policy()),
+                                 static_cast<double>(s->bytes_read) / 1e9, s->seconds_waited);
+  if (s->expected > 0) {
+    text += fmt::format("; of those expected {:.0f} % came, of those that came {:.0f} % were expected, {} were read ahead, {:.2f} GB of it for nothing",
+                        percent(s->expected_right, s->expected), percent(s->expected_right, s->expected_missing), s->read_ahead,
+                        static_cast<double>(s->bytes_wasted) / 1e9);
+  }
+  const model::Lossy& lossy = model.transformer.lossy();
+  if (lossy.is_on()) {
+    text += fmt::format("; LOSSY: prefer-resident {}, skip-missing {}, low-precision {}", lossy.prefer_resident, lossy.skip_missing, lossy.low_precision);
+  }
+  return text;
 }
 
 }  // namespace moiety::cli

@@ -30,19 +30,29 @@ std::vector<int> sparse_layer_numbers(const spec::ModelSpec& spec) {
 
 // Predicts tokens[first_scored...] of one window from all before them in it.
 void evaluate_window(Transformer& transformer, std::span<const int32_t> window, size_t first_scored,
-                     const std::vector<int>& sparse, kernel::KvType kv, const WindowObserver& observe_window,
+                     const std::vector<int>& sparse, const EvaluateOptions& options, const WindowObserver& observe_window,
                      Evaluation& result) {
-  KvCache cache(transformer.spec(), {window.size(), kv, window.size()});
+  KvCache cache(transformer.spec(), {window.size(), options.kv, window.size()});
   const auto inputs = window.first(window.size() - 1);
-  const Chunk chunk{&cache, inputs};
-  const auto observe = [&](int layer, const moe::Routing& routing) {
-    for (size_t t = first_scored - 1; t < inputs.size(); ++t) {
-      for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
-        result.load.add(sparse[layer], routing.experts_N[n], 1);
+  const size_t step = options.chunk == 0 ? inputs.size() : options.chunk;
+  Matrix<float> logits;  // of all chunks
+  for (size_t at = 0; at < inputs.size(); at += step) {
+    const Chunk chunk{&cache, inputs.subspan(at, std::min(step, inputs.size() - at))};
+    const auto observe = [&](int layer, const moe::Routing& routing) {
+      for (size_t t = std::max(at, first_scored - 1) - at; t < chunk.tokens.size(); ++t) {
+        for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
+          result.load.add(sparse[layer], routing.experts_N[n], 1);
+        }
       }
+    };
+    Matrix<float> of_chunk = transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens, observe);
+    if (step >= inputs.size()) {
+      logits = std::move(of_chunk);
+      break;
     }
-  };
-  const Matrix<float> logits = transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens, observe);
+    if (at == 0) logits = Matrix<float>::uninitialised(inputs.size(), of_chunk.cols());
+    for (size_t t = 0; t < of_chunk.rows(); ++t) std::ranges::copy(of_chunk.row(t), logits.row(at + t).begin());
+  }
   for (size_t t = first_scored; t < window.size(); ++t) {
     result.nats += nats_of(logits.row(t - 1), window[t]);
     ++result.tokens;
@@ -73,7 +83,7 @@ Evaluation evaluate(Transformer& transformer, const text::Tokenizer& tokenizer,
     for (size_t scored = 1; scored < tokens.size();) {
       const size_t begin = scored == 1 ? 0 : scored - std::min(scored, window - step);
       const size_t end = std::min(tokens.size(), begin + window);
-      evaluate_window(transformer, std::span(tokens).subspan(begin, end - begin), scored - begin, sparse, options.kv, observe,
+      evaluate_window(transformer, std::span(tokens).subspan(begin, end - begin), scored - begin, sparse, options, observe,
                       result);
       scored = end;
     }

@@ -23,6 +23,7 @@ struct Evaluation {
 
 struct EvaluateOptions {
   size_t window = 512;  // tokens that the model sees at once, at most its context
+  size_t chunk = 0;     // of these that are computed at once; 0: all
   size_t most_tokens = 0;  // stop after so many; 0: all
   kernel::KvType kv = kernel::KvType::F32;  // what keys and values are kept in
 };

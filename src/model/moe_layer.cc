@@ -41,13 +41,23 @@ Matrix<float> combine(const Compute& compute, const Routing& routing, const Disp
   return out_TD;
 }
 
+// Asks for the copies of low precision of those that are not in memory and not important.
+void take_low(const store::ExpertStore& store, int layer, const std::vector<bool>& unimportant_E,
+              std::vector<store::Demand>& demands) {
+  for (store::Demand& demand : demands) {
+    if (!unimportant_E[static_cast<size_t>(demand.expert)] || store.has({layer, demand.expert})) continue;
+    demand.expert += static_cast<int>(unimportant_E.size());
+  }
+}
+
 }  // namespace
 
-Routing route(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, MatrixView<const float> x_TD) {
+Routing route(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, MatrixView<const float> x_TD,
+              const moe::Preference& prefer) {
   auto logits_TE = Matrix<float>::uninitialised(x_TD.rows(), static_cast<size_t>(spec.router.num_experts));
   kernel::exact_linear(compute, x_TD, weights.router_ED, logits_TE.view());
   for (size_t t = 0; t < x_TD.rows(); ++t) add(weights.router_bias_E, logits_TE.row(t));
-  return moe::route(spec.router, logits_TE.flat(), weights.selection_bias_E);
+  return moe::route(spec.router, logits_TE.flat(), weights.selection_bias_E, prefer);
 }
 
 std::vector<store::Demand> demands_of(const Routing& routing) {
@@ -63,9 +73,16 @@ std::vector<store::Demand> demands_of(const Routing& routing) {
 }
 
 MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, store::ExpertStore& store,
-                    int layer, MatrixView<const float> x_TD, const std::function<void()>& while_reading) {
-  const size_t tokens = x_TD.rows();
-  Routing routing = route(compute, spec, weights, x_TD);
+                    int layer, MatrixView<const float> x_TD, const Lossy& lossy, const std::function<void()>& while_reading) {
+  const size_t tokens = x_TD.rows(), num_experts = static_cast<size_t>(spec.router.num_experts);
+  moe::Preference prefer;
+  if (lossy.prefer_resident > 0) {
+    prefer = [&](std::span<float> scores_TE) { prefer_resident(store, layer, lossy.prefer_resident, num_experts, scores_TE); };
+  }
+  Routing routing = route(compute, spec, weights, x_TD, prefer);
+  if (lossy.skip_missing > 0) skip_missing(store, layer, lossy.skip_missing, routing);
+  std::vector<store::Demand> demands = demands_of(routing);
+  if (lossy.low_precision > 0 && !weights.low_E.empty()) take_low(store, layer, unimportant(routing, lossy.low_precision), demands);
 
   // Dispatch: the rows of each expert, then one a token for the shared experts
   const DispatchPlan plan = moe::plan_dispatch(routing);
@@ -85,14 +102,15 @@ MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const Moe
   bool is_first = true;
   const auto run = [&](std::span<const int> experts) {
     if (std::exchange(is_first, false) && while_reading) while_reading();
-    for (const int e : experts) {
-      blocks.push_back({&weights.experts_E[static_cast<size_t>(e)], static_cast<size_t>(plan.begin_E1[e]),
-                        static_cast<size_t>(plan.rows_of(e))});
+    for (const int number : experts) {
+      const size_t e = static_cast<size_t>(number) % num_experts;
+      const FeedForwardWeights& expert = static_cast<size_t>(number) < num_experts ? weights.experts_E[e] : weights.low_E[e];
+      blocks.push_back({&expert, static_cast<size_t>(plan.begin_E1[e]), static_cast<size_t>(plan.rows_of(static_cast<int>(e)))});
     }
     run_experts(compute, spec.activation, blocks, token_of_row_N, x, y_ND.view());
     blocks.clear();
   };
-  store.visit(layer, demands_of(routing), tokens, run);
+  store.visit(layer, demands, tokens, run);
   return {combine(compute, routing, plan, shared_scale_T, y_ND.view()), std::move(routing)};
 }
 

@@ -59,6 +59,10 @@ const store::StoreStatistics* Transformer::expert_statistics() const {
   return streamed_ && streamed_->is_open() ? &streamed_->store().statistics() : nullptr;
 }
 
+const store::ExpertCache* Transformer::expert_cache() const {
+  return streamed_ && streamed_->is_open() ? &streamed_->store().cache() : nullptr;
+}
+
 size_t Transformer::prompt_chunk(size_t prompt) const {
   return streamed_ && streamed_->is_open() ? streamed_->prompt_chunk(prompt) : model::prompt_chunk(spec());
 }
@@ -116,7 +120,7 @@ void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const
   }
   const bool streams = streamed_ && streamed_->is_open();
   store::ExpertStore& experts = streams ? static_cast<store::ExpertStore&>(streamed_->store()) : all_experts_;
-  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), [&] {
+  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), lossy_, [&] {
     if (streams && streamed_->wants_predictions()) expect_next(number, x_TD.view());
   });
   add_to_stream(moe.out_TD.view(), x_TD.view());

@@ -9,6 +9,7 @@
 #include "format/model_file.h"
 #include "kernel/linear.h"
 #include "model/kv_cache.h"
+#include "model/lossy.h"
 #include "model/step.h"
 #include "model/streamed_experts.h"
 #include "model/weights.h"
@@ -46,8 +47,12 @@ class Transformer {
   StreamedExperts& streamed_experts();
   // How many of a prompt's tokens are best computed at once.
   size_t prompt_chunk(size_t prompt) const;
+  // From now on experts that are not in memory may be done without so far.
+  void set_lossy(const Lossy& lossy) { lossy_ = lossy; }
+  const Lossy& lossy() const { return lossy_; }
   // What reading experts has been so far; nullptr if all stay in memory.
   const store::StoreStatistics* expert_statistics() const;
+  const store::ExpertCache* expert_cache() const;
 
  private:
   Matrix<float> embed(std::span<const Chunk> chunks) const;
@@ -65,6 +70,7 @@ class Transformer {
   Weights weights_;
   Frequencies frequencies_;
   store::ResidentStore all_experts_;
+  Lossy lossy_;
   std::unique_ptr<StreamedExperts> streamed_;
 };
 

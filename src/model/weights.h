@@ -42,6 +42,7 @@ struct MoeWeights {
   std::vector<float> router_bias_E;     // empty: none
   std::vector<float> selection_bias_E;  // empty: none
   std::vector<FeedForwardWeights> experts_E;
+  std::vector<FeedForwardWeights> low_E;  // the same in low precision, for model/lossy.h; empty: none
   FeedForwardWeights shared;        // empty: none
   kernel::Projection shared_scale;  // empty: the shared experts' output is taken as it is
 };

@@ -63,6 +63,7 @@ StoreStatistics StoreStatistics::operator-(const StoreStatistics& before) const 
           bytes_read - before.bytes_read,
           expected - before.expected,
           expected_right - before.expected_right,
+          expected_missing - before.expected_missing,
           read_ahead - before.read_ahead,
           bytes_wasted - before.bytes_wasted,
           seconds_waited - before.seconds_waited};
@@ -218,6 +219,7 @@ void TieredStore::sort_out_expected(int layer, size_t tokens, const ExpertCache:
     const auto right = static_cast<size_t>(std::ranges::count_if(expected_, is_missing));
     statistics_.expected += expected_.size();
     statistics_.expected_right += right;
+    statistics_.expected_missing += visit.missing.size();
     read_ahead_.learn(tokens, expected_.size(), right, seconds(Clock::now() - disk_idle_since_));
   }
   expected_.clear();
@@ -321,6 +323,9 @@ void TieredStore::visit(int layer, std::span<const Demand> demands, size_t token
   std::vector<int> these = visit.here;
   disk_idle_since_ = Clock::now();
   try {
+    if (!to_read.empty()) {
+      for (const DirectFile& file : files_) file.refuse_changes();
+    }
     bool first = true;
     do {
       start_more();

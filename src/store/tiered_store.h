@@ -49,6 +49,7 @@ struct StoreStatistics {
   uint64_t hits = 0, misses = 0;  // experts asked for that were there, or not
   uint64_t bytes_read = 0;
   uint64_t expected = 0, expected_right = 0;  // experts not in memory that were expected, and of them those that were asked for
+  uint64_t expected_missing = 0;              // all that were asked for and not in memory, in layers of which something was expected
   uint64_t read_ahead = 0;                    // experts whose reading began before they were asked for
   uint64_t bytes_wasted = 0;                  // read ahead for nothing
   double seconds_waited = 0;                  // for the disk, with nothing else to do

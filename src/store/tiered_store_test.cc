@@ -7,6 +7,7 @@
 #include <array>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <set>
 #include <thread>
@@ -44,6 +45,7 @@ class StoreTest : public testing::Test, protected ExpertHost {
   static char mark(int layer, int expert) { return static_cast<char>(1 + layer * kExperts + expert); }
 
   void arrive(std::span<const Arrival> arrivals) override {
+    if (refuse_ && !arrivals.empty()) fail(ErrorKind::Io, "not what it should be");
     for (const Arrival& arrival : arrivals) {
       const auto& parts = parts_LE_[static_cast<size_t>(arrival.id.layer)][static_cast<size_t>(arrival.id.expert)];
       std::byte* to = arrival.slot;
@@ -88,6 +90,7 @@ class StoreTest : public testing::Test, protected ExpertHost {
   std::vector<std::vector<std::vector<FilePart>>> parts_LE_;
   std::map<std::pair<int, int>, std::byte*> in_slot_;
   size_t most_in_memory_ = 0;
+  bool refuse_ = false;
 };
 
 TEST_F(StoreTest, AnyVisitsWithAnyNumberOfSlotsHandOverEachExpertOnce) {
@@ -157,12 +160,51 @@ TEST_F(StoreTest, WhatIsExpectedAndAskedForIsReadOnceAndWhatIsNotIsWaste) {
 }
 
 TEST_F(StoreTest, AReadThatFailsIsTheVisitsErrorAndTheStoreGoesOn) {
+  auto parts_LE = parts_LE_;
+  parts_LE[1][5][0].offset = uint64_t{1} << 30;  // beyond the end
+  TieredStore store(files(), parts_LE, *this, options(6, CachePolicy::Lru, 3));
+  visit(store, 0, {0, 1, 2});
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_THROW(store.visit(1, demands({2, 4, 5, 6, 7}), 1, [](std::span<const int>) {}), Error);
+    visit(store, 0, {0, 1, 2, 3});
+    visit(store, 1, {0, 1, 6});
+  }
+}
+
+TEST_F(StoreTest, AFileThatIsWrittenToWhileItIsInUseIsRefused) {
   TieredStore store(files(), parts_LE_, *this, options(6, CachePolicy::Lru, 3));
   visit(store, 0, {0, 1, 2});
-  ASSERT_EQ(::truncate(path_.c_str(), static_cast<off_t>(parts_LE_[1][5][0].offset)), 0);
-  EXPECT_THROW(store.visit(1, demands({2, 4, 5, 6, 7}), 1, [](std::span<const int>) {}), Error);
-  visit(store, 0, {0, 1, 2, 3});
-  visit(store, 1, {0, 1});
+  std::filesystem::last_write_time(path_, std::filesystem::last_write_time(path_) + std::chrono::seconds(1));
+  visit(store, 0, {0, 1, 2});  // they are here
+  try {
+    store.visit(0, demands({2, 3}), 1, [](std::span<const int>) {});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("changed while it was in use"), std::string::npos);
+  }
+}
+
+TEST_F(StoreTest, BytesThatAreNotWhatTheyShouldBeAreTheVisitsError) {
+  TieredStore store(files(), parts_LE_, *this, options(4, CachePolicy::Lru, 2));
+  refuse_ = true;
+  EXPECT_THROW(store.visit(0, demands({0, 1, 2}), 1, [](std::span<const int>) {}), Error);
+  refuse_ = false;
+  visit(store, 0, {0, 1, 2, 3, 4});
+}
+
+TEST_F(StoreTest, SlotsAreGivenBackAndTakenAgain) {
+  Random random(9);
+  TieredStore store(files(), parts_LE_, *this, options(12, CachePolicy::Blend, 2));
+  for (int i = 0; i < 100; ++i) {
+    const size_t slots = random.below(13);
+    store.use_slots(slots);
+    EXPECT_LE(in_slot_.size(), slots);
+    for (int l = 0; l < kLayers; ++l) visit(store, l, {0, 3, static_cast<int>(4 + random.below(6))});
+    EXPECT_LE(in_slot_.size(), slots);
+  }
+  store.use_slots(12);
+  for (int i = 0; i < 10; ++i) visit(store, i % kLayers, {0, 1, 2, 3});
+  EXPECT_EQ(in_slot_.size(), 12u);
 }
 
 TEST_F(StoreTest, WhatTheUserThrowsComesOutAndTheStoreGoesOn) {
