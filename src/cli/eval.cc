@@ -249,6 +249,7 @@ int eval(int argc, char** argv) {
   } else {
     print_tables(results, xz);
     if (reference) print_divergences(results);
+    if (const std::string experts = expert_statistics_text(model); !experts.empty()) fmt::print("\n{}\n", experts);
     if (!chart.empty()) fmt::print("\nchart: {}\n", chart);
   }
   return 0;

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "store/replay.h"
 #include "support/fixtures.h"
 
 namespace moiety::store {
@@ -190,6 +191,32 @@ TEST_F(StoreTest, BytesThatAreNotWhatTheyShouldBeAreTheVisitsError) {
   EXPECT_THROW(store.visit(0, demands({0, 1, 2}), 1, [](std::span<const int>) {}), Error);
   refuse_ = false;
   visit(store, 0, {0, 1, 2, 3, 4});
+}
+
+TEST_F(StoreTest, AReplayFindsWhatARunFound) {
+  Random random(11);
+  const std::vector<size_t> experts_L(kLayers, kExperts);
+  for (const CachePolicy policy : kAutoChoices) {
+    in_slot_.clear();
+    TieredStore::Options options = this->options(9, policy, 3);
+    options.predictor = Predictor::Path;
+    TieredStore store(files(), parts_LE_, *this, options);
+    store.measure_read_rate(1e-4);
+    std::vector<PastVisit> past;
+    const auto slots = [](size_t tokens) { return tokens > 4 ? size_t{5} : size_t{9}; };
+    for (int i = 0; i < 300; ++i) {
+      PastVisit visit{i % kLayers, i % 50 < kLayers ? size_t{40} : 1 + random.below(2), {}};
+      for (int e = 0; e < kExperts; ++e) {
+        if (random.below(static_cast<uint64_t>(2 + e)) == 0) visit.demands.push_back({e, 1, static_cast<float>(random.below(9))});
+      }
+      store.use_slots(slots(visit.tokens));
+      store.visit(visit.layer, visit.demands, visit.tokens, [](std::span<const int>) {});
+      past.push_back(visit);
+    }
+    const ReplayResult result = replay(experts_L, past, {{9, policy}, slots});
+    EXPECT_EQ(result.hits, store.statistics().hits) << name(policy);
+    EXPECT_EQ(result.misses, store.statistics().misses) << name(policy);
+  }
 }
 
 TEST_F(StoreTest, SlotsAreGivenBackAndTakenAgain) {
