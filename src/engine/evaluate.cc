@@ -28,14 +28,25 @@ std::vector<int> sparse_layer_numbers(const spec::ModelSpec& spec) {
   return numbers;
 }
 
+// Where a window's first token stands.
+struct Place {
+  uint64_t sequence = 0, position = 0;
+};
+
 // Predicts tokens[first_scored...] of one window from all before them in it.
-void evaluate_window(Transformer& transformer, std::span<const int32_t> window, size_t first_scored,
-                     const std::vector<int>& sparse, kernel::KvType kv, const WindowObserver& observe_window,
+void evaluate_window(Transformer& transformer, std::span<const int32_t> window, size_t first_scored, const Place& place,
+                     const std::vector<int>& sparse, const EvaluateOptions& options, const WindowObserver& observe_window,
                      Evaluation& result) {
-  KvCache cache(transformer.spec(), {window.size(), kv, window.size()});
+  KvCache cache(transformer.spec(), {window.size(), options.kv, window.size()});
   const auto inputs = window.first(window.size() - 1);
   const Chunk chunk{&cache, inputs};
+  if (options.trace != nullptr) {
+    // Those before were predicted from, and recorded, in the window before.
+    const size_t seen = first_scored - 1;
+    options.trace->begin({{place.sequence, place.position + seen, static_cast<int>(inputs.size() - seen)}}, static_cast<int>(seen));
+  }
   const auto observe = [&](int layer, const moe::Routing& routing) {
+    if (options.trace != nullptr) options.trace->add(layer, routing);
     for (size_t t = first_scored - 1; t < inputs.size(); ++t) {
       for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
         result.load.add(sparse[layer], routing.experts_N[n], 1);
@@ -43,6 +54,7 @@ void evaluate_window(Transformer& transformer, std::span<const int32_t> window, 
     }
   };
   const Matrix<float> logits = transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens, observe);
+  if (options.trace != nullptr) options.trace->end();
   for (size_t t = first_scored; t < window.size(); ++t) {
     result.nats += nats_of(logits.row(t - 1), window[t]);
     ++result.tokens;
@@ -70,11 +82,12 @@ Evaluation evaluate(Transformer& transformer, const text::Tokenizer& tokenizer,
     const auto encoded = tokenizer.encode(document, false);
     tokens.insert(tokens.end(), encoded.begin(), encoded.end());
     check_tokens(tokens, spec);
+    const uint64_t sequence = options.trace != nullptr ? options.trace->new_sequence() : 0;
     for (size_t scored = 1; scored < tokens.size();) {
       const size_t begin = scored == 1 ? 0 : scored - std::min(scored, window - step);
       const size_t end = std::min(tokens.size(), begin + window);
-      evaluate_window(transformer, std::span(tokens).subspan(begin, end - begin), scored - begin, sparse, options.kv, observe,
-                      result);
+      evaluate_window(transformer, std::span(tokens).subspan(begin, end - begin), scored - begin, {sequence, begin}, sparse, options,
+                      observe, result);
       scored = end;
     }
     result.bytes += document.size();

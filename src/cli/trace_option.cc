@@ -1,0 +1,20 @@
+#include "cli/trace_option.h"
+
+namespace moiety::cli {
+
+void TraceOption::add_to(CLI::App& app, const std::string& what) {
+  app.add_option("--trace", path_, "record which experts " + what + " visit in this file, or add to what is in it (see moiety trace)");
+}
+
+trace::TraceRecorder* TraceOption::open(const spec::ModelSpec& spec, const std::string& name) {
+  if (path_.empty()) return nullptr;
+  writer_.emplace(path_, trace::header_of(spec, name));
+  return &recorder_.emplace(*writer_);
+}
+
+std::string model_name(const fs::path& path) {
+  const fs::path whole = fs::absolute(path).lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+}
+
+}  // namespace moiety::cli
