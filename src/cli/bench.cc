@@ -226,7 +226,7 @@ int bench(int argc, char** argv) {
   fit_defaults(app, model.file.spec(), options);
   bench::MeasureOptions measure{.rounds = options.rounds, .kv = model.kv};
   const std::string title = options.shape.empty() ? options.model.model : options.shape;
-  measure.trace = options.trace.open(model.file.spec(), options.shape.empty() ? model_name(title) : title);
+  measure.trace = options.trace.open(model.file.spec(), options.shape.empty() ? trace::model_name(title) : title);
   if (!options.model.memory.empty()) measure.limit_memory = std::min(measure.limit_memory, parse_bytes(options.model.memory) / 8);
   RunMemory memory{.other = measure.limit_memory};
   for (const Case& run : cases_of(options)) {

@@ -223,7 +223,7 @@ int eval(int argc, char** argv) {
 
   OpenModel model(arguments);
   options.kv = model.kv;
-  options.trace = trace.open(model.file.spec(), model_name(arguments.model));
+  options.trace = trace.open(model.file.spec(), trace::model_name(arguments.model));
   fit_memory(model, arguments, {.sequences = {options.window}, .step_tokens = options.window, .logits = options.window});
   require(chart.empty() || model.file.spec().moe_layers() > 0, "--chart: {} is a dense model and has no experts to draw",
           arguments.model);

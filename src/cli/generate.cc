@@ -103,7 +103,7 @@ int generate(int argc, char** argv) {
     options.stop_tokens.assign(model.file.spec().eos_tokens.begin(), model.file.spec().eos_tokens.end());
   }
 
-  options.trace = a.trace.open(model.file.spec(), model_name(a.model.model));
+  options.trace = a.trace.open(model.file.spec(), trace::model_name(a.model.model));
   fit_memory(model, a.model, {.sequences = {ids.size() + a.count}, .step_tokens = std::min(ids.size(), options.prefill_chunk)});
   std::optional<text::TextStream> stream;
   if (!a.json && model.tokenizer) stream.emplace(*model.tokenizer, true);

@@ -12,9 +12,4 @@ trace::TraceRecorder* TraceOption::open(const spec::ModelSpec& spec, const std::
   return &recorder_.emplace(*writer_);
 }
 
-std::string model_name(const fs::path& path) {
-  const fs::path whole = fs::absolute(path).lexically_normal();
-  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
-}
-
 }  // namespace moiety::cli

@@ -24,7 +24,4 @@ class TraceOption {
   std::optional<trace::TraceRecorder> recorder_;
 };
 
-// "quick/run/" -> "run", "models/olmoe.gguf" -> "olmoe.gguf".
-std::string model_name(const fs::path& path);
-
 }  // namespace moiety::cli

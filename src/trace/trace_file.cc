@@ -63,6 +63,11 @@ void add_all(int fd, std::string_view bytes, const fs::path& path) {
 
 }  // namespace
 
+std::string model_name(const fs::path& path) {
+  const fs::path whole = fs::absolute(path).lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+}
+
 TraceReader::TraceReader(fs::path path) : path_(std::move(path)), ahead_(kReadAhead), file_(std::fopen(path_.c_str(), "rbe")) {
   if (!file_) fail_errno(path_, "cannot open");
   std::setvbuf(file_.get(), ahead_.data(), _IOFBF, ahead_.size());

@@ -16,6 +16,9 @@
 
 namespace moiety::trace {
 
+// What a trace calls the model at `path`: "quick/run/" -> "run", "models/olmoe.gguf" -> "olmoe.gguf".
+std::string model_name(const fs::path& path);
+
 // A trace that is there, from its beginning. What another process adds while it is open is not seen.
 class TraceReader {
  public:

@@ -241,6 +241,12 @@ TEST(TraceFile, WhatIsNoTraceOrOfAnotherModelIsLeftAsItIs) {
   message([&] { TraceReader(folder.path() / "none"); }, ErrorKind::Io);
 }
 
+TEST(TraceFile, AModelIsCalledByTheLastOfItsPath) {
+  EXPECT_EQ(model_name("quick/run/"), "run");
+  EXPECT_EQ(model_name("quick/run"), "run");
+  EXPECT_EQ(model_name("models/../olmoe.gguf"), "olmoe.gguf");
+}
+
 TEST(TraceFile, OnlyOneMayWrite) {
   const test::TemporaryFolder folder;
   const fs::path path = folder.path() / "t";
