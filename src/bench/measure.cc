@@ -105,8 +105,18 @@ double Sequences::run(const Case& run, WorkCounter* counter) {
   std::vector<std::vector<int32_t>> tokens;
   for (size_t s = 0; s < run.sequences; ++s) tokens.push_back(random_tokens(transformer_.spec(), s, run.depth, run.tokens));
 
+  trace::TraceRecorder* const trace = counter != nullptr ? options_.trace : nullptr;
   model::RoutingObserver observe;
-  if (counter != nullptr) observe = [&](int layer, const moe::Routing& routing) { counter->add_routing(layer, routing); };
+  if (counter != nullptr) {
+    observe = [&](int layer, const moe::Routing& routing) {
+      counter->add_routing(layer, routing);
+      if (trace != nullptr) trace->add(layer, routing);
+    };
+  }
+  std::vector<trace::Part> parts;
+  for (size_t s = 0; trace != nullptr && s < run.sequences; ++s) {
+    parts.push_back({.sequence = trace->new_sequence(), .domain = prefill ? "prefill" : "decode"});
+  }
   const size_t step = prefill ? transformer_.prompt_chunk(run.tokens) : 1;
   const auto start = std::chrono::steady_clock::now();
   for (size_t at = 0; at < run.tokens; at += step) {
@@ -115,7 +125,13 @@ double Sequences::run(const Case& run, WorkCounter* counter) {
       chunks.push_back({&caches[s], std::span(tokens[s]).subspan(at, std::min(step, run.tokens - at))});
     }
     if (counter != nullptr) counter->add_step(chunks);
+    for (size_t s = 0; s < parts.size(); ++s) {
+      parts[s].first_position = run.depth + at;
+      parts[s].tokens = static_cast<int>(chunks[s].tokens.size());
+    }
+    if (trace != nullptr) trace->begin(parts);
     transformer_.forward(chunks, Transformer::LogitsOf::LastTokens, observe);
+    if (trace != nullptr) trace->end();
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   add_done(run.sequences * run.tokens);

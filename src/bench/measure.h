@@ -7,6 +7,7 @@
 #include "bench/limits.h"
 #include "bench/work.h"
 #include "model/transformer.h"
+#include "trace/trace_recorder.h"
 
 namespace moiety::bench {
 
@@ -43,6 +44,8 @@ struct MeasureOptions {
   kernel::KvType kv = kernel::KvType::F32;
   size_t limit_memory = size_t{1} << 30;  // bytes to measure the read bandwidth with
   std::function<void(size_t done, size_t all)> progress;  // called now and then with how many tokens have been run
+  // Records the round to warm up, whose tokens, and so whose routing, are those of the others; the domains are the phases.
+  trace::TraceRecorder* trace = nullptr;
 };
 
 // All cases in turn, round after round. Tokens are random: sequences differ, and so their routing, and rounds do not. Throws

@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/memory_budget.h"
 #include "cli/open_model.h"
+#include "cli/trace_option.h"
 #include "format/synthetic.h"
 
 namespace moiety::cli {
@@ -41,6 +42,7 @@ struct Options {
   int rounds = 3;
   bool json = false;
   std::string plot;
+  TraceOption trace;
 };
 
 // A model of the shape in its default mixture unless another was asked for.
@@ -188,6 +190,7 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--new", options.new_tokens, "tokens to decode in each sequence")->capture_default_str()->check(tokens);
   app.add_option("--runs", options.rounds, "medians of so many rounds, after one to warm up")->capture_default_str()->check(CLI::Range(1, 100));
   app.add_flag("--json", options.json, "one JSON object");
+  options.trace.add_to(app, "the tokens of the round to warm up, whose routing is that of the others,");
   app.add_option("--plot", options.plot, "draw speed over batch and depth into this SVG file");
 }
 
@@ -222,6 +225,8 @@ int bench(int argc, char** argv) {
   file.reset();
   fit_defaults(app, model.file.spec(), options);
   bench::MeasureOptions measure{.rounds = options.rounds, .kv = model.kv};
+  const std::string title = options.shape.empty() ? options.model.model : options.shape;
+  measure.trace = options.trace.open(model.file.spec(), options.shape.empty() ? trace::model_name(title) : title);
   if (!options.model.memory.empty()) measure.limit_memory = std::min(measure.limit_memory, parse_bytes(options.model.memory) / 8);
   RunMemory memory{.other = measure.limit_memory};
   for (const Case& run : cases_of(options)) {
@@ -238,7 +243,6 @@ int bench(int argc, char** argv) {
   };
   const auto results = bench::measure(model.transformer, model.compute, cases_of(options), measure);
   progress.finish();
-  const std::string title = options.shape.empty() ? options.model.model : options.shape;
   if (!options.plot.empty()) write_file(options.plot, draw_bench_chart(title, results));
   options.json ? print_json(model, title, results, options.rounds) : print_table(model, title, results, options.rounds);
   return 0;

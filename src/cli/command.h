@@ -18,6 +18,7 @@ int logits(int argc, char** argv);
 int quantize(int argc, char** argv);
 int template_(int argc, char** argv);
 int tokenize(int argc, char** argv);
+int trace(int argc, char** argv);
 int train(int argc, char** argv);
 
 }  // namespace moiety::cli

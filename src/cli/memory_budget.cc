@@ -43,7 +43,7 @@ size_t cache_bytes(const spec::ModelSpec& spec, kernel::KvType kv, const RunMemo
 
 }  // namespace
 
-size_t parse_bytes(const std::string& text) {
+size_t parse_bytes(const std::string& text, const std::string& flag) {
   double number = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   std::string unit(rest, text.data() + text.size());
@@ -54,7 +54,7 @@ size_t parse_bytes(const std::string& text) {
   for (const auto& [name, factor] : kUnits) {
     if (error == std::errc() && unit == name && number > 0 && number * factor < 0x1p62) return static_cast<size_t>(number * factor);
   }
-  fail(ErrorKind::Usage, "--memory {}: expected an amount of memory such as 6GiB, 800MB or 2.5GB", text);
+  fail(ErrorKind::Usage, "{} {}: expected an amount such as 6GiB, 800MB or 2.5GB", flag, text);
 }
 
 void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemory& run) {

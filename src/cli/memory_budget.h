@@ -12,7 +12,7 @@
 namespace moiety::cli {
 
 // "6GiB", "800MB", "2.5G" (the last two of powers of ten but for the i), "1073741824" -> bytes. Throws Error(Usage).
-size_t parse_bytes(const std::string& text);
+size_t parse_bytes(const std::string& text, const std::string& flag = "--memory");
 
 // What a run will hold beside weights.
 struct RunMemory {

@@ -10,6 +10,7 @@
 #include "engine/sampler.h"
 #include "model/kv_cache.h"
 #include "model/transformer.h"
+#include "trace/trace_recorder.h"
 
 namespace moiety::engine {
 
@@ -18,6 +19,7 @@ struct GenerateOptions {
   SamplingOptions sampling;
   std::vector<int32_t> stop_tokens;  // any of these ends the text; it is not part of the result
   kernel::KvType kv = kernel::KvType::F32;  // what keys and values are kept in
+  trace::TraceRecorder* trace = nullptr;    // records the tokens that are computed, as a sequence of its own
 };
 
 struct Generated {

@@ -129,7 +129,6 @@ void StreamedExperts::open(const Options& options) {
                                                                             .engine = options.engine});
 }
 
-// Slots that there is memory for while such a step runs.
 size_t StreamedExperts::slots_beside(size_t tokens, size_t logits) const {
   const size_t bytes = step_bytes(file_.spec(), tokens, logits), more = bytes - std::min(bytes, options_.step_bytes);
   return options_.slots - std::min(options_.slots, (more + slot_bytes_ - 1) / slot_bytes_);

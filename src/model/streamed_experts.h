@@ -34,7 +34,9 @@ class StreamedExperts : private store::ExpertHost {
     ReadEngine engine = ReadEngine::Best;
   };
   void open(const Options& options);
-  // Before a step of so many tokens, and so many rows of logits.
+  // Slots that there is memory for while a step of so many tokens, and so many rows of logits, runs.
+  size_t slots_beside(size_t tokens, size_t logits) const;
+  // Before such a step.
   void make_room(size_t tokens, size_t logits);
   // How many of a prompt's tokens are best computed at once: each wave of them reads the experts that it needs once.
   size_t prompt_chunk(size_t prompt) const;
@@ -53,7 +55,6 @@ class StreamedExperts : private store::ExpertHost {
 
   Source source_of(const FeedForwardWeights& expert) const;
   FeedForwardWeights& weights_of(store::ExpertId id) const;
-  size_t slots_beside(size_t tokens, size_t logits) const;
   bool is_packed(const kernel::WeightView& matrix) const;
   size_t bytes_in_memory(const Source& source) const;
   void arrive(std::span<const store::Arrival> arrivals) override;
