@@ -112,6 +112,17 @@ void skip_lists(ByteReader& reader, uint64_t count, int depth, const std::string
   }
 }
 
+GgufValue read_u64_list(ByteReader& reader, uint64_t count) {
+  std::vector<uint64_t> list(count);
+  bool is_small = true;
+  for (uint64_t& value : list) {
+    value = reader.read<uint64_t>();
+    is_small &= value <= uint64_t{INT64_MAX};
+  }
+  if (is_small) return std::vector<int64_t>(list.begin(), list.end());
+  return list;
+}
+
 GgufValue read_array(ByteReader& reader, const std::string& what) {
   const auto [kind, count] = read_list_head(reader, what);
   const auto fill = [&, count = count]<class T>(std::vector<T> list, auto read_one) -> GgufValue {
@@ -130,6 +141,8 @@ GgufValue read_array(ByteReader& reader, const std::string& what) {
     case Kind::Array:
       skip_lists(reader, count, 2, what);
       return GgufNestedList{count};
+    case Kind::U64:
+      return read_u64_list(reader, count);
     default:
       return fill(std::vector<int64_t>(), [&, kind = kind] { return read_integer(reader, kind, what); });
   }
@@ -198,6 +211,8 @@ Entry read_entry(ByteReader& reader, const std::string& file, uint64_t alignment
   return entry;
 }
 
+}  // namespace
+
 uint64_t alignment_of(const GgufMetadata& metadata) {
   if (!metadata.has("general.alignment")) return kGgufAlignment;
   const int64_t alignment = metadata.integer("general.alignment");
@@ -205,8 +220,6 @@ uint64_t alignment_of(const GgufMetadata& metadata) {
           "{}: general.alignment is {}, expected a power of two", metadata.where, alignment);
   return static_cast<uint64_t>(alignment);
 }
-
-}  // namespace
 
 GgufContents parse_gguf(std::span<const std::byte> bytes, const std::string& name) {
   GgufContents out;
