@@ -10,6 +10,7 @@
 
 #include "format/families.h"
 #include "format/gguf.h"
+#include "format/packed_experts.h"
 #include "format/safetensors.h"
 #include "spec/weight.h"
 
@@ -27,18 +28,25 @@ class ModelFile {
   const GgufFile* gguf() const { return gguf_.get(); }
 
   // Shape as spec::shape_of says. An expert is cut out of its stack where the file stacks them; scales that lie in a tensor
-  // of their own come along. Not for two threads at once.
+  // of their own come along. Not for two threads at once. Throws Error(Input) for an expert's matrix of a packed file.
   TensorView weight(const spec::Weight& weight) const;
+  // The same; what has to be turned around for it goes to `owned` instead of staying as long as the file is open.
+  TensorView weight(const spec::Weight& weight, OwnedBytes& owned) const;
+
+  // The type that weight() has, or that the slab of a packed expert has.
+  spec::ElementType type_of(const spec::Weight& weight) const;
+
+  // The experts of a packed file (moiety pack); nullptr if it is none.
+  const PackedExperts* packed() const { return packed_.get(); }
+  // The slab of an expert's matrix. Nothing for other weights, in files that are not packed, and where there is no such copy.
+  std::optional<PackedSlab> packed_expert(const spec::Weight& weight, PackedCopy copy = PackedCopy::First) const;
 
   // Everything in the file(s), whatever it is for.
   const std::vector<TensorView>& tensors() const { return tensors_; }
   std::vector<fs::path> files() const;
 
   // Where in those files a weight's bytes begin; nothing of what had to be copied when it was opened.
-  struct Place {
-    size_t file;
-    uint64_t offset;
-  };
+  using Place = FilePlace;
   std::optional<Place> place_of(const std::byte* bytes) const;
 
   // Lets the system take back the memory of a weight's bytes that were copied elsewhere (base/file.h).
@@ -59,6 +67,7 @@ class ModelFile {
 
   fs::path path_;
   std::unique_ptr<GgufFile> gguf_;
+  std::unique_ptr<PackedExperts> packed_;
   std::vector<SafetensorsFile> shards_;
   std::vector<fs::path> shard_paths_;
   spec::ModelSpec spec_;
