@@ -65,11 +65,11 @@ ModelFile::ModelFile(const fs::path& path) : path_(resolve_model_path(path)) {
     gguf_ = std::make_unique<GgufFile>(path_);
     spec_ = read_gguf_config(*gguf_);
     names_ = &family_named(spec_.family)->gguf.names;
-    tensors_ = gguf_->tensors();
     if (PackedExperts::are_in(gguf_->metadata())) packed_ = std::make_unique<PackedExperts>(*gguf_, spec_);
   }
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    require(index_.emplace(tensors_[i].name, i).second, "{}: tensor {} comes twice", path_.string(), tensors_[i].name);
+  index_.reserve(tensors().size());
+  for (const TensorView& tensor : tensors()) {
+    require(index_.emplace(tensor.name, &tensor).second, "{}: tensor {} comes twice", path_.string(), tensor.name);
   }
   check_weights();
 }
@@ -102,7 +102,7 @@ ModelFile::Stored ModelFile::find(const Weight& weight) const {
   }
   require(row != nullptr, "{}: tensor {} is missing", path_.string(), name_of(*rows.front(), weight));
 
-  Stored stored{tensors_[index_.at(name_of(*row, weight))], row->layout, is_stack(*row)};
+  Stored stored{*index_.at(name_of(*row, weight)), row->layout, is_stack(*row)};
   const TensorView& tensor = stored.tensor;
   std::vector<int64_t> wanted = stored_shape(spec_, weight.role, row->layout);
   if (stored.is_stack) wanted.insert(wanted.begin(), spec_.moe.router.num_experts);
@@ -126,7 +126,7 @@ void ModelFile::add_scales(Stored& stored) const {
   const auto it = index_.find(name);
   require(it != index_.end(), "{}: tensor {} is {}, but its scales {} are missing", path_.string(), tensor.name,
           planes ? "MXFP4" : spec::name(tensor.type), name);
-  const TensorView& scales = tensors_[it->second];
+  const TensorView& scales = *it->second;
   if (!planes) {
     tensor.scales = fp8_scales(tensor, scales);
     return;

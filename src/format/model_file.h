@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <tuple>
 #include <unordered_map>
 #include <vector>
@@ -42,7 +43,7 @@ class ModelFile {
   std::optional<PackedSlab> packed_expert(const spec::Weight& weight, PackedCopy copy = PackedCopy::First) const;
 
   // Everything in the file(s), whatever it is for.
-  const std::vector<TensorView>& tensors() const { return tensors_; }
+  const std::vector<TensorView>& tensors() const { return gguf_ ? gguf_->tensors() : tensors_; }
   std::vector<fs::path> files() const;
 
   // Where in those files a weight's bytes begin; nothing of what had to be copied when it was opened.
@@ -73,8 +74,8 @@ class ModelFile {
   spec::ModelSpec spec_;
   const WeightNames* names_ = nullptr;
   std::pair<int64_t, int64_t> fp8_block_{128, 128};  // rows and columns that share a scale
-  std::vector<TensorView> tensors_;
-  std::unordered_map<std::string, size_t> index_;  // name -> place in tensors_
+  std::vector<TensorView> tensors_;                           // of all shards
+  std::unordered_map<std::string_view, const TensorView*> index_;  // tensors() by name
   mutable OwnedBytes owned_;                       // of weights that had to be turned around
   mutable std::map<std::tuple<spec::Role, int, int>, TensorView> cut_;  // those weights
   mutable std::unordered_map<std::string, spec::Scales> float_scales_;  // of tensors whose scales are no floats

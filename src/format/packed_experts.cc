@@ -39,8 +39,8 @@ std::optional<size_t> slab_bytes(ElementType type, size_t rows, size_t cols) {
 }
 
 std::string slab_name(const Weight& weight) {
-  const char* matrix = weight.role == Role::ExpertGate ? "gate" : weight.role == Role::ExpertUp ? "up" : "down";
-  return fmt::format("blk.{}.ffn_{}.{}", weight.layer, matrix, weight.expert);
+  const char* matrix = weight.role == Role::ExpertGate ? ".ffn_gate." : weight.role == Role::ExpertUp ? ".ffn_up." : ".ffn_down.";
+  return "blk." + std::to_string(weight.layer) + matrix + std::to_string(weight.expert);
 }
 
 std::string slab_name(const Weight& weight, PackedCopy copy) { return slab_name(weight) + ending(copy); }
@@ -77,13 +77,16 @@ std::vector<PackedSlab> PackedExperts::read_types(const GgufMetadata& metadata, 
   require(types.size() == wanted && checksums.size() == wanted,
           "{}: metadata {} has {} numbers and {} has {}, expected one for each of {} matrices of experts", metadata.where,
           keys.types, types.size(), keys.checksums, checksums.size(), wanted);
+  std::vector<int64_t> shapes[std::size(kMatrices)];
+  for (size_t m = 0; m < std::size(kMatrices); ++m) shapes[m] = spec::shape_of(spec, kMatrices[m]);
   std::vector<PackedSlab> slabs(wanted);
   for (size_t i = 0; i < wanted; ++i) {
     const uint32_t id = types[i] < 0 || types[i] > UINT32_MAX ? UINT32_MAX : static_cast<uint32_t>(types[i]);
     const auto type = spec::from_ggml_id(id);
-    require(type.has_value() && spec::info(*type).is_weight, "{}: metadata {} has type {} at place {}, which is none that moiety computes with ({})",
-            metadata.where, keys.types, types[i], i, spec::weight_type_names());
-    const auto shape = spec::shape_of(spec, kMatrices[i % std::size(kMatrices)]);
+    const bool is_known = type.has_value() && spec::info(*type).is_weight;
+    require(is_known, "{}: metadata {} has type {} at place {}, which is none that moiety computes with ({})",
+            metadata.where, keys.types, types[i], i, is_known ? "" : spec::weight_type_names());
+    const auto& shape = shapes[i % std::size(kMatrices)];
     slabs[i] = {*type, static_cast<size_t>(shape[0]), static_cast<size_t>(shape[1]), {}, checksums[i], {}};
   }
   return slabs;
@@ -104,9 +107,9 @@ void PackedExperts::find_bytes(const GgufFile& file, const spec::ModelSpec& spec
     require(tensor.name == name, "{}: tensor {} lies where {} should", where, tensor.name, name);
     PackedSlab& slab = (copy == PackedCopy::First ? first_ : low_)[number_of(weight)];
     const auto bytes = slab_bytes(slab.type, slab.rows, slab.cols);
-    require(bytes == tensor.bytes.size() && tensor.shape.size() == 1, "{}: tensor {} has {} bytes, but {} x {} numbers of {} {}", where,
-            name, tensor.bytes.size(), slab.rows, slab.cols, spec::name(slab.type),
-            bytes ? fmt::format("take {}", *bytes) : "fill no whole blocks");
+    require(bytes.has_value(), "{}: tensor {}: rows of {} numbers are no whole blocks of {}", where, name, slab.cols, spec::name(slab.type));
+    require(bytes == tensor.bytes.size() && tensor.shape.size() == 1, "{}: tensor {} has {} bytes, but {} x {} numbers of {} take {}",
+            where, name, tensor.bytes.size(), slab.rows, slab.cols, spec::name(slab.type), *bytes);
     require(after_last == nullptr || tensor.bytes.data() == after_last, "{}: tensor {} does not follow the one before it", where, name);
     after_last = tensor.bytes.data() + whole_pages(*bytes);
     slab.bytes = tensor.bytes;
