@@ -128,6 +128,7 @@ void Packer::write(const fs::path& path, const ModelFile& model, format::GgufMet
     const size_t number = static_cast<size_t>(&tensor - tensors.data());
     if (number < dense) {
       format::write_elements(file, tensor);
+      for (const format::TensorView& part : tensor.parts) model.done_with(part.bytes);
     } else {
       write_slab(file, number - dense);
     }
