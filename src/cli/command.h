@@ -15,6 +15,7 @@ int generate(int argc, char** argv);
 int importance(int argc, char** argv);
 int inspect(int argc, char** argv);
 int logits(int argc, char** argv);
+int pack(int argc, char** argv);
 int quantize(int argc, char** argv);
 int template_(int argc, char** argv);
 int tokenize(int argc, char** argv);

@@ -21,7 +21,7 @@ Transformer::Transformer(const format::ModelFile& file, const kernel::Compute& c
     : file_(file),
       packed_{{}, [&file](std::span<const std::byte> bytes) { file.done_with(bytes); }},
       compute_{compute.kernels, compute.threads, compute.arithmetic, &packed_, compute.inputs},
-      weights_(load_weights(file)),
+      weights_(load_weights(file, compute.arithmetic)),
       frequencies_(frequencies_of(file.spec().attention)) {}
 
 void Transformer::pin_dense(const std::function<void(size_t done, size_t all)>& progress) {

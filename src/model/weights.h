@@ -62,8 +62,9 @@ struct Weights {
   std::vector<LayerWeights> layers;
 };
 
-// Views look into the file's map; `file` must outlive them. Throws Error(Input) if a norm, bias or router holds a NaN.
-Weights load_weights(const format::ModelFile& file);
+// Views look into the file's map; `file` must outlive them. Experts of a packed file are packed from the start. Throws Error(Input)
+// if a norm, bias or router holds a NaN, or experts are packed and the arithmetic is exact.
+Weights load_weights(const format::ModelFile& file, kernel::Arithmetic arithmetic);
 
 // All matrices but the experts'; those that a model does not have are left out.
 struct DenseMatrices {
