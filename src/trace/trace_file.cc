@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::string_view kMagic = "moietyRT";
 constexpr uint32_t kMostBytes = 1u << 30;  // of a record
-constexpr size_t kReadAhead = 1 << 18;
+constexpr size_t kReadAhead = 1 << 16;
 
 struct Frame {
   uint32_t bytes = 0, check = 0;
