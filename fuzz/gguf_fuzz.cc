@@ -3,6 +3,7 @@
 #include "format/elements.h"
 #include "format/gguf_config.h"
 #include "format/gguf_tokenizer.h"
+#include "format/packed_experts.h"
 #include "fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -13,6 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (spec::info(tensor.type).is_weight) format::to_floats(tensor);
     }
     fuzz::refuse_or([&] { format::read_gguf_tokenizer(file.metadata()); });
-    format::read_gguf_config(file);
+    const spec::ModelSpec spec = format::read_gguf_config(file);
+    if (format::PackedExperts::are_in(file.metadata())) format::PackedExperts(file, spec);
   });
 }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cassert>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -133,6 +134,17 @@ void AtomicFile::write(std::string_view text) {
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
   write(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+void AtomicFile::overwrite(size_t offset, std::string_view text) {
+  assert(offset + text.size() <= written_);
+  flush();
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t put = ::pwrite(fd_, text.data() + done, text.size() - done, static_cast<off_t>(offset + done));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) fail_errno(path_, "cannot write");
+    done += static_cast<size_t>(put);
+  }
 }
 
 void AtomicFile::commit() {

@@ -46,6 +46,8 @@ class AtomicFile {
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
+  // In place of bytes that were written before, all of them, at `offset`.
+  void overwrite(size_t offset, std::string_view text);
   void commit();
   size_t bytes_written() const { return written_; }
 

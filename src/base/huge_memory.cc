@@ -33,4 +33,10 @@ std::byte* HugeMemory::allocate(size_t bytes) {
   return out;
 }
 
+void HugeMemory::give_back(std::span<std::byte> memory) {
+  const uintptr_t page = 4096, begin = reinterpret_cast<uintptr_t>(memory.data());
+  const uintptr_t first = (begin + page - 1) / page * page, end = (begin + memory.size()) / page * page;
+  if (end > first) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
+}
+
 }  // namespace moiety

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -17,6 +18,9 @@ class HugeMemory {
   // 64-byte aligned zeros, kept until this object goes; pages come into being on the NUMA node of the thread that first
   // writes them. Throws std::bad_alloc.
   std::byte* allocate(size_t bytes);
+
+  // The system may have this memory until it is written again; what it held is gone.
+  static void give_back(std::span<std::byte> memory);
 
  private:
   std::vector<std::span<std::byte>> pieces_;

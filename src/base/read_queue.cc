@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <liburing.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,7 +34,20 @@ DirectFile::DirectFile(const fs::path& path) : path_(path) {
   is_direct_ = descriptor_ >= 0 && can_read(descriptor_);
   if (descriptor_ >= 0 && !is_direct_) ::close(std::exchange(descriptor_, -1));
   if (!is_direct_) descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor_ < 0) fail(ErrorKind::Io, "{}: {}", path.string(), std::strerror(errno));
+  struct stat status {};
+  if (descriptor_ < 0 || ::fstat(descriptor_, &status) != 0) fail(ErrorKind::Io, "{}: {}", path.string(), std::strerror(errno));
+  size_ = status.st_size;
+  changed_seconds_ = status.st_mtim.tv_sec;
+  changed_nanoseconds_ = status.st_mtim.tv_nsec;
+}
+
+void DirectFile::refuse_changes() const {
+  struct stat status {};
+  if (::fstat(descriptor_, &status) == 0 && status.st_size == size_ && status.st_mtim.tv_sec == changed_seconds_ &&
+      status.st_mtim.tv_nsec == changed_nanoseconds_) {
+    return;
+  }
+  fail(ErrorKind::Io, "{}: the file was changed while it was in use; start again with the new one", path_.string());
 }
 
 DirectFile::~DirectFile() {
@@ -41,7 +55,12 @@ DirectFile::~DirectFile() {
 }
 
 DirectFile::DirectFile(DirectFile&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), is_direct_(other.is_direct_) {}
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      is_direct_(other.is_direct_),
+      size_(other.size_),
+      changed_seconds_(other.changed_seconds_),
+      changed_nanoseconds_(other.changed_nanoseconds_) {}
 
 struct ReadQueue::Engine {
   // What is left of a read, and how it ended.

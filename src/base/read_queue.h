@@ -26,11 +26,14 @@ class DirectFile {
   const fs::path& path() const { return path_; }
   int descriptor() const { return descriptor_; }
   bool is_direct() const { return is_direct_; }
+  // Throws Error(Io) if its bytes are not those of the moment when it was opened any more, going by its size and time of change.
+  void refuse_changes() const;
 
  private:
   fs::path path_;
   int descriptor_ = -1;
   bool is_direct_ = false;
+  int64_t size_ = 0, changed_seconds_ = 0, changed_nanoseconds_ = 0;
 };
 
 // How a ReadQueue reads.

@@ -16,9 +16,6 @@ using model::Chunk;
 using model::KvCache;
 using model::Transformer;
 
-// Tokens of a prompt a step, as engine/generate feeds them.
-size_t prompt_chunk(const spec::ModelSpec& spec) { return spec.attention.latent ? 2048 : 512; }
-
 // Of the tokens that caches hold before a run.
 constexpr TokenPlace kContext{.number = (1 << 20) - 1};
 constexpr double kDiskSeconds = 0.5;  // to measure a disk for
@@ -26,11 +23,6 @@ constexpr double kDiskSeconds = 0.5;  // to measure a disk for
 store::StoreStatistics statistics_of(const Transformer& transformer) {
   const store::StoreStatistics* statistics = transformer.expert_statistics();
   return statistics != nullptr ? *statistics : store::StoreStatistics{};
-}
-
-store::StoreStatistics since(const store::StoreStatistics& before, const store::StoreStatistics& now) {
-  return {now.hits - before.hits, now.misses - before.misses, now.bytes_read - before.bytes_read,
-          now.seconds_waited - before.seconds_waited};
 }
 
 // Caches for every depth that some case asks for, filled up to it: all with the same tokens, computed once.
@@ -96,7 +88,7 @@ Sequences::Sequences(Transformer& transformer, const kernel::Compute& compute, c
 }
 
 void Sequences::fill(KvCache& cache, size_t depth) {
-  const size_t step = prompt_chunk(transformer_.spec());
+  const size_t step = transformer_.prompt_chunk(depth);
   const auto tokens = draw_tokens(options_.tokens, transformer_.spec().vocab_size, kContext, depth);
   for (size_t at = 0; at < depth; at += step) {
     const Chunk chunk{&cache, std::span(tokens).subspan(at, std::min(step, depth - at))};
@@ -121,8 +113,16 @@ Round Sequences::run(size_t number, size_t round) {
   }
 
   WorkCounter counter(transformer_.file(), compute_);
-  const auto observe = [&](int layer, const moe::Routing& routing) { counter.add_routing(layer, routing); };
-  const size_t step = prefill ? prompt_chunk(transformer_.spec()) : 1;
+  trace::TraceRecorder* const trace = round == 0 ? options_.trace : nullptr;
+  const auto observe = [&](int layer, const moe::Routing& routing) {
+    counter.add_routing(layer, routing);
+    if (trace != nullptr) trace->add(layer, routing);
+  };
+  std::vector<trace::Part> parts;
+  for (size_t s = 0; trace != nullptr && s < run.sequences; ++s) {
+    parts.push_back({.sequence = trace->new_sequence(), .domain = prefill ? "prefill" : "decode"});
+  }
+  const size_t step = prefill ? transformer_.prompt_chunk(run.tokens) : 1;
   const store::StoreStatistics before = statistics_of(transformer_);
   const auto start = std::chrono::steady_clock::now();
   for (size_t at = 0; at < run.tokens; at += step) {
@@ -131,11 +131,17 @@ Round Sequences::run(size_t number, size_t round) {
       chunks.push_back({&caches[s], std::span(tokens[s]).subspan(at, std::min(step, run.tokens - at))});
     }
     counter.add_step(chunks);
+    for (size_t s = 0; s < parts.size(); ++s) {
+      parts[s].first_position = run.depth + at;
+      parts[s].tokens = static_cast<int>(chunks[s].tokens.size());
+    }
+    if (trace != nullptr) trace->begin(parts);
     transformer_.forward(chunks, Transformer::LogitsOf::LastTokens, observe);
+    if (trace != nullptr) trace->end();
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   add_done(run.sequences * run.tokens);
-  Round done{.seconds = seconds, .limits = {}, .work = counter.work(), .experts = since(before, statistics_of(transformer_))};
+  Round done{.seconds = seconds, .limits = {}, .work = counter.work(), .experts = statistics_of(transformer_) - before};
   done.work.disk_bytes = static_cast<double>(done.experts.bytes_read);
   return done;
 }
@@ -177,10 +183,16 @@ double Result::operations_per_second() const {
 store::StoreStatistics Result::experts() const {
   store::StoreStatistics all;
   for (const Round& round : rounds) {
-    all.hits += round.experts.hits;
-    all.misses += round.experts.misses;
-    all.bytes_read += round.experts.bytes_read;
-    all.seconds_waited += round.experts.seconds_waited;
+    const store::StoreStatistics& s = round.experts;
+    all.hits += s.hits;
+    all.misses += s.misses;
+    all.bytes_read += s.bytes_read;
+    all.expected += s.expected;
+    all.expected_right += s.expected_right;
+    all.expected_missing += s.expected_missing;
+    all.read_ahead += s.read_ahead;
+    all.bytes_wasted += s.bytes_wasted;
+    all.seconds_waited += s.seconds_waited;
   }
   return all;
 }

@@ -8,6 +8,7 @@
 #include "bench/tokens.h"
 #include "bench/work.h"
 #include "model/transformer.h"
+#include "trace/trace_recorder.h"
 
 namespace moiety::bench {
 
@@ -57,6 +58,8 @@ struct MeasureOptions {
   TokenKind tokens = TokenKind::Random;
   bool new_tokens = false;    // in each round; else those of the round that warms up
   double disk_bandwidth = 0;  // bytes a second; 0: measured, where experts are streamed
+  // Records the round to warm up; the domains are the phases.
+  trace::TraceRecorder* trace = nullptr;
 };
 
 // What a sequence of a case is fed in a round: 0 warms up.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 namespace moiety::bench {
 namespace {
@@ -47,17 +49,19 @@ WorkCounter::WorkCounter(const format::ModelFile& file, const kernel::Compute& c
   };
   for (spec::Weight weight : spec::weights_of(spec_, false)) {
     if (spec::is_expert(weight.role)) weight.expert = 0;
-    const format::TensorView tensor = file.weight(weight);
-    const double bytes = static_cast<double>(spec::bytes_of(tensor.type, static_cast<size_t>(tensor.elements())));
+    const std::vector<int64_t> shape = spec::shape_of(spec_, weight.role);
+    const double elements = static_cast<double>(std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>()));
+    const ElementType type = file.type_of(weight);
+    const double bytes = elements / static_cast<double>(spec::info(type).block_elements) * static_cast<double>(spec::info(type).block_bytes);
     if (weight.role == Role::Embedding) {
-      embedding_row_bytes_ = bytes / static_cast<double>(tensor.shape[0]);
+      embedding_row_bytes_ = bytes / static_cast<double>(shape[0]);
       if (!spec_.tied_embeddings) continue;
     }
     Matrices& matrices = place(weight);
     matrices.bytes += bytes;
-    if (tensor.shape.size() < 2) continue;
-    const Unit unit = weight.role == Role::Router ? Unit::F32 : unit_for(compute, tensor.type);
-    matrices.operations[static_cast<size_t>(unit)] += 2.0 * static_cast<double>(tensor.elements());
+    if (shape.size() < 2) continue;
+    const Unit unit = weight.role == Role::Router ? Unit::F32 : unit_for(compute, type);
+    matrices.operations[static_cast<size_t>(unit)] += 2.0 * elements;
   }
 }
 

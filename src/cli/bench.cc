@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/memory_budget.h"
 #include "cli/open_model.h"
+#include "cli/trace_option.h"
 #include "format/synthetic.h"
 
 namespace moiety::cli {
@@ -39,6 +40,7 @@ struct Options {
   int rounds = 3;
   bool json = false;
   std::string plot;
+  TraceOption trace;
 };
 
 format::SyntheticRouting routing_of(const Options& options) {
@@ -115,6 +117,7 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--disk-rate", options.disk_rate, "bytes a second that the disk gives, such as 1GB (default: measured)");
   app.add_option("--runs", options.rounds, "medians of so many rounds, after one to warm up")->capture_default_str()->check(CLI::Range(1, 100));
   app.add_flag("--json", options.json, "one JSON object");
+  options.trace.add_to(app, "the tokens of the round to warm up");
   app.add_option("--plot", options.plot, "draw speed over batch and depth into this SVG file");
 }
 
@@ -122,7 +125,7 @@ bench::MeasureOptions measure_options(const Options& options, const OpenModel& m
   bench::MeasureOptions measure{.rounds = options.rounds, .kv = model.kv};
   measure.tokens = options.tokens == "topics" ? bench::TokenKind::Topics : bench::TokenKind::Random;
   measure.new_tokens = !options.model.memory.empty();
-  if (!options.disk_rate.empty()) measure.disk_bandwidth = static_cast<double>(parse_bytes(options.disk_rate));
+  if (!options.disk_rate.empty()) measure.disk_bandwidth = static_cast<double>(parse_bytes(options.disk_rate, "--disk-rate"));
   // What limits are measured with is no room for experts.
   if (!options.model.memory.empty()) measure.limit_memory = std::min(measure.limit_memory, parse_bytes(options.model.memory) / 32);
   return measure;
@@ -133,7 +136,7 @@ RunMemory memory_of(const std::vector<Case>& cases, const bench::MeasureOptions&
   for (const Case& run : cases) {
     memory.sequences.resize(std::max(memory.sequences.size(), run.sequences));
     for (size_t s = 0; s < run.sequences; ++s) memory.sequences[s] = std::max(memory.sequences[s], run.depth + run.tokens);
-    memory.step_tokens = std::max(memory.step_tokens, run.phase == Phase::Prefill ? std::min<size_t>(run.tokens, 2048) : run.sequences);
+    if (run.phase == Phase::Prefill) memory.prompt = std::max(memory.prompt, run.tokens);
   }
   memory.logits = memory.sequences.size();
   return memory;
@@ -188,10 +191,12 @@ int bench(int argc, char** argv) {
   fit_defaults(app, model.file.spec(), options);
   const std::vector<Case> cases = cases_of(options);
   bench::MeasureOptions measure = measure_options(options, model);
+  const std::string title = options.shape.empty() ? options.model.model : options.shape;
   if (!options.save_tokens.empty()) {
     write_tokens(options, model.file.spec(), cases, measure);
     return 0;
   }
+  measure.trace = options.trace.open(model.file.spec(), options.shape.empty() ? trace::model_name(title) : title);
   fit_memory(model, options.model, memory_of(cases, measure));
   measure.new_tokens |= model.transformer.expert_statistics() != nullptr;
   Progress progress("bench", 0, "tokens");
@@ -201,7 +206,6 @@ int bench(int argc, char** argv) {
   };
   const auto results = bench::measure(model.transformer, model.compute, cases, measure);
   progress.finish();
-  const std::string title = options.shape.empty() ? options.model.model : options.shape;
   if (!options.plot.empty()) write_file(options.plot, draw_bench_chart(title, results));
   fmt::print("{}", options.json ? bench_json(model, title, results) : bench_table(model, title, results));
   return 0;

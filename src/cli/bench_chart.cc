@@ -18,8 +18,6 @@ constexpr double kWidth = 300, kHeight = 220;  // of a panel's plot
 constexpr double kLeft = 56, kRight = 16, kGap = 24, kTop = 84, kBottom = 44, kLegendRow = 18;
 constexpr size_t kLegendColumns = 3;
 constexpr double kPanel = kLeft + kWidth + kRight + kGap;
-// Told apart also by colour-blind eyes (Okabe and Ito 2008).
-constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"};
 
 // One picture: results over a number that they differ in, joined where another number is the same.
 struct Panel {
@@ -78,7 +76,7 @@ std::string draw(const Panel& panel, double left) {
   std::string svg = axes(panel, left, top_value, x_of);
   size_t drawn = 0;
   for (const auto& [number, line] : panel.lines) {
-    const char* colour = kColours[drawn % std::size(kColours)];
+    const char* colour = kSvgColours[drawn % std::size(kSvgColours)];
     std::string measured, bound, dots;
     for (const auto& [x, result] : line) {
       const double speed = result->tokens_per_second(), most_possible = result->bound_tokens_per_second();

@@ -48,7 +48,12 @@ Json experts_json(const Result& result) {
           {"hit_rate", static_cast<double>(s.hits) / static_cast<double>(std::max<uint64_t>(1, s.hits + s.misses))},
           {"bytes_read", s.bytes_read},
           {"bytes_per_token", static_cast<double>(s.bytes_read) / tokens},
-          {"seconds_waited", s.seconds_waited}};
+          {"seconds_waited", s.seconds_waited},
+          {"expected", s.expected},
+          {"expected_right", s.expected_right},
+          {"expected_and_missing", s.expected_missing},
+          {"read_ahead", s.read_ahead},
+          {"bytes_wasted", s.bytes_wasted}};
 }
 
 Json to_json(const Result& result, const Limits& limits) {
@@ -95,6 +100,25 @@ std::string title_of(const Result& result) {
   return prefill ? fmt::format("prefill {}", result.run.tokens) : fmt::format("decode, batch {}", result.run.sequences);
 }
 
+// How experts are streamed: what is true of the whole run.
+Json streaming_json(const OpenModel& model) {
+  const model::Lossy& lossy = model.transformer.lossy();
+  return {{"policy", store::name(model.transformer.expert_cache()->policy())},
+          {"lossy", lossy.is_on()},
+          {"prefer_resident", lossy.prefer_resident},
+          {"skip_missing", lossy.skip_missing},
+          {"low_precision", lossy.low_precision}};
+}
+
+std::string streaming_text(const OpenModel& model) {
+  const model::Lossy& lossy = model.transformer.lossy();
+  std::string text = fmt::format("policy {}", store::name(model.transformer.expert_cache()->policy()));
+  if (lossy.is_on()) {
+    text += fmt::format("; LOSSY: prefer-resident {}, skip-missing {}, low-precision {}", lossy.prefer_resident, lossy.skip_missing, lossy.low_precision);
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string bench_json(const OpenModel& model, const std::string& title, const std::vector<Result>& results) {
@@ -109,6 +133,7 @@ std::string bench_json(const OpenModel& model, const std::string& title, const s
                {"active_parameters", model.file.spec().active_parameters()},
                {"limits", to_json(limits)},
                {"results", list}};
+  if (limits.disk_bandwidth > 0) json["streaming"] = streaming_json(model);
   return json.dump() + "\n";
 }
 
@@ -123,7 +148,7 @@ std::string bench_table(const OpenModel& model, const std::string& title, const 
   for (size_t unit = 0; unit < bench::kUnits; ++unit) {
     text += fmt::format("{} {}op/s in {}", unit == 0 ? "" : ",", short_number(limits.operations[unit]), bench::name(static_cast<Unit>(unit)));
   }
-  if (limits.disk_bandwidth > 0) text += fmt::format("; its disk gives {}B/s", short_number(limits.disk_bandwidth));
+  if (limits.disk_bandwidth > 0) text += fmt::format("; its disk gives {}B/s; {}", short_number(limits.disk_bandwidth), streaming_text(model));
   text += fmt::format("\n\n{:<20} {:>6} {:>10}  {:<26} {:>11} {:>12} {:>14}\n", "", "depth", "tokens/s", "of what binds", "read a step", "", "experts visited");
   for (const Result& result : results) {
     const std::string binds = binding(result, limits);

@@ -80,7 +80,8 @@ class Chat {
     clear();
     constexpr size_t kConversation = 8192;  // tokens that memory is kept for; a longer one may take more
     const size_t context = static_cast<size_t>(model_.file.spec().max_positions);
-    fit_memory(model_, arguments.model, {.sequences = {std::min(context, std::max(kConversation, 2 * arguments.count))}});
+    const size_t conversation = std::min(context, std::max(kConversation, 2 * arguments.count));
+    fit_memory(model_, arguments.model, {.sequences = {conversation}, .prompt = conversation});
   }
 
   void clear() { messages_ = given_; }

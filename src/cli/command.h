@@ -15,9 +15,11 @@ int generate(int argc, char** argv);
 int importance(int argc, char** argv);
 int inspect(int argc, char** argv);
 int logits(int argc, char** argv);
+int pack(int argc, char** argv);
 int quantize(int argc, char** argv);
 int template_(int argc, char** argv);
 int tokenize(int argc, char** argv);
+int trace(int argc, char** argv);
 int train(int argc, char** argv);
 
 }  // namespace moiety::cli

@@ -12,6 +12,7 @@
 #include "cli/expert_chart.h"
 #include "cli/memory_budget.h"
 #include "cli/open_model.h"
+#include "cli/trace_option.h"
 #include "corpus/documents.h"
 #include "engine/evaluate.h"
 #include "engine/reference.h"
@@ -68,12 +69,6 @@ struct Watchers {
   engine::LogitsWriter* writer = nullptr;
 };
 
-// "quick/text/german.valid.txt" -> "german"
-std::string domain_of(const fs::path& path) {
-  const std::string name = path.filename().string();
-  return name.substr(0, std::max<size_t>(1, name.find('.')));
-}
-
 // What `xz -9` makes of the same bytes: a baseline that everybody can check.
 double xz_bits_per_byte(std::string_view text) {
   if (text.empty()) return 0;
@@ -92,7 +87,8 @@ Result evaluate_text(OpenModel& model, const fs::path& path, const engine::Evalu
   require(bytes > 0, "{}: no text in it", path.string());
   const std::vector<std::string_view> documents(kept.begin(), kept.end());
 
-  Result result{domain_of(path)};
+  Result result{corpus::domain_of(path)};
+  if (options.trace != nullptr) options.trace->set_domain(result.name);
   engine::WindowObserver watch;
   if (watchers.reference != nullptr || watchers.writer != nullptr) {
     watch = [&](const engine::Window& window) {
@@ -207,6 +203,7 @@ int eval(int argc, char** argv) {
   std::vector<std::string> texts;
   std::string chart, reference_path, logits_path;
   engine::EvaluateOptions options;
+  TraceOption trace;
   bool xz = false, json = false;
   CLI::App app(kHelp, "moiety eval");
   arguments.add_to(app);
@@ -214,18 +211,22 @@ int eval(int argc, char** argv) {
   app.add_option("--text", texts, "text files or folders; documents in a file are separated by a line with U+001E alone")
       ->required();
   app.add_option("--window", options.window, "tokens that the model sees at once")->capture_default_str();
+  app.add_option("--chunk", options.chunk, "of these computed at once; the result is the same, but with lossy helpers (0: all)")
+      ->capture_default_str();
   app.add_option("--tokens", options.most_tokens, "stop a text after so many tokens (0: all of it)")->capture_default_str();
   app.add_flag("--xz", xz, "also what xz -9 makes of the same text");
   app.add_option("--chart", chart, "draw which experts each text used, as SVG");
   app.add_option("--kl", reference_path,
                  "compare the predictions with those of this model (computed with --exact) or of a file that --save-logits wrote");
   app.add_option("--save-logits", logits_path, "write the predictions to a file for --kl: 2 bytes a word of the vocabulary and token");
+  trace.add_to(app, "the texts' tokens");
   app.add_flag("--json", json, "one JSON object, with visits by layer and expert");
   if (const auto status = parse(app, argc, argv)) return *status;
 
   OpenModel model(arguments);
   options.kv = model.kv;
-  fit_memory(model, arguments, {.sequences = {options.window}, .step_tokens = options.window, .logits = options.window});
+  options.trace = trace.open(model.file.spec(), trace::model_name(arguments.model));
+  fit_memory(model, arguments, {.sequences = {options.window}, .prompt = options.chunk > 0 ? std::min(options.chunk, options.window) : options.window, .logits = options.window});
   require(chart.empty() || model.file.spec().moe_layers() > 0, "--chart: {} is a dense model and has no experts to draw",
           arguments.model);
   std::optional<OpenReference> reference;
@@ -247,6 +248,7 @@ int eval(int argc, char** argv) {
   } else {
     print_tables(results, xz);
     if (reference) print_divergences(results);
+    if (const std::string experts = expert_statistics_text(model); !experts.empty()) fmt::print("\n{}\n", experts);
     if (!chart.empty()) fmt::print("\nchart: {}\n", chart);
   }
   return 0;

@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "cli/svg.h"
@@ -12,17 +11,6 @@ namespace moiety::cli {
 namespace {
 
 constexpr double kCellHeight = 16, kLabelWidth = 130, kMargin = 16, kPanelGap = 30, kHeadHeight = 62;
-constexpr double kDarkest = 4;  // times the even share
-
-// White over blue to near black: steps of equal lightness, also in grey and to colour-blind eyes.
-std::string colour(double ratio) {
-  const double x = std::sqrt(std::clamp(ratio / kDarkest, 0.0, 1.0));
-  const auto mix = [&](double white, double blue, double dark) {
-    const double value = x < 0.5 ? white + (blue - white) * 2 * x : blue + (dark - blue) * (2 * x - 1);
-    return static_cast<int>(std::lround(value));
-  };
-  return fmt::format("#{:02x}{:02x}{:02x}", mix(250, 107, 8), mix(251, 174, 29), mix(253, 214, 88));
-}
 
 double total(std::span<const int64_t> visits_E) {
   return static_cast<double>(std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0}));
@@ -37,20 +25,8 @@ std::string row(const DomainLoad& domain, int layer, double x, double y, double 
     svg += fmt::format(
         "<rect x=\"{:.2f}\" y=\"{:.2f}\" width=\"{:.2f}\" height=\"{:.2f}\" fill=\"{}\"><title>{}, layer {}, expert {}: "
         "{:.1f} % of visits</title></rect>\n",
-        x + cell * static_cast<double>(e), y, cell - 1, kCellHeight - 1, colour(share * static_cast<double>(visits_E.size())),
+        x + cell * static_cast<double>(e), y, cell - 1, kCellHeight - 1, svg_share_colour(share * static_cast<double>(visits_E.size())),
         svg_escaped(domain.name), layer, e, 100 * share);
-  }
-  return svg;
-}
-
-std::string legend(double right, double y) {
-  std::string svg = svg_text(right - 170, y + 11, "end", 11, "share of visits, times even:");
-  const double stops[] = {0, 0.5, 1, 2, 4};
-  for (int i = 0; i < 5; ++i) {
-    const double x = right - 165 + 33 * i;
-    svg += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"33\" height=\"10\" fill=\"{}\" stroke=\"#ccc\"/>\n", x, y + 2,
-                       colour(stops[i]));
-    svg += svg_text(x + 16, y + 24, "middle", 10, fmt::format("{}", stops[i]));
   }
   return svg;
 }
@@ -67,7 +43,7 @@ std::string draw_expert_chart(const std::string& title, const std::vector<Domain
 
   std::string svg = svg_start(width, height);
   svg += svg_text(kMargin, 24, "start", 15, title);
-  svg += legend(width - kMargin, 32);
+  svg += svg_share_legend(width - kMargin, 32);
   for (int layer = 0; layer < layers; ++layer) {
     const double y = kHeadHeight + panel * layer;
     svg += svg_text(kLabelWidth, y + 10, "start", 11, fmt::format("layer {}, experts 0 to {}", layer, experts - 1));

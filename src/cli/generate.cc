@@ -10,6 +10,7 @@
 #include "cli/memory_budget.h"
 #include "cli/open_model.h"
 #include "cli/sampling_arguments.h"
+#include "cli/trace_option.h"
 #include "text/text_stream.h"
 
 namespace moiety::cli {
@@ -30,6 +31,7 @@ struct Arguments {
   size_t count = 256;
   bool ignore_end = false, json = false;
   SamplingArguments sampling;
+  TraceOption trace;
 };
 
 const char* name_of(Generated::Stop stop) {
@@ -88,6 +90,7 @@ int generate(int argc, char** argv) {
   app.add_option("-n", a.count, "tokens to generate at most")->capture_default_str();
   a.sampling.add_to(app);
   app.add_flag("--ignore-eos", a.ignore_end, "go on past the end-of-text token");
+  a.trace.add_to(app, "the prompt and the new tokens");
   app.add_flag("--json", a.json, "one JSON object: tokens (the new ids), text, timings");
   if (const auto status = parse(app, argc, argv)) return *status;
   const engine::SamplingOptions sampling = a.sampling.options();
@@ -100,7 +103,8 @@ int generate(int argc, char** argv) {
     options.stop_tokens.assign(model.file.spec().eos_tokens.begin(), model.file.spec().eos_tokens.end());
   }
 
-  fit_memory(model, a.model, {.sequences = {ids.size() + a.count}, .step_tokens = std::min(ids.size(), options.prefill_chunk)});
+  options.trace = a.trace.open(model.file.spec(), trace::model_name(a.model.model));
+  fit_memory(model, a.model, {.sequences = {ids.size() + a.count}, .prompt = ids.size()});
   std::optional<text::TextStream> stream;
   if (!a.json && model.tokenizer) stream.emplace(*model.tokenizer, true);
   if (stream) fmt::print("{}", a.prompt);

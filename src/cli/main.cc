@@ -31,6 +31,8 @@ constexpr Command kCommands[] = {
     {"convert", cli::convert, "a checkpoint, Hugging Face folder or GGUF file into another"},
     {"importance", cli::importance, "which columns of the matrices matter on a text"},
     {"quantize", cli::quantize, "a model in fewer bits"},
+    {"pack", cli::pack, "a model whose experts lie on the disk as they are computed with"},
+    {"trace", cli::trace, "which experts tokens visit: record it, read off what it says, replay caches over it"},
     {"inspect", cli::inspect, "what is in this file"},
     {"template", cli::template_, "a conversation to the prompt of a chat template"},
     {"tokenize", cli::tokenize, "text to token ids"},

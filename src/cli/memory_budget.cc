@@ -8,12 +8,15 @@
 #include "base/progress.h"
 #include "base/system_memory.h"
 #include "bench/work.h"
+#include "model/step_memory.h"
 
 namespace moiety::cli {
 namespace {
 
-// Experts on their way from the disk at a time: more keep no disk busier, and each takes memory twice.
-constexpr size_t kReads = 4;
+// Experts on their way from the disk at a time: of the memory for experts one part in so many, and no more than so many experts.
+constexpr size_t kShareOnTheWay = 16, kMostReads = 24;
+// Tokens.
+constexpr size_t kSmallStep = 32;
 // Of what is free; the rest is for what isn't counted, and for others.
 constexpr double kShareOfFree = 0.9;
 
@@ -21,15 +24,11 @@ std::string gib(size_t bytes) { return fmt::format("{:.2f} GiB", static_cast<dou
 // An amount that is enough: up to the next hundredth.
 std::string enough_gib(size_t bytes) { return fmt::format("{:.2f} GiB", std::ceil(static_cast<double>(bytes) / 0x1p30 * 100) / 100); }
 
-// What one step holds while it runs, about: activations of the widest layer, logits.
-size_t step_bytes(const spec::ModelSpec& spec, const RunMemory& run) {
-  const auto size = [](int n) { return static_cast<size_t>(std::max(n, 0)); };
-  const size_t heads = size(spec.attention.num_heads) * size(spec.attention.head_dim);
-  const size_t visits = size(spec.moe.router.experts_per_token);
-  const size_t a_token = 8 * size(spec.width) + 5 * heads +
-                         visits * (2 * size(spec.moe.expert_hidden) + 2 * size(spec.width)) +
-                         2 * size(spec.moe.shared_hidden);
-  return 4 * (run.step_tokens * a_token + 2 * run.logits * size(spec.vocab_size));
+store::Predictor predictor_of(const std::string& name) {
+  return name == "none"     ? store::Predictor::None
+         : name == "path"     ? store::Predictor::Path
+         : name == "previous" ? store::Predictor::Previous
+                              : store::Predictor::Caller;
 }
 
 // Each layer's keys and values of a sequence lie together, in huge pages where the system gives them.
@@ -44,7 +43,7 @@ size_t cache_bytes(const spec::ModelSpec& spec, kernel::KvType kv, const RunMemo
 
 }  // namespace
 
-size_t parse_bytes(const std::string& text) {
+size_t parse_bytes(const std::string& text, const std::string& flag) {
   double number = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   std::string unit(rest, text.data() + text.size());
@@ -55,7 +54,7 @@ size_t parse_bytes(const std::string& text) {
   for (const auto& [name, factor] : kUnits) {
     if (error == std::errc() && unit == name && number > 0 && number * factor < 0x1p62) return static_cast<size_t>(number * factor);
   }
-  fail(ErrorKind::Usage, "--memory {}: expected an amount of memory such as 6GiB, 800MB or 2.5GB", text);
+  fail(ErrorKind::Usage, "{} {}: expected an amount such as 6GiB, 800MB or 2.5GB", flag, text);
 }
 
 void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemory& run) {
@@ -67,10 +66,12 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   }
   const size_t budget = asked ? parse_bytes(arguments.memory)
                               : static_cast<size_t>(kShareOfFree * static_cast<double>(available_memory())) + resident_memory();
-  const size_t run_bytes = cache_bytes(spec, model.kv, run) + step_bytes(spec, run) + run.other;
+  const size_t run_bytes = cache_bytes(spec, model.kv, run) + run.other;
+  const size_t chunk = std::min(run.prompt, model::prompt_chunk(spec));
+  const size_t largest_step = model::step_bytes(spec, chunk, run.logits);
   size_t weight_bytes = 0;
   for (const format::TensorView& tensor : model.file.tensors()) weight_bytes += tensor.bytes.size();
-  if (!asked && weight_bytes + run_bytes + resident_memory() <= budget) return;
+  if (!asked && weight_bytes + run_bytes + largest_step + resident_memory() <= budget) return;
 
   model::StreamedExperts& experts = model.transformer.streamed_experts();
   Progress progress("weights that all tokens need", 0, "B");
@@ -80,42 +81,77 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   });
   progress.finish();
 
-  const size_t held = resident_memory() + run_bytes;
-  if (held + experts.count() * experts.slot_bytes() <= budget) return;
-  const size_t reads = std::min(kReads, experts.count()), staging = reads * experts.staging_bytes();
-  const size_t least = held + staging + reads * experts.slot_bytes();
+  if (resident_memory() + run_bytes + largest_step + experts.count() * experts.slot_bytes() <= budget) return;
+  // A step of a token of each sequence always has its room; that of a prompt takes it from experts while it lasts.
+  const size_t small_step = model::step_bytes(spec, std::min(chunk, std::max(run.sequences.size(), kSmallStep)), run.logits);
+  const size_t held = resident_memory() + run_bytes + small_step;
+  const size_t least = held + experts.reading_bytes();
   if (budget < least) {
     fail(ErrorKind::Input, "{}: runs in no less than {} of memory here, of which {} are weights that all tokens need; {}",
-         arguments.model, enough_gib(least), gib(held - run_bytes),
+         arguments.model, enough_gib(least), gib(held - run_bytes - small_step),
          asked ? fmt::format("--memory {} is less", arguments.memory) : fmt::format("{} are free", gib(budget)));
   }
-  const size_t slots = (budget - held - staging) / experts.slot_bytes();
-  experts.open({.slots = slots, .reads = reads});
+  // On their way: enough to keep the disk busy through a layer's attention, little beside those that stay.
+  const size_t for_experts = budget - held;
+  const size_t reads = std::clamp<size_t>(for_experts / kShareOnTheWay / experts.reading_bytes(), 1, kMostReads);
+  const size_t slots = (for_experts - reads * experts.reading_bytes()) / experts.slot_bytes();
+  bool known = false;
+  experts.open({.slots = slots,
+                .reads = reads,
+                .step_bytes = small_step,
+                .policy = store::policy_named(arguments.cache_policy, known),
+                .predictor = predictor_of(arguments.read_ahead)});
+  model.transformer.set_lossy(arguments.lossy);
   const double rate = experts.store().measure_read_rate(0.1);
   const double visits = static_cast<double>(spec.moe_layers()) * spec.moe.router.experts_per_token;
   const double misses = visits * (1 - static_cast<double>(slots) / static_cast<double>(experts.count()));
   fmt::print(stderr,
              "moiety: {} of memory: {} of {} experts stay in it, the others are read when tokens choose them, at {:.2f} GB/s: about "
              "{:.1f} tokens/s if all are chosen alike\n",
-             gib(budget), slots, experts.count(), rate / 1e9, rate / (misses * static_cast<double>(experts.staging_bytes())));
+             gib(budget), slots, experts.count(), rate / 1e9, rate / (misses * static_cast<double>(experts.bytes_as_read())));
   if (static_cast<double>(slots) < visits) {
     fmt::print(stderr, "moiety: that is less than the {:.0f} a token visits: nearly all will be read again and again; {} would hold them\n",
-               visits, enough_gib(held + staging + static_cast<size_t>(visits) * experts.slot_bytes()));
+               visits, enough_gib(held + reads * experts.reading_bytes() + static_cast<size_t>(visits) * experts.slot_bytes()));
   }
 }
 
 Json expert_statistics_json(const OpenModel& model) {
   const store::StoreStatistics* s = model.transformer.expert_statistics();
   if (s == nullptr) return {};
-  return {{"hits", s->hits}, {"misses", s->misses}, {"bytes_read", s->bytes_read}, {"seconds_waited", s->seconds_waited}};
+  const model::Lossy& lossy = model.transformer.lossy();
+  return {{"hits", s->hits},
+          {"misses", s->misses},
+          {"bytes_read", s->bytes_read},
+          {"seconds_waited", s->seconds_waited},
+          {"policy", store::name(model.transformer.expert_cache()->policy())},
+          {"expected", s->expected},
+          {"expected_right", s->expected_right},
+          {"expected_and_missing", s->expected_missing},
+          {"read_ahead", s->read_ahead},
+          {"bytes_wasted", s->bytes_wasted},
+          {"lossy", lossy.is_on()},
+          {"prefer_resident", lossy.prefer_resident},
+          {"skip_missing", lossy.skip_missing},
+          {"low_precision", lossy.low_precision}};
 }
 
 std::string expert_statistics_text(const OpenModel& model) {
   const store::StoreStatistics* s = model.transformer.expert_statistics();
   if (s == nullptr || s->hits + s->misses == 0) return {};
-  return fmt::format("experts: {:.1f} % of visits found them in memory; {:.2f} GB were read, and {:.1f} s spent waiting for nothing else",
-                     100.0 * static_cast<double>(s->hits) / static_cast<double>(s->hits + s->misses),
-                     static_cast<double>(s->bytes_read) / 1e9, s->seconds_waited);
+  const auto percent = [](uint64_t part, uint64_t all) { return 100.0 * static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(all, 1)); };
+  std::string text = fmt::format("experts: {:.1f} % of visits found them in memory (policy {}); {:.2f} GB were read, and {:.1f} s spent waiting for nothing else",
+                                 percent(s->hits, s->hits + s->misses), store::name(model.transformer.expert_cache()->policy()),
+                                 static_cast<double>(s->bytes_read) / 1e9, s->seconds_waited);
+  if (s->expected > 0) {
+    text += fmt::format("; of those expected {:.0f} % came, of those that came {:.0f} % were expected, {} were read ahead, {:.2f} GB of it for nothing",
+                        percent(s->expected_right, s->expected), percent(s->expected_right, s->expected_missing), s->read_ahead,
+                        static_cast<double>(s->bytes_wasted) / 1e9);
+  }
+  const model::Lossy& lossy = model.transformer.lossy();
+  if (lossy.is_on()) {
+    text += fmt::format("; LOSSY: prefer-resident {}, skip-missing {}, low-precision {}", lossy.prefer_resident, lossy.skip_missing, lossy.low_precision);
+  }
+  return text;
 }
 
 }  // namespace moiety::cli

@@ -12,14 +12,14 @@
 namespace moiety::cli {
 
 // "6GiB", "800MB", "2.5G" (the last two of powers of ten but for the i), "1073741824" -> bytes. Throws Error(Usage).
-size_t parse_bytes(const std::string& text);
+size_t parse_bytes(const std::string& text, const std::string& flag = "--memory");
 
 // What a run will hold beside weights.
 struct RunMemory {
-  std::vector<size_t> sequences;        // tokens of each whose keys and values are kept
-  size_t step_tokens = 512;             // computed at once, at most
-  size_t logits = 1;                    // rows of the vocabulary
-  size_t other = 0;                     // bytes
+  std::vector<size_t> sequences;  // tokens of each whose keys and values are kept
+  size_t prompt = 1;              // tokens of the longest
+  size_t logits = 1;              // rows of the vocabulary at a time
+  size_t other = 0;               // bytes
 };
 
 // Keeps the process under the budget that the command line names, else under what the machine, and the control group that the

@@ -52,6 +52,18 @@ void ModelArguments::add_memory_to(CLI::App& app) {
   app.add_option("--memory", memory,
                  "hold no more than this, such as 6GiB: experts that don't fit are read from the disk when tokens choose them "
                  "(default: most of what is free)");
+  constexpr const char* kGroup = "Experts on the disk";
+  app.add_option("--cache-policy", cache_policy, "which experts stay in memory: auto (the one that would have found most so far), lru, lfu, weight, distance, blend")
+      ->check(CLI::IsMember({"auto", "lru", "lfu", "weight", "distance", "blend"}))->capture_default_str()->group(kGroup);
+  app.add_option("--read-ahead", read_ahead, "who says what to read while the disk has nothing to do: the next layer's router, path, previous, none")
+      ->check(CLI::IsMember({"router", "path", "previous", "none"}))->capture_default_str()->group(kGroup);
+  const auto share = CLI::Range(0.0, 1.0);
+  app.add_option("--prefer-resident", lossy.prefer_resident, "changes the output: an expert in memory instead of one whose score is higher by up to this share")
+      ->check(share)->group(kGroup);
+  app.add_option("--skip-missing", lossy.skip_missing, "changes the output: an expert that isn't in memory is left out if it weighs less than this share of the token's heaviest")
+      ->check(share)->group(kGroup);
+  app.add_option("--low-precision", lossy.low_precision, "changes the output: of such an expert the copy of low precision is read, in files packed with --low")
+      ->check(share)->group(kGroup);
 }
 
 OpenModel::OpenModel(const ModelArguments& arguments)

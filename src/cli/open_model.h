@@ -21,11 +21,14 @@ struct ModelArguments {
   std::string kernels;  // empty: MOIETY_KERNELS, else the fastest
   std::string kv;       // empty: what the arithmetic computes with
   bool exact = false;   // kernel::Arithmetic::Exact
-  std::string memory;   // what the process may hold; empty: what is free (cli/memory_budget.h)
+  // Of what fit_memory() does (cli/memory_budget.h):
+  std::string memory;   // what the process may hold; empty: what is free
+  std::string cache_policy = "auto", read_ahead = "router";
+  model::Lossy lossy;
 
   // Adds MODEL, --threads, --kernels, --kv and --exact.
   void add_to(CLI::App& app);
-  // Adds --memory, for commands that call fit_memory().
+  // Adds --memory and what belongs to it, for commands that call fit_memory().
   void add_memory_to(CLI::App& app);
 };
 

@@ -1,6 +1,5 @@
 // moiety quantize: a model into a GGUF file whose matrices have fewer bits.
 #include <algorithm>
-#include <cctype>
 #include <map>
 
 #include "base/json.h"
@@ -9,8 +8,8 @@
 #include "cli/command.h"
 #include "cli/gguf_metadata.h"
 #include "cli/open_model.h"
+#include "cli/type_wish.h"
 #include "format/convert.h"
-#include "format/elements.h"
 #include "format/quantize.h"
 #include "format/quantize_plan.h"
 #include "format/tensor_groups.h"
@@ -32,23 +31,6 @@ std::string mix_names() {
   std::string names;
   for (const format::Mix& mix : format::mixes()) names.append(names.empty() ? "" : ", ").append(mix.name);
   return names;
-}
-
-// "PATTERN=TYPE"
-format::TypeWish parse_wish(const std::string& text) {
-  const size_t equals = text.rfind('=');
-  if (equals == text.npos || equals == 0) fail(ErrorKind::Usage, "--tensor {}: expected PATTERN=TYPE", text);
-  std::string name = text.substr(equals + 1);
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
-  const auto type = spec::from_name(name);
-  if (!type || !format::can_write(*type)) {
-    fail(ErrorKind::Usage, "--tensor {}: {} is none of {}", text, name, format::writable_type_names());
-  }
-  try {
-    return {text, std::regex(text.substr(0, equals)), *type};
-  } catch (const std::regex_error&) {
-    fail(ErrorKind::Usage, "--tensor {}: {} is no regular expression", text, text.substr(0, equals));
-  }
 }
 
 size_t elements_of(const PlannedTensor& t) {
@@ -172,7 +154,7 @@ int quantize(int argc, char** argv) {
   if (mix == nullptr) fail(ErrorKind::Usage, "--type {}: expected one of {}", type_name, mix_names());
   if (fs::path(out).extension() != ".gguf") fail(ErrorKind::Usage, "{}: what is written is a GGUF file; name it something.gguf", out);
   std::vector<format::TypeWish> wishes;
-  for (const std::string& text : wish_texts) wishes.push_back(parse_wish(text));
+  for (const std::string& text : wish_texts) wishes.push_back(parse_type_wish(text));
 
   const format::ModelFile model(in);
   require(!fs::exists(out) || !fs::equivalent(out, model.path()), "{}: MODEL and OUT are the same", out);

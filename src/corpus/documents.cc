@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "corpus/split.h"
 
 namespace moiety::corpus {
 namespace {
@@ -66,6 +67,17 @@ std::vector<fs::path> list_files(const fs::path& path) {
   std::sort(files.begin(), files.end(),
             [](const fs::path& a, const fs::path& b) { return a.native() < b.native(); });
   return files;
+}
+
+std::string domain_of(const fs::path& path) {
+  const fs::path whole = path.has_filename() ? path : path.parent_path();
+  std::string name = whole.filename().string();
+  const auto drop = [&](std::string_view end) {
+    if (name.size() > end.size() && name.ends_with(end)) name.resize(name.size() - end.size());
+  };
+  drop(".txt");
+  for (const Split split : kSplits) drop(fmt::format(".{}", split_name(split)));
+  return name;
 }
 
 bool is_text(std::string_view bytes) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -21,6 +22,10 @@ std::vector<std::string_view> split_documents(std::string_view text);
 // path. Hidden ones and linked folders are left out. Throws Error(Io) if there is no such path or
 // it can't be listed.
 std::vector<fs::path> list_files(const fs::path& path);
+
+// The domain that a file is of: its name without .txt, and without the split that `moiety corpus` adds: "text/german.valid.txt"
+// is of "german".
+std::string domain_of(const fs::path& path);
 
 // No NUL near the start, and hardly any control characters: what the tools of this layer take for
 // text.

@@ -79,5 +79,14 @@ TEST(ForEachDocument, AMissingPathIsAnError) {
   EXPECT_THROW(for_each_document("/nowhere/at/all", [](std::string_view) {}), Error);
 }
 
+TEST(DomainOf, IsTheNameWithoutSplitAndEnding) {
+  EXPECT_EQ(domain_of("text/german.valid.txt"), "german");
+  EXPECT_EQ(domain_of("c-code.test.txt"), "c-code");
+  EXPECT_EQ(domain_of("book.txt"), "book");
+  EXPECT_EQ(domain_of("version-2.0.txt"), "version-2.0");
+  EXPECT_EQ(domain_of("texts/"), "texts");
+  EXPECT_EQ(domain_of(".txt"), ".txt");
+}
+
 }  // namespace
 }  // namespace moiety::corpus

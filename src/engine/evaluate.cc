@@ -28,21 +28,45 @@ std::vector<int> sparse_layer_numbers(const spec::ModelSpec& spec) {
   return numbers;
 }
 
+// Where a window's first token stands.
+struct Place {
+  uint64_t sequence = 0, position = 0;
+};
+
 // Predicts tokens[first_scored...] of one window from all before them in it.
-void evaluate_window(Transformer& transformer, std::span<const int32_t> window, size_t first_scored,
-                     const std::vector<int>& sparse, kernel::KvType kv, const WindowObserver& observe_window,
+void evaluate_window(Transformer& transformer, std::span<const int32_t> window, size_t first_scored, const Place& place,
+                     const std::vector<int>& sparse, const EvaluateOptions& options, const WindowObserver& observe_window,
                      Evaluation& result) {
-  KvCache cache(transformer.spec(), {window.size(), kv, window.size()});
+  KvCache cache(transformer.spec(), {window.size(), options.kv, window.size()});
   const auto inputs = window.first(window.size() - 1);
-  const Chunk chunk{&cache, inputs};
-  const auto observe = [&](int layer, const moe::Routing& routing) {
-    for (size_t t = first_scored - 1; t < inputs.size(); ++t) {
-      for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
-        result.load.add(sparse[layer], routing.experts_N[n], 1);
-      }
+  const size_t step = options.chunk == 0 ? inputs.size() : options.chunk;
+  const size_t seen = first_scored - 1;  // these were predicted from, and recorded, in the window before
+  Matrix<float> logits;  // of all chunks
+  for (size_t at = 0; at < inputs.size(); at += step) {
+    const Chunk chunk{&cache, inputs.subspan(at, std::min(step, inputs.size() - at))};
+    const size_t first_new = std::max(at, seen) - at;
+    const bool recorded = options.trace != nullptr && first_new < chunk.tokens.size();
+    if (recorded) {
+      const int tokens = static_cast<int>(chunk.tokens.size() - first_new);
+      options.trace->begin({{place.sequence, place.position + at + first_new, tokens}}, static_cast<int>(first_new));
     }
-  };
-  const Matrix<float> logits = transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens, observe);
+    const auto observe = [&](int layer, const moe::Routing& routing) {
+      if (recorded) options.trace->add(layer, routing);
+      for (size_t t = first_new; t < chunk.tokens.size(); ++t) {
+        for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
+          result.load.add(sparse[layer], routing.experts_N[n], 1);
+        }
+      }
+    };
+    Matrix<float> of_chunk = transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens, observe);
+    if (recorded) options.trace->end();
+    if (step >= inputs.size()) {
+      logits = std::move(of_chunk);
+    } else {
+      if (at == 0) logits = Matrix<float>::uninitialised(inputs.size(), of_chunk.cols());
+      for (size_t t = 0; t < of_chunk.rows(); ++t) std::ranges::copy(of_chunk.row(t), logits.row(at + t).begin());
+    }
+  }
   for (size_t t = first_scored; t < window.size(); ++t) {
     result.nats += nats_of(logits.row(t - 1), window[t]);
     ++result.tokens;
@@ -70,11 +94,12 @@ Evaluation evaluate(Transformer& transformer, const text::Tokenizer& tokenizer,
     const auto encoded = tokenizer.encode(document, false);
     tokens.insert(tokens.end(), encoded.begin(), encoded.end());
     check_tokens(tokens, spec);
+    const uint64_t sequence = options.trace != nullptr ? options.trace->new_sequence() : 0;
     for (size_t scored = 1; scored < tokens.size();) {
       const size_t begin = scored == 1 ? 0 : scored - std::min(scored, window - step);
       const size_t end = std::min(tokens.size(), begin + window);
-      evaluate_window(transformer, std::span(tokens).subspan(begin, end - begin), scored - begin, sparse, options.kv, observe,
-                      result);
+      evaluate_window(transformer, std::span(tokens).subspan(begin, end - begin), scored - begin, {sequence, begin}, sparse, options,
+                      observe, result);
       scored = end;
     }
     result.bytes += document.size();

@@ -8,6 +8,7 @@
 #include "model/transformer.h"
 #include "moe/load.h"
 #include "text/tokenizer.h"
+#include "trace/trace_recorder.h"
 
 namespace moiety::engine {
 
@@ -23,8 +24,10 @@ struct Evaluation {
 
 struct EvaluateOptions {
   size_t window = 512;  // tokens that the model sees at once, at most its context
+  size_t chunk = 0;     // of these that are computed at once; 0: all
   size_t most_tokens = 0;  // stop after so many; 0: all
   kernel::KvType kv = kernel::KvType::F32;  // what keys and values are kept in
+  trace::TraceRecorder* trace = nullptr;    // records each document as a sequence, each of its tokens once
 };
 
 // Tokens that the model saw at once; tokens[first_scored] and what follows were predicted, each from all before it. Row t of

@@ -16,16 +16,29 @@ using model::Transformer;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-Matrix<float> feed(Transformer& transformer, KvCache& cache, std::span<const int32_t> tokens) {
-  const Chunk chunk{&cache, tokens};
-  return transformer.forward({&chunk, 1}, Transformer::LogitsOf::LastTokens);
-}
+// One sequence on its way through a model.
+struct Sequence {
+  Transformer& transformer;
+  KvCache& cache;
+  trace::TraceRecorder* trace = nullptr;
+  uint64_t number = 0;  // in the trace
+
+  // Logits [1, V] after these next tokens.
+  Matrix<float> feed(std::span<const int32_t> tokens) {
+    const Chunk chunk{&cache, tokens};
+    if (trace == nullptr) return transformer.forward({&chunk, 1}, Transformer::LogitsOf::LastTokens);
+    trace->begin({{number, cache.length(), static_cast<int>(tokens.size())}});
+    Matrix<float> logits = transformer.forward({&chunk, 1}, Transformer::LogitsOf::LastTokens, trace->observer());
+    trace->end();
+    return logits;
+  }
+};
 
 // Logits [1, V] after the last token of the prompt.
-Matrix<float> prefill(Transformer& transformer, KvCache& cache, std::span<const int32_t> prompt, size_t chunk) {
+Matrix<float> prefill(Sequence& sequence, std::span<const int32_t> prompt, size_t chunk) {
   Matrix<float> logits;
   for (size_t at = 0; at < prompt.size(); at += chunk) {
-    logits = feed(transformer, cache, prompt.subspan(at, std::min(chunk, prompt.size() - at)));
+    logits = sequence.feed(prompt.subspan(at, std::min(chunk, prompt.size() - at)));
   }
   return logits;
 }
@@ -77,9 +90,8 @@ Generated generate(Transformer& transformer, std::span<const int32_t> prompt, co
   const size_t reused = prepare(cached, spec, prompt, {capacity, options.kv, prompt.size()});
   KvCache& cache = *cached.cache;
   const auto start = Clock::now();
-  // Latent attention makes keys and values of all positions once a chunk.
-  const size_t chunk = options.prefill_chunk * (spec.attention.latent ? 4 : 1);
-  Matrix<float> logits = prefill(transformer, cache, prompt.subspan(reused), chunk);
+  Sequence sequence{transformer, cache, options.trace, options.trace != nullptr ? options.trace->new_sequence() : 0};
+  Matrix<float> logits = prefill(sequence, prompt.subspan(reused), transformer.prompt_chunk(prompt.size() - reused));
   Generated out{.reused_tokens = reused, .prefill_seconds = seconds_since(start)};
 
   const auto decode_start = Clock::now();
@@ -100,7 +112,7 @@ Generated generate(Transformer& transformer, std::span<const int32_t> prompt, co
       out.stop = Generated::Stop::ContextFull;
       break;
     }
-    logits = feed(transformer, cache, std::span(&out.tokens.back(), 1));
+    logits = sequence.feed(std::span(&out.tokens.back(), 1));
   }
   out.decode_seconds = seconds_since(decode_start);
 

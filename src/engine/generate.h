@@ -10,6 +10,7 @@
 #include "engine/sampler.h"
 #include "model/kv_cache.h"
 #include "model/transformer.h"
+#include "trace/trace_recorder.h"
 
 namespace moiety::engine {
 
@@ -17,8 +18,8 @@ struct GenerateOptions {
   size_t max_new_tokens = 256;
   SamplingOptions sampling;
   std::vector<int32_t> stop_tokens;  // any of these ends the text; it is not part of the result
-  size_t prefill_chunk = 512;        // tokens of the prompt a step; four times as many with latent attention
   kernel::KvType kv = kernel::KvType::F32;  // what keys and values are kept in
+  trace::TraceRecorder* trace = nullptr;    // records the tokens that are computed, as a sequence of its own
 };
 
 struct Generated {

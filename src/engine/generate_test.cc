@@ -48,6 +48,32 @@ TEST_F(Generate, APromptThatGoesOnFromTheLastIsComputedOnlyFromThereAndGivesTheS
   EXPECT_EQ(again.tokens, other.tokens);
 }
 
+TEST_F(Generate, RecordsEachTokenThatIsComputedOnce) {
+  const fs::path path = folder_.path() / "trace";
+  {
+    trace::TraceWriter writer(path, trace::header_of(transformer_->spec(), "small"));
+    trace::TraceRecorder recorder(writer);
+    options_.trace = &recorder;
+    options_.prefill_chunk = 3;
+    PromptCache cache;
+    generate(*transformer_, Ids{1, 5, 6, 7}, options_, {}, &cache);
+    generate(*transformer_, Ids{1, 5, 8}, options_, {}, &cache);
+  }
+  trace::TraceReader reader(path);
+  std::vector<trace::Part> parts;
+  for (trace::StepTrace step; reader.next(step);) {
+    ASSERT_EQ(step.parts.size(), 1u);
+    ASSERT_EQ(step.by_sparse_layer.size(), 2u);
+    EXPECT_EQ(step.by_sparse_layer[1].num_visits(), 2 * step.parts[0].tokens);
+    EXPECT_EQ(step.by_sparse_layer[1].weights_N.size(), step.by_sparse_layer[1].experts_N.size());
+    parts.push_back(step.parts[0]);
+  }
+  // The last of the six new tokens is not computed; of the second prompt two are there.
+  const std::vector<trace::Part> expected = {{0, 0, 3}, {0, 3, 1}, {0, 4, 1}, {0, 5, 1}, {0, 6, 1}, {0, 7, 1}, {0, 8, 1},
+                                             {1, 2, 1}, {1, 3, 1}, {1, 4, 1}, {1, 5, 1}, {1, 6, 1}, {1, 7, 1}};
+  EXPECT_EQ(parts, expected);
+}
+
 // Latent attention computes a prompt otherwise than an answer, so that an answer that becomes a prompt is computed again.
 TEST_F(Generate, WithLatentAttentionToo) {
   spec::ModelSpec spec = test::small_spec();

@@ -50,6 +50,7 @@ struct Target {
   RopePairs rope_pairs;
   bool is_gguf;
   std::optional<ElementType> type;
+  bool expert_matrices = true;
 };
 
 // A type that such files have and that holds the same numbers (FP8 under its scales nearly so).
@@ -153,6 +154,7 @@ std::vector<TensorSource> convert_all(const ModelFile& model, const Family& fami
   std::set<std::pair<Role, int>> had;
   for (const Weight& weight : spec::weights_of(spec, each_expert)) {
     had.insert({weight.role, weight.layer});
+    if (!target.expert_matrices && spec::is_expert_matrix(weight.role)) continue;
     if (!is_first_in_tensor(row_to_write(target.names, weight.role, model).layout)) continue;
     out.push_back(convert_one(model, target, weight));
   }
@@ -170,6 +172,12 @@ std::vector<TensorSource> hf_tensors(const ModelFile& model, const Family& famil
 std::vector<TensorSource> gguf_tensors(const ModelFile& model, const Family& family, std::optional<ElementType> type) {
   return convert_all(model, family, {family.gguf.names, family.gguf.rope_pairs, true, type});
 }
+
+std::vector<TensorSource> dense_gguf_tensors(const ModelFile& model, const Family& family) {
+  return convert_all(model, family, {family.gguf.names, family.gguf.rope_pairs, true, std::nullopt, false});
+}
+
+ElementType gguf_type(ElementType type) { return writable(type, true); }
 
 ElementType main_type(const ModelFile& model, bool is_gguf) {
   return writable(model.weight({Role::AttentionOutput, 0}).type, is_gguf);

@@ -16,6 +16,13 @@ std::vector<TensorSource> hf_tensors(const ModelFile& model, const Family& famil
 std::vector<TensorSource> gguf_tensors(const ModelFile& model, const Family& family,
                                        std::optional<spec::ElementType> type);
 
+// The same for a packed file: GGUF's without the matrices of experts.
+std::vector<TensorSource> dense_gguf_tensors(const ModelFile& model, const Family& family);
+
+// The type of GGUF files that holds numbers of this one: itself as a rule, MXFP4 for its planes, BF16, nearly, for FP8 under its
+// scales.
+spec::ElementType gguf_type(spec::ElementType type);
+
 // The type that most of the model's matrices get in such a file, as far as one can name one.
 spec::ElementType main_type(const ModelFile& model, bool is_gguf);
 

@@ -1,7 +1,8 @@
 #include "format/gguf.h"
 
 #include <bit>
-#include <set>
+#include <string_view>
+#include <unordered_set>
 
 #include "base/bytes.h"
 #include "format/gguf_kinds.h"
@@ -112,6 +113,17 @@ void skip_lists(ByteReader& reader, uint64_t count, int depth, const std::string
   }
 }
 
+GgufValue read_u64_list(ByteReader& reader, uint64_t count) {
+  std::vector<uint64_t> list(count);
+  bool is_small = true;
+  for (uint64_t& value : list) {
+    value = reader.read<uint64_t>();
+    is_small &= value <= uint64_t{INT64_MAX};
+  }
+  if (is_small) return std::vector<int64_t>(list.begin(), list.end());
+  return list;
+}
+
 GgufValue read_array(ByteReader& reader, const std::string& what) {
   const auto [kind, count] = read_list_head(reader, what);
   const auto fill = [&, count = count]<class T>(std::vector<T> list, auto read_one) -> GgufValue {
@@ -130,6 +142,8 @@ GgufValue read_array(ByteReader& reader, const std::string& what) {
     case Kind::Array:
       skip_lists(reader, count, 2, what);
       return GgufNestedList{count};
+    case Kind::U64:
+      return read_u64_list(reader, count);
     default:
       return fill(std::vector<int64_t>(), [&, kind = kind] { return read_integer(reader, kind, what); });
   }
@@ -168,35 +182,46 @@ struct Entry {
 
 Entry read_entry(ByteReader& reader, const std::string& file, uint64_t alignment) {
   Entry entry;
-  entry.tensor.name = read_text(reader, file + ": a tensor's name");
+  const uint64_t length = reader.read<uint64_t>();
+  require(length <= reader.remaining(), "{}: a tensor's name of {} bytes, {} bytes left in the file", file, length, reader.remaining());
+  entry.tensor.name = reader.take_text(length);
   require(entry.tensor.name.size() <= kLongestName, "{}: a tensor's name is {} bytes long", file,
           entry.tensor.name.size());
-  const std::string what = fmt::format("{}: tensor {}", file, entry.tensor.name);
+  const std::string& name = entry.tensor.name;
 
   const uint32_t dimensions = reader.read<uint32_t>();
-  require(dimensions >= 1 && dimensions <= kMostDimensions, "{}: {} dimensions, expected 1 to {}", what, dimensions,
+  require(dimensions >= 1 && dimensions <= kMostDimensions, "{}: tensor {}: {} dimensions, expected 1 to {}", file, name, dimensions,
           kMostDimensions);
   int64_t elements = 1;
   for (uint32_t d = 0; d < dimensions; ++d) {
-    const int64_t size = read_integer(reader, Kind::U64, what);
-    require(!__builtin_mul_overflow(elements, size, &elements) && elements < int64_t{1} << 56,
-            "{}: its sizes multiply to more than any file holds", what);
-    entry.tensor.shape.insert(entry.tensor.shape.begin(), size);  // GGUF lists the innermost first
+    const uint64_t size = reader.read<uint64_t>();
+    require(size <= uint64_t{INT64_MAX} && !__builtin_mul_overflow(elements, size, &elements) && elements < int64_t{1} << 56,
+            "{}: tensor {}: its sizes multiply to more than any file holds", file, name);
+    entry.tensor.shape.insert(entry.tensor.shape.begin(), static_cast<int64_t>(size));  // GGUF lists the innermost first
   }
 
   const uint32_t id = reader.read<uint32_t>();
   const auto type = spec::from_ggml_id(id);
-  require(type.has_value(), "{}: ggml's element type {} is not one that moiety knows ({})", what, id, ggml_names());
+  require(type.has_value(), "{}: tensor {}: ggml's element type {} is not one that moiety knows ({})", file, name, id,
+          type ? "" : ggml_names());
   entry.tensor.type = *type;
   const size_t block = spec::info(*type).block_elements;
   require(entry.tensor.shape.back() % static_cast<int64_t>(block) == 0,
-          "{}: rows of {} elements, but {} comes in blocks of {}", what, entry.tensor.shape.back(), spec::name(*type),
+          "{}: tensor {}: rows of {} elements, but {} comes in blocks of {}", file, name, entry.tensor.shape.back(), spec::name(*type),
           block);
   entry.offset = reader.read<uint64_t>();
-  require(entry.offset % alignment == 0, "{}: offset {} is not a multiple of the alignment {}", what, entry.offset,
+  require(entry.offset % alignment == 0, "{}: tensor {}: offset {} is not a multiple of the alignment {}", file, name, entry.offset,
           alignment);
   return entry;
 }
+
+void refuse_same_names(const std::vector<TensorView>& tensors, const std::string& file) {
+  std::unordered_set<std::string_view> names;
+  names.reserve(tensors.size());
+  for (const TensorView& tensor : tensors) require(names.insert(tensor.name).second, "{}: tensor {} comes twice", file, tensor.name);
+}
+
+}  // namespace
 
 uint64_t alignment_of(const GgufMetadata& metadata) {
   if (!metadata.has("general.alignment")) return kGgufAlignment;
@@ -205,8 +230,6 @@ uint64_t alignment_of(const GgufMetadata& metadata) {
           "{}: general.alignment is {}, expected a power of two", metadata.where, alignment);
   return static_cast<uint64_t>(alignment);
 }
-
-}  // namespace
 
 GgufContents parse_gguf(std::span<const std::byte> bytes, const std::string& name) {
   GgufContents out;
@@ -230,14 +253,11 @@ GgufContents parse_gguf(std::span<const std::byte> bytes, const std::string& nam
 
   const uint64_t alignment = alignment_of(out.metadata);
   std::vector<Entry> entries;
-  std::set<std::string> names;
-  for (uint64_t i = 0; i < tensor_count; ++i) {
-    entries.push_back(read_entry(reader, name, alignment));
-    require(names.insert(entries.back().tensor.name).second, "{}: tensor {} comes twice", name,
-            entries.back().tensor.name);
-  }
+  entries.reserve(tensor_count);
+  for (uint64_t i = 0; i < tensor_count; ++i) entries.push_back(read_entry(reader, name, alignment));
 
   const size_t data_begin = (reader.position() + alignment - 1) / alignment * alignment;
+  out.tensors.reserve(entries.size());
   for (Entry& entry : entries) {
     const size_t size = spec::bytes_of(entry.tensor.type, static_cast<size_t>(entry.tensor.elements()));
     require(data_begin <= bytes.size() && entry.offset <= bytes.size() - data_begin &&
@@ -247,6 +267,7 @@ GgufContents parse_gguf(std::span<const std::byte> bytes, const std::string& nam
     entry.tensor.bytes = bytes.subspan(data_begin + entry.offset, size);
     out.tensors.push_back(std::move(entry.tensor));
   }
+  refuse_same_names(out.tensors, name);
   refuse_overlaps(out.tensors, name);
   return out;
 }

@@ -20,10 +20,10 @@ struct GgufNestedList {
   friend bool operator==(const GgufNestedList&, const GgufNestedList&) = default;
 };
 
-// A metadata value. Integers of every width are int64 (a u64 beyond that is refused), floats are double; lists hold one
-// kind. The writer picks u32, f32, bool, string, and lists of i32, f32, bool, string.
-using GgufValue = std::variant<int64_t, double, bool, std::string, std::vector<int64_t>, std::vector<double>,
-                               std::vector<bool>, std::vector<std::string>, GgufNestedList>;
+// A metadata value. Integers of every width are int64 (a u64 beyond that is refused, but in a list makes all of it uint64),
+// floats are double; lists hold one kind. The writer picks u32, f32, bool, string, and lists of i32, u64, f32, bool, string.
+using GgufValue = std::variant<int64_t, double, bool, std::string, std::vector<int64_t>, std::vector<uint64_t>,
+                               std::vector<double>, std::vector<bool>, std::vector<std::string>, GgufNestedList>;
 
 class GgufMetadata {
  public:
@@ -34,6 +34,7 @@ class GgufMetadata {
   bool boolean(const std::string& key) const;
   const std::string& text(const std::string& key) const;
   const std::vector<int64_t>& integers(const std::string& key) const;
+  std::vector<uint64_t> hashes(const std::string& key) const;  // integers of which all 64 bits count
   const std::vector<double>& numbers(const std::string& key) const;
   const std::vector<std::string>& texts(const std::string& key) const;
 
@@ -101,8 +102,12 @@ class GgufFile {
 // Appends a tensor's bytes to the file.
 using WriteTensor = std::function<void(AtomicFile& file, const TensorSource& tensor)>;
 
-// Writes atomically; `write` instead of write_elements (format/elements.h) if given.
-void write_gguf(const fs::path& path, const GgufMetadata& metadata, const std::vector<TensorSource>& tensors,
-                const WriteTensor& write = {});
+// Values that are known only when all tensors are written. They take as many bytes as what they replace.
+using FinishMetadata = std::function<void(GgufMetadata& metadata)>;
+
+// Writes atomically; `write` instead of write_elements (format/elements.h) if given. Tensors begin at multiples of the metadata's
+// general.alignment, 32 if it has none.
+void write_gguf(const fs::path& path, GgufMetadata metadata, const std::vector<TensorSource>& tensors,
+                const WriteTensor& write = {}, const FinishMetadata& finish = {});
 
 }  // namespace moiety::format

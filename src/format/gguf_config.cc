@@ -3,8 +3,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <map>
 #include <set>
+#include <unordered_map>
 
 #include "format/elements.h"
 
@@ -46,7 +46,7 @@ int64_t file_type(spec::ElementType type) {
   return 0;
 }
 
-using Tensors = std::map<std::string, const TensorView*>;
+using Tensors = std::unordered_map<std::string_view, const TensorView*>;
 
 void read_rope_scaling(const GgufMetadata& m, const std::string& prefix, const Tensors& tensors, spec::RopeSpec& rope) {
   spec::RopeScaling& s = rope.scaling;
@@ -107,6 +107,7 @@ ModelSpec read_gguf_config(const GgufFile& file) {
     return static_cast<int>(value);
   };
   Tensors tensors;
+  tensors.reserve(file.tensors().size());
   for (const TensorView& tensor : file.tensors()) tensors[tensor.name] = &tensor;
 
   ModelSpec s{.family = family.name};

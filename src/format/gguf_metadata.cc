@@ -18,6 +18,12 @@ const std::string& GgufMetadata::text(const std::string& key) const { return get
 const std::vector<int64_t>& GgufMetadata::integers(const std::string& key) const {
   return get<std::vector<int64_t>>(key, "a list of integers");
 }
+std::vector<uint64_t> GgufMetadata::hashes(const std::string& key) const {
+  const auto it = values_.find(key);
+  if (it != values_.end() && std::holds_alternative<std::vector<uint64_t>>(it->second)) return get<std::vector<uint64_t>>(key, "");
+  const std::vector<int64_t>& small = integers(key);
+  return {small.begin(), small.end()};
+}
 const std::vector<double>& GgufMetadata::numbers(const std::string& key) const {
   return get<std::vector<double>>(key, "a list of numbers");
 }

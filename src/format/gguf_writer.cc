@@ -1,3 +1,5 @@
+#include <cassert>
+
 #include "base/error.h"
 #include "format/elements.h"
 #include "format/gguf_kinds.h"
@@ -33,6 +35,9 @@ class HeaderWriter {
   void operator()(const std::vector<int64_t>& list) {
     put_list(GgufKind::I32, list, [&](int64_t v) { put(static_cast<int32_t>(v)); });
   }
+  void operator()(const std::vector<uint64_t>& list) {
+    put_list(GgufKind::U64, list, [&](uint64_t v) { put(v); });
+  }
   void operator()(const std::vector<double>& list) {
     put_list(GgufKind::F32, list, [&](double v) { put(static_cast<float>(v)); });
   }
@@ -55,15 +60,12 @@ class HeaderWriter {
   std::string text_;
 };
 
-void pad(AtomicFile& file) {
-  const size_t beyond = file.bytes_written() % kGgufAlignment;
-  if (beyond != 0) file.write(std::string(kGgufAlignment - beyond, '\0'));
+void pad(AtomicFile& file, uint64_t alignment) {
+  const size_t beyond = file.bytes_written() % alignment;
+  if (beyond != 0) file.write(std::string(alignment - beyond, '\0'));
 }
 
-}  // namespace
-
-void write_gguf(const fs::path& path, const GgufMetadata& metadata, const std::vector<TensorSource>& tensors,
-                const WriteTensor& write) {
+std::string header_of(const GgufMetadata& metadata, const std::vector<TensorSource>& tensors) {
   HeaderWriter header;
   header.put(kGgufMagic);
   header.put<uint32_t>(3);
@@ -73,26 +75,44 @@ void write_gguf(const fs::path& path, const GgufMetadata& metadata, const std::v
     header.put_text(key);
     std::visit(header, metadata.value(key));
   }
+  const uint64_t alignment = alignment_of(metadata);
   uint64_t offset = 0;
   for (const TensorSource& tensor : tensors) {
     const auto& type = spec::info(tensor.type);
-    require(type.ggml_id >= 0, "{}: tensor {}: GGUF has no {}", path.string(), tensor.name, type.name);
     header.put_text(tensor.name);
     header.put(static_cast<uint32_t>(tensor.shape.size()));
     for (auto size = tensor.shape.rbegin(); size != tensor.shape.rend(); ++size) header.put<uint64_t>(*size);
     header.put(static_cast<uint32_t>(type.ggml_id));
     header.put(offset);
     const uint64_t bytes = spec::bytes_of(tensor.type, tensor.elements());
-    offset += (bytes + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment;
+    offset += (bytes + alignment - 1) / alignment * alignment;
   }
+  return header.text();
+}
 
-  AtomicFile file(path);
-  file.write(header.text());
+}  // namespace
+
+void write_gguf(const fs::path& path, GgufMetadata metadata, const std::vector<TensorSource>& tensors, const WriteTensor& write,
+                const FinishMetadata& finish) {
   for (const TensorSource& tensor : tensors) {
-    pad(file);
+    const auto& type = spec::info(tensor.type);
+    require(type.ggml_id >= 0, "{}: tensor {}: GGUF has no {}", path.string(), tensor.name, type.name);
+  }
+  const uint64_t alignment = alignment_of(metadata);
+  const std::string header = header_of(metadata, tensors);
+  AtomicFile file(path);
+  file.write(header);
+  for (const TensorSource& tensor : tensors) {
+    pad(file, alignment);
     (write ? write : write_elements)(file, tensor);
   }
-  pad(file);
+  pad(file, alignment);
+  if (finish) {
+    finish(metadata);
+    const std::string finished = header_of(metadata, tensors);
+    assert(finished.size() == header.size());
+    file.overwrite(0, finished);
+  }
   file.commit();
 }
 

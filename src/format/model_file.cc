@@ -65,10 +65,11 @@ ModelFile::ModelFile(const fs::path& path) : path_(resolve_model_path(path)) {
     gguf_ = std::make_unique<GgufFile>(path_);
     spec_ = read_gguf_config(*gguf_);
     names_ = &family_named(spec_.family)->gguf.names;
-    tensors_ = gguf_->tensors();
+    if (PackedExperts::are_in(gguf_->metadata())) packed_ = std::make_unique<PackedExperts>(*gguf_, spec_);
   }
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    require(index_.emplace(tensors_[i].name, i).second, "{}: tensor {} comes twice", path_.string(), tensors_[i].name);
+  index_.reserve(tensors().size());
+  for (const TensorView& tensor : tensors()) {
+    require(index_.emplace(tensor.name, &tensor).second, "{}: tensor {} comes twice", path_.string(), tensor.name);
   }
   check_weights();
 }
@@ -101,7 +102,7 @@ ModelFile::Stored ModelFile::find(const Weight& weight) const {
   }
   require(row != nullptr, "{}: tensor {} is missing", path_.string(), name_of(*rows.front(), weight));
 
-  Stored stored{tensors_[index_.at(name_of(*row, weight))], row->layout, is_stack(*row)};
+  Stored stored{*index_.at(name_of(*row, weight)), row->layout, is_stack(*row)};
   const TensorView& tensor = stored.tensor;
   std::vector<int64_t> wanted = stored_shape(spec_, weight.role, row->layout);
   if (stored.is_stack) wanted.insert(wanted.begin(), spec_.moe.router.num_experts);
@@ -125,7 +126,7 @@ void ModelFile::add_scales(Stored& stored) const {
   const auto it = index_.find(name);
   require(it != index_.end(), "{}: tensor {} is {}, but its scales {} are missing", path_.string(), tensor.name,
           planes ? "MXFP4" : spec::name(tensor.type), name);
-  const TensorView& scales = tensors_[it->second];
+  const TensorView& scales = *it->second;
   if (!planes) {
     tensor.scales = fp8_scales(tensor, scales);
     return;
@@ -170,7 +171,15 @@ spec::Scales ModelFile::fp8_scales(const TensorView& tensor, const TensorView& s
 TensorView ModelFile::weight(const Weight& weight) const {
   const auto known = cut_.find({weight.role, weight.layer, weight.expert});
   if (known != cut_.end()) return known->second;
+  const size_t owned = owned_.size();
+  TensorView cut = this->weight(weight, owned_);
+  if (owned_.size() > owned) cut_[{weight.role, weight.layer, weight.expert}] = cut;
+  return cut;
+}
 
+TensorView ModelFile::weight(const Weight& weight, OwnedBytes& owned) const {
+  require(!packed_ || !spec::is_expert_matrix(weight.role),
+          "{}: its experts are packed and can only be computed with in fast arithmetic; use the file that it was packed from", path_.string());
   Stored stored = find(weight);
   if (stored.is_stack) {
     assert(weight.expert >= 0);
@@ -183,15 +192,24 @@ TensorView ModelFile::weight(const Weight& weight) const {
       tensor.scales.data += expert * static_cast<size_t>(tensor.shape[0]) * tensor.scales.row_stride;
     }
   }
-  const size_t owned = owned_.size();
-  TensorView cut = cut_weight(spec_, weight.role, stored.layout, stored.tensor, owned_);
-  if (owned_.size() > owned) cut_[{weight.role, weight.layer, weight.expert}] = cut;
-  return cut;
+  return cut_weight(spec_, weight.role, stored.layout, stored.tensor, owned);
+}
+
+spec::ElementType ModelFile::type_of(const Weight& weight) const {
+  if (const auto slab = packed_expert(weight)) return slab->type;
+  const Stored stored = find(weight);
+  return type_when_cut(stored.layout, stored.tensor.type);
+}
+
+std::optional<PackedSlab> ModelFile::packed_expert(const Weight& weight, PackedCopy copy) const {
+  if (!packed_ || !spec::is_expert_matrix(weight.role) || (copy == PackedCopy::Low && !packed_->has_low())) return std::nullopt;
+  return packed_->slab(weight, copy);
 }
 
 void ModelFile::check_weights() const {
   // Expert by expert without a list of them all: a config that lies about their number ends at the first that is missing.
   for (const Weight& w : spec::weights_of(spec_, false)) {
+    if (packed_ && spec::is_expert_matrix(w.role)) continue;
     const int experts = spec::is_expert(w.role) ? spec_.moe.router.num_experts : 0;
     if (experts == 0) find(w);
     for (int expert = 0; expert < experts; ++expert) find({w.role, w.layer, expert});

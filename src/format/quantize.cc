@@ -57,11 +57,8 @@ class RowWriter {
   }
 
   void encode(std::span<const float> row, size_t number, std::span<std::byte> out) const {
-    require(std::all_of(row.begin(), row.end(), [](float x) { return std::isfinite(x); }),
-            "tensor {}: it holds a NaN or an infinity; the model is broken", tensor_.name);
-    if (!can_fit(tensor_.type)) return from_floats(tensor_.type, row, out);
     const size_t matrix = number / stack_.rows;
-    fit_blocks(tensor_.type, row, matrix < columns_.size() ? columns_[matrix] : std::span<const float>(), out);
+    encode_row(tensor_.type, row, matrix < columns_.size() ? columns_[matrix] : std::span<const float>(), tensor_.name, out);
   }
 
   const Quantizer& quantizer_;
@@ -87,6 +84,14 @@ struct PartRow {
 };
 
 }  // namespace
+
+void encode_row(spec::ElementType type, std::span<const float> row, std::span<const float> importance, const std::string& tensor,
+                std::span<std::byte> out) {
+  require(std::all_of(row.begin(), row.end(), [](float x) { return std::isfinite(x); }),
+          "tensor {}: it holds a NaN or an infinity; the model is broken", tensor);
+  if (!can_fit(type)) return from_floats(type, row, out);
+  fit_blocks(type, row, importance, out);
+}
 
 void Quantizer::write(AtomicFile& file, const TensorSource& tensor) const {
   const bool untouched = std::all_of(tensor.parts.begin(), tensor.parts.end(), [&](const TensorView& part) {

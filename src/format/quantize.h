@@ -11,6 +11,11 @@
 
 namespace moiety::format {
 
+// A row of numbers into whole blocks of `type`, by least squares weighed by `importance`, a number a column or none, if the type
+// is one that can be fitted. Throws Error(Input) naming the tensor if one is a NaN or an infinity.
+void encode_row(spec::ElementType type, std::span<const float> row, std::span<const float> importance, const std::string& tensor,
+                std::span<std::byte> out);
+
 struct Quantizer {
   ThreadPool& threads;
   const Importance* importance = nullptr;            // nullptr: all columns matter alike

@@ -95,8 +95,9 @@ ElementType type_in(const Mix& mix, const spec::ModelSpec& spec, const std::stri
   return type;
 }
 
-// Blocks of 32 of at least as many bits; what fits nothing becomes F16.
-ElementType that_fits(ElementType type, int64_t cols) {
+}  // namespace
+
+ElementType type_that_fits(ElementType type, int64_t cols) {
   const auto fits = [&](ElementType t) { return cols % static_cast<int64_t>(spec::info(t).block_elements) == 0; };
   if (fits(type)) return type;
   constexpr std::pair<ElementType, ElementType> kSmaller[] = {{Q2_K, IQ4_NL}, {Q3_K, IQ4_NL}, {IQ4_XS, IQ4_NL},
@@ -106,8 +107,6 @@ ElementType that_fits(ElementType type, int64_t cols) {
   }
   return F16;
 }
-
-}  // namespace
 
 std::span<const Mix> mixes() { return kMixes; }
 
@@ -132,7 +131,7 @@ std::vector<PlannedTensor> choose_types(const Mix& mix, std::span<const TypeWish
         wanted = wishes[i].type;
         was_used[i] = true;
       }
-      planned.to = that_fits(wanted, tensor.shape.back());
+      planned.to = type_that_fits(wanted, tensor.shape.back());
       if (planned.to != wanted) planned.wanted = wanted;
     }
     tensor.type = planned.to;

@@ -47,6 +47,9 @@ struct TypeWish {
   spec::ElementType type;
 };
 
+// `type`, or where rows of so many columns are not whole blocks of it one with blocks of 32 and at least as many bits, else F16.
+spec::ElementType type_that_fits(spec::ElementType type, int64_t cols);
+
 struct PlannedTensor {
   std::string name;
   std::vector<int64_t> shape;

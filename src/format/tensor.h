@@ -13,6 +13,12 @@
 
 namespace moiety::format {
 
+// Where bytes lie in the files of a model.
+struct FilePlace {
+  size_t file = 0;  // its number among them
+  uint64_t offset = 0;
+};
+
 struct TensorView {
   std::string name;
   spec::ElementType type = spec::ElementType::F32;

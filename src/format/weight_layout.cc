@@ -14,8 +14,8 @@ using spec::ModelSpec;
 using spec::Role;
 
 // Elements that can be moved one by one.
-bool stands_alone(const TensorView& tensor) {
-  const auto& info = spec::info(tensor.type);
+bool stands_alone(ElementType type) {
+  const auto& info = spec::info(type);
   return info.is_weight && info.block_elements == 1 && !info.has_scales;
 }
 
@@ -25,7 +25,7 @@ TensorView gather(const TensorView& stored, std::vector<int64_t> shape, OwnedByt
   TensorView out{stored.name, stored.type, std::move(shape), {}};
   std::vector<float> floats;
   const std::byte* source = stored.bytes.data();
-  if (!stands_alone(stored)) {
+  if (!stands_alone(stored.type)) {
     floats = to_floats(stored);
     source = reinterpret_cast<const std::byte*>(floats.data());
     out.type = ElementType::F32;
@@ -150,6 +150,12 @@ TensorView cut_weight(const ModelSpec& spec, Role role, Layout layout, const Ten
     }
   }
   return stored;
+}
+
+ElementType type_when_cut(Layout layout, ElementType stored) {
+  if (has_planes(layout)) return ElementType::MXFP4_PLANES;
+  const bool rows_stay = layout == Layout::Plain || layout == Layout::FirstHalf || layout == Layout::SecondHalf;
+  return rows_stay || stands_alone(stored) ? stored : ElementType::F32;
 }
 
 bool is_first_in_tensor(Layout layout) {

@@ -37,6 +37,9 @@ using OwnedBytes = std::deque<std::vector<std::byte>>;
 TensorView cut_weight(const spec::ModelSpec& spec, spec::Role role, Layout layout, const TensorView& stored,
                       OwnedBytes& owned);
 
+// The type that it has then.
+spec::ElementType type_when_cut(Layout layout, spec::ElementType stored);
+
 // The way back: the tensor that holds `role` in this layout, and what lies in it beside (for one expert, or none's). Not of
 // planes. `weight_of(role)` gives the weights that lie in it.
 std::vector<float> join_weights(const spec::ModelSpec& spec, spec::Role role, Layout layout,

@@ -13,10 +13,10 @@
 //   bit pairs     two vectors; vector j has groups 4 j to 4 j + 3 in bits 0-1, 2-3, 4-5, 6-7
 //   single bits   one vector; bit g of each byte is of group g
 //   whole bytes   eight vectors, one a group
-// and of bf16 sixteen vectors of two columns each. Which of these a type has is in `PackedType`; in blocks of 256 each kind
+// and of bf16 sixteen vectors of two columns each. Which of these a type has kernel/pack.cc says; in blocks of 256 each kind
 // lies together, the eight times 32 columns one after the other.
 //
-// Scales of a block: see kPackedTypes.
+// Scales of a block: see kPackedTypes. The sizes of both are in spec/packed_layout.h, for files hold packed matrices too.
 #pragma once
 
 #include <algorithm>
@@ -24,19 +24,15 @@
 
 #include "kernel/activations.h"
 #include "kernel/kernels.h"
+#include "spec/packed_layout.h"
 
 namespace moiety::kernel {
 
-inline constexpr size_t kStripRows = 16;
+using spec::kStripRows;
 
-struct PackedType {
-  spec::ElementType type;
-  size_t block;              // columns
-  size_t quanta, scales;     // bytes of one block of a strip
+// The sizes, and what the type is multiplied with.
+struct PackedType : spec::PackedLayout {
   ActivationFormat activations;
-
-  // Of a group; the last one of a strip may have fewer.
-  constexpr size_t blocks_in_group() const { return scales == 0 || scales >= 64 ? 1 : 64 / scales; }
 };
 
 // The scales of a block, for each of sixteen rows r; "six bits" are described in pack.cc.
@@ -50,21 +46,21 @@ struct PackedType {
 //   IQ4_XS                  nibbles and bit pairs of eight scales, half scale [r]
 // Those of Q3_K and Q6_K are filled up to whole vectors.
 inline constexpr PackedType kPackedTypes[] = {
-    {spec::ElementType::BF16, 32, 1024, 0, {ActivationForm::Bf16}},
-    {spec::ElementType::Q8_0, 32, 512, 32, {ActivationForm::Int8By32, 128}},
-    {spec::ElementType::Q4_0, 32, 256, 32, {ActivationForm::Int8By32, 8}},
-    {spec::ElementType::Q4_1, 32, 256, 64, {ActivationForm::Int8By32, 0}},
-    {spec::ElementType::Q5_0, 32, 320, 32, {ActivationForm::Int8By32, 16}},
-    {spec::ElementType::Q5_1, 32, 320, 64, {ActivationForm::Int8By32, 0}},
-    {spec::ElementType::IQ4_NL, 32, 256, 32, {ActivationForm::Int8By32, 128}},
-    {spec::ElementType::MXFP4, 32, 256, 16, {ActivationForm::Int8By32, 12}},
-    {spec::ElementType::MXFP4_PLANES, 32, 256, 16, {ActivationForm::Int8By32, 12}},
-    {spec::ElementType::Q2_K, 256, 1024, 320, {ActivationForm::Int8By256}},
-    {spec::ElementType::Q3_K, 256, 1536, 256, {ActivationForm::Int8By256}},
-    {spec::ElementType::Q4_K, 256, 2048, 256, {ActivationForm::Int8By256}},
-    {spec::ElementType::Q5_K, 256, 2560, 256, {ActivationForm::Int8By256}},
-    {spec::ElementType::Q6_K, 256, 3072, 320, {ActivationForm::Int8By256}},
-    {spec::ElementType::IQ4_XS, 256, 2048, 128, {ActivationForm::Int8By256}},
+    {*spec::packed_layout(spec::ElementType::BF16), {ActivationForm::Bf16}},
+    {*spec::packed_layout(spec::ElementType::Q8_0), {ActivationForm::Int8By32, 128}},
+    {*spec::packed_layout(spec::ElementType::Q4_0), {ActivationForm::Int8By32, 8}},
+    {*spec::packed_layout(spec::ElementType::Q4_1), {ActivationForm::Int8By32, 0}},
+    {*spec::packed_layout(spec::ElementType::Q5_0), {ActivationForm::Int8By32, 16}},
+    {*spec::packed_layout(spec::ElementType::Q5_1), {ActivationForm::Int8By32, 0}},
+    {*spec::packed_layout(spec::ElementType::IQ4_NL), {ActivationForm::Int8By32, 128}},
+    {*spec::packed_layout(spec::ElementType::MXFP4), {ActivationForm::Int8By32, 12}},
+    {*spec::packed_layout(spec::ElementType::MXFP4_PLANES), {ActivationForm::Int8By32, 12}},
+    {*spec::packed_layout(spec::ElementType::Q2_K), {ActivationForm::Int8By256}},
+    {*spec::packed_layout(spec::ElementType::Q3_K), {ActivationForm::Int8By256}},
+    {*spec::packed_layout(spec::ElementType::Q4_K), {ActivationForm::Int8By256}},
+    {*spec::packed_layout(spec::ElementType::Q5_K), {ActivationForm::Int8By256}},
+    {*spec::packed_layout(spec::ElementType::Q6_K), {ActivationForm::Int8By256}},
+    {*spec::packed_layout(spec::ElementType::IQ4_XS), {ActivationForm::Int8By256}},
 };
 
 // nullptr: the type has no packed form and is computed with as it lies in the file.
@@ -83,8 +79,8 @@ struct PackedView {
 
   size_t blocks() const { return (cols + type->block - 1) / type->block; }
   size_t strips() const { return (rows + kStripRows - 1) / kStripRows; }
-  size_t strip_bytes() const { return (blocks() * (type->quanta + type->scales) + 63) / 64 * 64; }
-  size_t bytes() const { return strips() * strip_bytes(); }
+  size_t strip_bytes() const { return type->strip_bytes(cols); }
+  size_t bytes() const { return type->bytes(rows, cols); }
   const std::byte* strip(size_t s) const { return data + s * strip_bytes(); }
   // Where in a strip the quanta and the scales of a block are.
   struct Place {

@@ -1,6 +1,7 @@
 #include "model/moe_layer.h"
 
 #include <numeric>
+#include <utility>
 
 #include "model/elementwise.h"
 #include "model/experts.h"
@@ -40,24 +41,51 @@ Matrix<float> combine(const Compute& compute, const Routing& routing, const Disp
   return out_TD;
 }
 
+// Asks for the copies of low precision of those that are not in memory and not important.
+void take_low(const store::ExpertStore& store, int layer, const std::vector<bool>& unimportant_E,
+              std::vector<store::Demand>& demands) {
+  for (store::Demand& demand : demands) {
+    if (!unimportant_E[static_cast<size_t>(demand.expert)] || store.has({layer, demand.expert})) continue;
+    demand.expert += static_cast<int>(unimportant_E.size());
+  }
+}
+
 }  // namespace
 
-MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights,
-                    store::ExpertStore& store, int layer, MatrixView<const float> x_TD) {
-  const size_t tokens = x_TD.rows();
-
-  // Router, in f32: a choice is not rounded
-  auto logits_TE = Matrix<float>::uninitialised(tokens, static_cast<size_t>(spec.router.num_experts));
+Routing route(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, MatrixView<const float> x_TD,
+              const moe::Preference& prefer) {
+  auto logits_TE = Matrix<float>::uninitialised(x_TD.rows(), static_cast<size_t>(spec.router.num_experts));
   kernel::exact_linear(compute, x_TD, weights.router_ED, logits_TE.view());
-  for (size_t t = 0; t < tokens; ++t) add(weights.router_bias_E, logits_TE.row(t));
-  Routing routing = moe::route(spec.router, logits_TE.flat(), weights.selection_bias_E);
+  for (size_t t = 0; t < x_TD.rows(); ++t) add(weights.router_bias_E, logits_TE.row(t));
+  return moe::route(spec.router, logits_TE.flat(), weights.selection_bias_E, prefer);
+}
+
+std::vector<store::Demand> demands_of(const Routing& routing) {
+  std::vector<store::Demand> all_E(static_cast<size_t>(routing.num_experts));
+  for (size_t e = 0; e < all_E.size(); ++e) all_E[e] = {static_cast<int>(e), 0, 0};
+  for (size_t n = 0; n < routing.experts_N.size(); ++n) {
+    store::Demand& demand = all_E[static_cast<size_t>(routing.experts_N[n])];
+    ++demand.tokens;
+    demand.weight += routing.weights_N[n];
+  }
+  std::erase_if(all_E, [](const store::Demand& demand) { return demand.tokens == 0; });
+  return all_E;
+}
+
+MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, store::ExpertStore& store,
+                    int layer, MatrixView<const float> x_TD, const Lossy& lossy, const std::function<void()>& while_reading) {
+  const size_t tokens = x_TD.rows(), num_experts = static_cast<size_t>(spec.router.num_experts);
+  moe::Preference prefer;
+  if (lossy.prefer_resident > 0) {
+    prefer = [&](std::span<float> scores_TE) { prefer_resident(store, layer, lossy.prefer_resident, num_experts, scores_TE); };
+  }
+  Routing routing = route(compute, spec, weights, x_TD, prefer);
+  if (lossy.skip_missing > 0) skip_missing(store, layer, lossy.skip_missing, routing);
+  std::vector<store::Demand> demands = demands_of(routing);
+  if (lossy.low_precision > 0 && !weights.low_E.empty()) take_low(store, layer, unimportant(routing, lossy.low_precision), demands);
 
   // Dispatch: the rows of each expert, then one a token for the shared experts
   const DispatchPlan plan = moe::plan_dispatch(routing);
-  std::vector<int> visited;
-  for (int e = 0; e < plan.num_experts(); ++e) {
-    if (plan.rows_of(e) > 0) visited.push_back(e);
-  }
   std::vector<int> token_of_row_N = plan.token_of_row_N;
   std::vector<ExpertRows> blocks;  // that are there and not computed yet
   std::vector<float> shared_scale_T;
@@ -71,15 +99,18 @@ MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const Moe
   // Experts, as the store has them; combine
   kernel::Activations x(x_TD);
   auto y_ND = Matrix<float>::uninitialised(token_of_row_N.size(), x_TD.cols());
+  bool is_first = true;
   const auto run = [&](std::span<const int> experts) {
-    for (const int e : experts) {
-      blocks.push_back({&weights.experts_E[static_cast<size_t>(e)], static_cast<size_t>(plan.begin_E1[e]),
-                        static_cast<size_t>(plan.rows_of(e))});
+    if (std::exchange(is_first, false) && while_reading) while_reading();
+    for (const int number : experts) {
+      const size_t e = static_cast<size_t>(number) % num_experts;
+      const FeedForwardWeights& expert = static_cast<size_t>(number) < num_experts ? weights.experts_E[e] : weights.low_E[e];
+      blocks.push_back({&expert, static_cast<size_t>(plan.begin_E1[e]), static_cast<size_t>(plan.rows_of(static_cast<int>(e)))});
     }
     run_experts(compute, spec.activation, blocks, token_of_row_N, x, y_ND.view());
     blocks.clear();
   };
-  store.visit(layer, visited, run);
+  store.visit(layer, demands, tokens, run);
   return {combine(compute, routing, plan, shared_scale_T, y_ND.view()), std::move(routing)};
 }
 

@@ -1,9 +1,12 @@
 #include "model/streamed_experts.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
+#include "model/step_memory.h"
 
 namespace moiety::model {
 namespace {
@@ -115,9 +118,43 @@ void StreamedExperts::open(const Options& options) {
     for (const Source& source : layer) parts_E.push_back(source.parts);
   }
   store::ExpertHost& host = *this;
-  store_ = std::make_unique<store::TieredStore>(
-      file_.files(), std::move(parts_LE), host,
-      store::TieredStore::Options{options.slots, slot_bytes_, options.policy, options.reads, options.engine});
+  options_ = options;
+  store_ = std::make_unique<store::TieredStore>(file_.files(), std::move(parts_LE), host,
+                                                store::TieredStore::Options{.slots = options.slots,
+                                                                            .slot_bytes = slot_bytes_,
+                                                                            .policy = options.policy,
+                                                                            .pinned = options.pinned,
+                                                                            .reads = options.reads,
+                                                                            .predictor = options.predictor,
+                                                                            .engine = options.engine});
+}
+
+size_t StreamedExperts::slots_beside(size_t tokens, size_t logits) const {
+  const size_t bytes = step_bytes(file_.spec(), tokens, logits), more = bytes - std::min(bytes, options_.step_bytes);
+  return options_.slots - std::min(options_.slots, (more + slot_bytes_ - 1) / slot_bytes_);
+}
+
+void StreamedExperts::make_room(size_t tokens, size_t logits) {
+  const size_t slots = slots_beside(tokens, logits);
+  if (slots == store_->cache().slots()) return;
+  if (slots > store_->cache().slots()) ::malloc_trim(0);  // what the larger step held
+  store_->use_slots(slots);
+}
+
+size_t StreamedExperts::prompt_chunk(size_t prompt) const {
+  constexpr size_t kMost = 4096, kLeast = 32;
+  const size_t memory = options_.slots * slot_bytes_;
+  size_t best = kLeast, least_reads = SIZE_MAX;
+  for (size_t tokens = kLeast; tokens <= kMost; tokens *= 2) {
+    const size_t bytes = step_bytes(file_.spec(), tokens, 1);
+    if (tokens > kLeast && bytes - std::min(bytes, memory) > options_.step_bytes) break;
+    // Every wave reads what is not in memory; what left it to make room comes back later.
+    const size_t slots = slots_beside(tokens, 1), waves = (prompt + tokens - 1) / tokens;
+    const size_t reads = waves * (count_ - std::min(count_, slots)) + options_.slots - slots;
+    if (reads < least_reads) best = tokens, least_reads = reads;
+    if (tokens >= prompt) break;
+  }
+  return best;
 }
 
 void StreamedExperts::arrive(std::span<const store::Arrival> arrivals) {

@@ -8,7 +8,7 @@
 #include "format/model_file.h"
 #include "kernel/linear.h"
 #include "model/weights.h"
-#include "store/expert_store.h"
+#include "store/tiered_store.h"
 
 namespace moiety::model {
 
@@ -20,18 +20,30 @@ class StreamedExperts : private store::ExpertHost {
 
   size_t count() const { return count_; }                 // of all experts
   size_t slot_bytes() const { return slot_bytes_; }       // of one in memory
-  size_t staging_bytes() const { return staging_bytes_; } // of one on its way from the disk
+  size_t bytes_as_read() const { return staging_bytes_; }  // of one, from the disk
 
-  // From here on so many are in memory; no more than `reads` of them come at a time. To be called once, before the first
-  // visit.
+  size_t reading_bytes() const { return slot_bytes_ + staging_bytes_; }  // that each one on its way takes
+
+  // From here on so many are in memory, and no more than `reads` on their way. To be called once, before the first visit.
   struct Options {
     size_t slots = 0, reads = 4;
-    store::CachePolicy policy = store::CachePolicy::Lfu;
+    size_t step_bytes = SIZE_MAX;  // a step that holds more takes the memory of slots while it runs
+    store::CachePolicy policy = store::CachePolicy::Auto;
+    std::vector<store::ExpertId> pinned = {};
+    store::Predictor predictor = store::Predictor::Caller;
     ReadEngine engine = ReadEngine::Best;
   };
   void open(const Options& options);
+  // Slots that there is memory for while a step of so many tokens, and so many rows of logits, runs.
+  size_t slots_beside(size_t tokens, size_t logits) const;
+  // Before such a step.
+  void make_room(size_t tokens, size_t logits);
+  // How many of a prompt's tokens are best computed at once: each wave of them reads the experts that it needs once.
+  size_t prompt_chunk(size_t prompt) const;
   bool is_open() const { return store_ != nullptr; }
   store::TieredStore& store() { return *store_; }  // once it is open
+  // Whether somebody should tell the store what to expect.
+  bool wants_predictions() const { return options_.predictor == store::Predictor::Caller; }
 
  private:
   // The matrices of an expert as views into the file's map, the runs of bytes that they make up together, and where these lie.
@@ -53,6 +65,7 @@ class StreamedExperts : private store::ExpertHost {
   Weights& weights_;
   std::vector<std::vector<Source>> sources_LE_;
   size_t count_ = 0, slot_bytes_ = 0, staging_bytes_ = 0;
+  Options options_;
   std::unique_ptr<store::TieredStore> store_;
 };
 

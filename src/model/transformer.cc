@@ -13,6 +13,7 @@
 #include "model/experts.h"
 #include "model/latent_attention.h"
 #include "model/moe_layer.h"
+#include "model/step_memory.h"
 
 namespace moiety::model {
 
@@ -20,7 +21,7 @@ Transformer::Transformer(const format::ModelFile& file, const kernel::Compute& c
     : file_(file),
       packed_{{}, [&file](std::span<const std::byte> bytes) { file.done_with(bytes); }},
       compute_{compute.kernels, compute.threads, compute.arithmetic, &packed_, compute.inputs},
-      weights_(load_weights(file)),
+      weights_(load_weights(file, compute.arithmetic)),
       frequencies_(frequencies_of(file.spec().attention)) {}
 
 void Transformer::pin_dense(const std::function<void(size_t done, size_t all)>& progress) {
@@ -56,6 +57,14 @@ StreamedExperts& Transformer::streamed_experts() {
 
 const store::StoreStatistics* Transformer::expert_statistics() const {
   return streamed_ && streamed_->is_open() ? &streamed_->store().statistics() : nullptr;
+}
+
+const store::ExpertCache* Transformer::expert_cache() const {
+  return streamed_ && streamed_->is_open() ? &streamed_->store().cache() : nullptr;
+}
+
+size_t Transformer::prompt_chunk(size_t prompt) const {
+  return streamed_ && streamed_->is_open() ? streamed_->prompt_chunk(prompt) : model::prompt_chunk(spec());
 }
 
 Matrix<float> Transformer::embed(std::span<const Chunk> chunks) const {
@@ -111,9 +120,26 @@ void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const
   }
   const bool streams = streamed_ && streamed_->is_open();
   store::ExpertStore& experts = streams ? static_cast<store::ExpertStore&>(streamed_->store()) : all_experts_;
-  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view());
+  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), lossy_, [&] {
+    if (streams && streamed_->wants_predictions()) expect_next(number, x_TD.view());
+  });
   add_to_stream(moe.out_TD.view(), x_TD.view());
   if (observe) observe(number, moe.routing);
+}
+
+// Tells the store which experts the next layer will want, going by what its router makes of what this layer starts from: what
+// an MoE layer adds is little beside what it is added to.
+void Transformer::expect_next(int number, MatrixView<const float> x_TD) {
+  int next = number + 1;
+  while (next < spec().num_layers && spec().feed_forward[next] != spec::FeedForward::Moe) ++next;
+  if (next == spec().num_layers) return;
+  const LayerWeights& w = weights_.layers[next];
+  const moe::Routing routing = route(compute_, spec().moe, w.moe, norm(x_TD, w.feed_forward_norm).view());
+  std::vector<store::Demand> demands = demands_of(routing);
+  std::ranges::stable_sort(demands, std::greater(), [](const store::Demand& d) { return std::pair(d.tokens, d.weight); });
+  std::vector<int> experts;
+  for (const store::Demand& demand : demands) experts.push_back(demand.expert);
+  streamed_->store().expect(next, experts);
 }
 
 Matrix<float> Transformer::head(std::span<const Chunk> chunks, MatrixView<const float> x_TD, LogitsOf which) const {
@@ -148,6 +174,11 @@ void Transformer::refuse_nans(MatrixView<const float> logits) const {
 }
 
 Matrix<float> Transformer::forward(std::span<const Chunk> chunks, LogitsOf which, const RoutingObserver& observe) {
+  if (streamed_ && streamed_->is_open()) {
+    size_t tokens = 0;
+    for (const Chunk& chunk : chunks) tokens += chunk.tokens.size();
+    streamed_->make_room(tokens, which == LogitsOf::AllTokens ? tokens : chunks.size());
+  }
   Matrix<float> x_TD = embed(chunks);
   const Step step = make_step(spec().attention, frequencies_, chunks);
   for (int number = 0; number < spec().num_layers; ++number) layer(number, step, x_TD, observe);

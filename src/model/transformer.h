@@ -9,6 +9,7 @@
 #include "format/model_file.h"
 #include "kernel/linear.h"
 #include "model/kv_cache.h"
+#include "model/lossy.h"
 #include "model/step.h"
 #include "model/streamed_experts.h"
 #include "model/weights.h"
@@ -44,14 +45,21 @@ class Transformer {
   // What experts take, and how to have only some of them in memory: open() it, or leave it, and all stay as they are needed.
   // Throws Error(Input) if this file's can't be streamed.
   StreamedExperts& streamed_experts();
+  // How many of a prompt's tokens are best computed at once.
+  size_t prompt_chunk(size_t prompt) const;
+  // From now on experts that are not in memory may be done without so far.
+  void set_lossy(const Lossy& lossy) { lossy_ = lossy; }
+  const Lossy& lossy() const { return lossy_; }
   // What reading experts has been so far; nullptr if all stay in memory.
   const store::StoreStatistics* expert_statistics() const;
+  const store::ExpertCache* expert_cache() const;
 
  private:
   Matrix<float> embed(std::span<const Chunk> chunks) const;
   Matrix<float> norm(MatrixView<const float> x_TD, const NormWeights& weights) const;
   void add_to_stream(MatrixView<const float> y_TD, MatrixView<float> x_TD) const;  // x += residual scale * y
   void layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe);
+  void expect_next(int number, MatrixView<const float> x_TD);
   Matrix<float> head(std::span<const Chunk> chunks, MatrixView<const float> x_TD, LogitsOf which) const;
   void refuse_nans(MatrixView<const float> logits) const;
   void keep_a_copy(kernel::WeightView& matrix);
@@ -62,6 +70,7 @@ class Transformer {
   Weights weights_;
   Frequencies frequencies_;
   store::ResidentStore all_experts_;
+  Lossy lossy_;
   std::unique_ptr<StreamedExperts> streamed_;
 };
 

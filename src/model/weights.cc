@@ -26,6 +26,17 @@ WeightView matrix(const ModelFile& file, const Weight& weight) {
           tensor.scales};
 }
 
+// An expert's, which a packed file has as it is computed with.
+kernel::Projection expert_matrix(const ModelFile& file, const Weight& weight, kernel::Arithmetic arithmetic) {
+  const auto slab = file.packed_expert(weight);
+  const kernel::PackedType* type = slab ? kernel::packed_type(slab->type) : nullptr;
+  const bool needs_rows = type != nullptr && arithmetic == kernel::Arithmetic::Exact;
+  if (!slab || needs_rows) return matrix(file, weight);  // who says that rows can't be had
+  kernel::Projection w(WeightView{slab->type, type == nullptr ? slab->bytes.data() : nullptr, slab->rows, slab->cols});
+  if (type != nullptr) w.packed = {type, slab->bytes.data(), slab->rows, slab->cols};
+  return w;
+}
+
 std::vector<float> floats(const ModelFile& file, const Weight& weight) {
   const TensorView tensor = file.weight(weight);
   std::vector<float> values = format::to_floats(tensor);
@@ -80,11 +91,11 @@ AttentionWeights load_attention(const ModelFile& file, int layer) {
   return w;
 }
 
-FeedForwardWeights load_expert(const ModelFile& file, int layer, int expert) {
+FeedForwardWeights load_expert(const ModelFile& file, int layer, int expert, kernel::Arithmetic arithmetic) {
   FeedForwardWeights w;
-  w.gate = matrix(file, {Role::ExpertGate, layer, expert});
-  w.up = matrix(file, {Role::ExpertUp, layer, expert});
-  w.down = matrix(file, {Role::ExpertDown, layer, expert});
+  w.gate = expert_matrix(file, {Role::ExpertGate, layer, expert}, arithmetic);
+  w.up = expert_matrix(file, {Role::ExpertUp, layer, expert}, arithmetic);
+  w.down = expert_matrix(file, {Role::ExpertDown, layer, expert}, arithmetic);
   if (!file.spec().moe.expert_bias) return w;
   w.gate_bias = floats(file, {Role::ExpertGateBias, layer, expert});
   w.up_bias = floats(file, {Role::ExpertUpBias, layer, expert});
@@ -92,14 +103,16 @@ FeedForwardWeights load_expert(const ModelFile& file, int layer, int expert) {
   return w;
 }
 
-MoeWeights load_moe(const ModelFile& file, int layer) {
+MoeWeights load_moe(const ModelFile& file, int layer, kernel::Arithmetic arithmetic) {
   const spec::MoeSpec& spec = file.spec().moe;
   MoeWeights w;
   w.router_ED = matrix(file, {Role::Router, layer});
   floats(file, {Role::Router, layer});  // one NaN here would mislead every token
   if (spec.router_bias) w.router_bias_E = floats(file, {Role::RouterBias, layer});
   if (spec.router.has_selection_bias) w.selection_bias_E = floats(file, {Role::SelectionBias, layer});
-  for (int expert = 0; expert < spec.router.num_experts; ++expert) w.experts_E.push_back(load_expert(file, layer, expert));
+  for (int expert = 0; expert < spec.router.num_experts; ++expert) {
+    w.experts_E.push_back(load_expert(file, layer, expert, arithmetic));
+  }
   if (spec.shared_hidden > 0) {
     w.shared.gate = matrix(file, {Role::SharedGate, layer});
     w.shared.up = matrix(file, {Role::SharedUp, layer});
@@ -111,7 +124,7 @@ MoeWeights load_moe(const ModelFile& file, int layer) {
 
 }  // namespace
 
-Weights load_weights(const ModelFile& file) {
+Weights load_weights(const ModelFile& file, kernel::Arithmetic arithmetic) {
   const spec::ModelSpec& spec = file.spec();
   Weights w;
   w.embedding_VD = matrix(file, {Role::Embedding});
@@ -123,7 +136,7 @@ Weights load_weights(const ModelFile& file) {
     l.attention = load_attention(file, layer);
     l.feed_forward_norm = load_norm(file, Role::FeedForwardNorm, Role::FeedForwardNormBias, layer);
     if (spec.feed_forward[layer] == spec::FeedForward::Moe) {
-      l.moe = load_moe(file, layer);
+      l.moe = load_moe(file, layer, arithmetic);
     } else {
       l.dense.gate = matrix(file, {Role::DenseGate, layer});
       l.dense.up = matrix(file, {Role::DenseUp, layer});

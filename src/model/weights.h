@@ -42,6 +42,7 @@ struct MoeWeights {
   std::vector<float> router_bias_E;     // empty: none
   std::vector<float> selection_bias_E;  // empty: none
   std::vector<FeedForwardWeights> experts_E;
+  std::vector<FeedForwardWeights> low_E;  // the same in low precision, for model/lossy.h; empty: none
   FeedForwardWeights shared;        // empty: none
   kernel::Projection shared_scale;  // empty: the shared experts' output is taken as it is
 };
@@ -61,8 +62,9 @@ struct Weights {
   std::vector<LayerWeights> layers;
 };
 
-// Views look into the file's map; `file` must outlive them. Throws Error(Input) if a norm, bias or router holds a NaN.
-Weights load_weights(const format::ModelFile& file);
+// Views look into the file's map; `file` must outlive them. Experts of a packed file are packed from the start. Throws Error(Input)
+// if a norm, bias or router holds a NaN, or experts are packed and the arithmetic is exact.
+Weights load_weights(const format::ModelFile& file, kernel::Arithmetic arithmetic);
 
 // All matrices but the experts'; those that a model does not have are left out.
 struct DenseMatrices {

@@ -103,21 +103,14 @@ Routing choose_experts(const spec::RouterRule& rule, std::span<const float> scor
   return routing;
 }
 
-Routing route(const spec::RouterRule& rule, std::span<const float> logits_TE, std::span<const float> bias_E) {
+void weigh(const spec::RouterRule& rule, std::span<const float> scores_TE, Routing& routing) {
   const size_t num_experts = static_cast<size_t>(rule.num_experts);
-  std::vector<float> scores_TE(logits_TE.begin(), logits_TE.end());
-  for (size_t at = 0; at < scores_TE.size(); at += num_experts) {
-    score(rule, std::span(scores_TE).subspan(at, num_experts));
-  }
-  Routing routing = choose_experts(rule, scores_TE, bias_E);
-
-  // Weigh
   routing.weights_N.resize(routing.experts_N.size());
   for (int t = 0; t < routing.num_tokens(); ++t) {
     const size_t begin = static_cast<size_t>(routing.begin_T1[t]), count = routing.begin_T1[t + 1] - begin;
     const auto chosen = std::span(routing.experts_N).subspan(begin, count);
     const auto weights = std::span(routing.weights_N).subspan(begin, count);
-    const auto scores_E = std::span(scores_TE).subspan(t * num_experts, num_experts);
+    const auto scores_E = scores_TE.subspan(t * num_experts, num_experts);
     if (rule.weigh == spec::Weigh::SparseMixer) {
       sparse_mixer_weights(rule.sparse_mixer_reach, scores_E, chosen, weights);
     } else {
@@ -128,6 +121,22 @@ Routing route(const spec::RouterRule& rule, std::span<const float> logits_TE, st
     const float factor = rule.renormalise && sum > 0 ? rule.scale / sum : rule.scale;
     for (float& weight : weights) weight *= factor;
   }
+}
+
+Routing route(const spec::RouterRule& rule, std::span<const float> logits_TE, std::span<const float> bias_E,
+              const Preference& prefer) {
+  const size_t num_experts = static_cast<size_t>(rule.num_experts);
+  std::vector<float> scores_TE(logits_TE.begin(), logits_TE.end());
+  for (size_t at = 0; at < scores_TE.size(); at += num_experts) {
+    score(rule, std::span(scores_TE).subspan(at, num_experts));
+  }
+  std::vector<float> preferred_TE;
+  if (prefer) {
+    preferred_TE = scores_TE;
+    prefer(preferred_TE);
+  }
+  Routing routing = choose_experts(rule, prefer ? preferred_TE : scores_TE, bias_E);
+  weigh(rule, scores_TE, routing);
   return routing;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -28,7 +29,14 @@ void score(const spec::RouterRule& rule, std::span<float> logits_E);
 // falling, ties to the lower id; a NaN counts as the smallest. `bias_E` is empty or has one number an expert.
 Routing choose_experts(const spec::RouterRule& rule, std::span<const float> scores_TE, std::span<const float> bias_E);
 
+// Weigh: mixing weights of a choice that has been made among scores [T, E].
+void weigh(const spec::RouterRule& rule, std::span<const float> scores_TE, Routing& routing);
+
+// Scores [T, E] as they are when the choice is made -> other scores, which the choice goes by; weights stay those of the scores.
+using Preference = std::function<void(std::span<float> scores_TE)>;
+
 // All three stages: logits [T, E] -> experts and mixing weights.
-Routing route(const spec::RouterRule& rule, std::span<const float> logits_TE, std::span<const float> bias_E);
+Routing route(const spec::RouterRule& rule, std::span<const float> logits_TE, std::span<const float> bias_E,
+              const Preference& prefer = {});
 
 }  // namespace moiety::moe

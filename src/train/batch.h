@@ -10,6 +10,7 @@ namespace moiety::train {
 struct Segment {
   int begin = 0;
   int length = 0;
+  int domain = 0;  // of the sampler's
 };
 
 // Tokens of several sequences one after the other; segments never cross from one sequence to the next.

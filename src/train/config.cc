@@ -83,6 +83,10 @@ void visit(Config& c, Visitor& v) {
   v.integer("every", c.checkpoint.every, 0, kMany);
   v.number("minutes", c.checkpoint.minutes, 0, 1e6);
   v.integer("keep", c.checkpoint.keep, 1, 1 << 20);
+
+  v.section("trace");
+  v.text("file", c.trace.file);
+  v.integer("every", c.trace.every, 1, kMany);
 }
 
 template <class Visitor>

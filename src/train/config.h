@@ -77,6 +77,11 @@ struct TrainConfig {
     double minutes = 10;
     int64_t keep = 2;
   } checkpoint;
+
+  struct Trace {
+    std::string file;     // a routing trace to add to; empty: none
+    int64_t every = 100;  // steps
+  } trace;
 };
 
 // `overrides` are "section.key=value" in TOML's words, as --set has them.

@@ -117,7 +117,11 @@ size_t Sampler::next_domain() const {
 
 Batch Sampler::next(size_t sequences) {
   Batch batch;
-  for (size_t i = 0; i < sequences; ++i) streams_[next_domain()].take(batch);
+  for (size_t i = 0; i < sequences; ++i) {
+    const size_t domain = next_domain(), first = batch.segments.size();
+    streams_[domain].take(batch);
+    for (size_t s = first; s < batch.segments.size(); ++s) batch.segments[s].domain = static_cast<int>(domain);
+  }
   return batch;
 }
 

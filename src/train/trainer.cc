@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "base/progress.h"
+#include "trace/trace_recorder.h"
 #include "train/checkpoint.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
@@ -57,7 +58,11 @@ class Trainer {
         optimizer_(config.optimizer, weights_),
         model_(spec_, weights_),
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
-        step_load_(spec_.moe_layers(), spec_.moe.router.num_experts) {}
+        step_load_(spec_.moe_layers(), spec_.moe.router.num_experts) {
+    if (config.trace.file.empty()) return;
+    trace_writer_.emplace(config.trace.file, trace::header_of(spec_, trace::model_name(dir_)));
+    trace_.emplace(*trace_writer_);
+  }
 
   Outcome run(const std::function<bool()>& stop);
 
@@ -67,6 +72,7 @@ class Trainer {
   void fix_steps();
   bool step_count_is_fixed() const { return state_.steps > 0; }
   void step(Metrics& metrics);
+  void record(const Batch& batch, const Routes& routes);
   void update_bias();
   void report_validation(Metrics& metrics, Progress& progress, bool last);
   void checkpoint();
@@ -86,6 +92,8 @@ class Trainer {
   Sampler sampler_;
   RunState state_;
   moe::Load step_load_;
+  std::optional<trace::TraceWriter> trace_writer_;
+  std::optional<trace::TraceRecorder> trace_;
   std::vector<DomainScore> scores_;
 
   Clock::time_point last_checkpoint_{};
@@ -158,6 +166,7 @@ void Trainer::step(Metrics& metrics) {
     for (size_t layer = 0; layer < routes.size(); ++layer) {
       step_load_.add(static_cast<int>(layer), routes[layer]->routing);
     }
+    if (trace_ && state_.step % config_.trace.every == 0) record(batch, routes);
   }
   // Before the weights are touched, so that the last checkpoint stays good.
   require(std::isfinite(loss), "step {}: the loss is {}; a lower optimizer.lr may help", state_.step + 1, loss);
@@ -182,6 +191,19 @@ void Trainer::step(Metrics& metrics) {
                {"dropped_tokens", 0}};
   if (state_.step % kLoadEvery == 0) line["load"] = load_figures();
   metrics.add(line);
+}
+
+// Each segment of the batch is a sequence of its own.
+void Trainer::record(const Batch& batch, const Routes& routes) {
+  std::vector<trace::Part> parts;
+  for (const Segment& segment : batch.segments) {
+    parts.push_back({trace_->new_sequence(), 0, segment.length, data_.domains[static_cast<size_t>(segment.domain)].name});
+  }
+  trace_->begin(std::move(parts));
+  for (size_t layer = 0; layer < routes.size(); ++layer) {
+    trace_->add(trace_writer_->header().sparse_layers[layer], routes[layer]->routing);
+  }
+  trace_->end();
 }
 
 void Trainer::update_bias() {

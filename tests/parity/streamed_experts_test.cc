@@ -61,10 +61,13 @@ TEST_P(Streamed, TheSameBitsWithAnyNumberOfSlots) {
       StreamedExperts& experts = streamed.transformer.streamed_experts();
       streamed.transformer.pin_dense();
       const size_t reads = 1 + random.below(4);
-      StreamedExperts::Options options{.slots = reads + random.below(experts.count() - reads), .reads = reads};
-      options.policy = random.below(2) == 0 ? store::CachePolicy::Lru : store::CachePolicy::Lfu;
+      StreamedExperts::Options options{.slots = random.below(experts.count()), .reads = reads};
+      options.policy = std::array{store::CachePolicy::Lru, store::CachePolicy::Blend, store::CachePolicy::Auto}[random.below(3)];
+      options.predictor = std::array{store::Predictor::None, store::Predictor::Previous, store::Predictor::Path,
+                                     store::Predictor::Caller}[random.below(4)];
       options.engine = random.below(2) == 0 ? ReadEngine::Best : ReadEngine::Threads;
       experts.open(options);
+      experts.store().measure_read_rate(1e-4);
       const auto found = streamed.logits(tokens, std::array<size_t, 3>{1 + random.below(12), 1 + random.below(5), 2});
       ASSERT_EQ(found.size(), expected.size());
       ASSERT_EQ(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)), 0)

@@ -1,0 +1,366 @@
+#include "store/tiered_store.h"
+
+#include <algorithm>
+#include <cassert>
+#include <functional>
+#include <numeric>
+#include <utility>
+
+#include "base/error.h"
+#include "base/random.h"
+
+namespace moiety::store {
+namespace {
+
+constexpr size_t kPage = DirectFile::kAlignment;
+constexpr size_t kMostBytesARead = size_t{1} << 20;
+
+size_t up_to_page(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+// Whole pages around a part.
+struct Pages {
+  uint64_t begin, end;
+  explicit Pages(const FilePart& part) : begin(part.offset / kPage * kPage), end(up_to_page(part.offset + part.bytes)) {}
+  size_t bytes() const { return end - begin; }
+  size_t reads() const { return (bytes() + kMostBytesARead - 1) / kMostBytesARead; }
+};
+
+// Of one expert.
+struct Largest {
+  size_t bytes = 0, reads = 1;
+};
+Largest largest_of(const std::vector<std::vector<std::vector<FilePart>>>& parts_LE) {
+  Largest largest;
+  for (const auto& layer : parts_LE) {
+    for (const auto& parts : layer) {
+      size_t reads = 0;
+      for (const FilePart& part : parts) reads += Pages(part).reads();
+      largest = {std::max(largest.bytes, bytes_as_read(parts)), std::max(largest.reads, reads)};
+    }
+  }
+  return largest;
+}
+
+std::vector<size_t> counts(const std::vector<std::vector<std::vector<FilePart>>>& parts_LE) {
+  std::vector<size_t> experts_L;
+  for (const auto& layer : parts_LE) experts_L.push_back(layer.size());
+  return experts_L;
+}
+
+double seconds(std::chrono::steady_clock::duration passed) { return std::chrono::duration<double>(passed).count(); }
+
+}  // namespace
+
+size_t bytes_as_read(std::span<const FilePart> parts) {
+  size_t bytes = 0;
+  for (const FilePart& part : parts) bytes += Pages(part).bytes();
+  return bytes;
+}
+
+StoreStatistics StoreStatistics::operator-(const StoreStatistics& before) const {
+  return {hits - before.hits,
+          misses - before.misses,
+          bytes_read - before.bytes_read,
+          expected - before.expected,
+          expected_right - before.expected_right,
+          expected_missing - before.expected_missing,
+          read_ahead - before.read_ahead,
+          bytes_wasted - before.bytes_wasted,
+          seconds_waited - before.seconds_waited};
+}
+
+TieredStore::TieredStore(std::span<const fs::path> files, std::vector<std::vector<std::vector<FilePart>>> parts_LE,
+                         ExpertHost& host, const Options& options)
+    : parts_LE_(std::move(parts_LE)),
+      host_(host),
+      options_(options),
+      cache_(counts(parts_LE_), {options.slots, options.policy, options.pinned}),
+      paths_(counts(parts_LE_)),
+      queue_(options.reads * largest_of(parts_LE_).reads, options.engine) {
+  assert(options.reads > 0);
+  for (const fs::path& file : files) files_.emplace_back(file);
+  const size_t raw_bytes = largest_of(parts_LE_).bytes, block_bytes = up_to_page(options.slot_bytes);
+  assert(!options.in_place || raw_bytes <= block_bytes);
+  const size_t raws = options.in_place ? 0 : options.reads * raw_bytes, blocks = (options.slots + options.reads) * block_bytes;
+  std::byte* memory = memory_.allocate(blocks + raws + kPage);
+  memory += (kPage - reinterpret_cast<uintptr_t>(memory) % kPage) % kPage;
+  const auto take = [&](size_t bytes) { return std::exchange(memory, memory + bytes); };
+  transits_.resize(options.reads);
+  for (Transit& transit : transits_) {
+    transit.block = take(block_bytes);
+    transit.raw = options.in_place ? transit.block : take(raw_bytes);
+  }
+  for (size_t i = 0; i < options.slots; ++i) blocks_.push_back(take(block_bytes));
+}
+
+const std::vector<FilePart>& TieredStore::parts_of(ExpertId id) const {
+  return parts_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)];
+}
+
+TieredStore::Transit* TieredStore::free_transit() {
+  const auto found = std::ranges::find(transits_, Transit::State::Free, &Transit::state);
+  return found == transits_.end() ? nullptr : &*found;
+}
+
+TieredStore::Transit* TieredStore::transit_of(ExpertId id) {
+  for (Transit& transit : transits_) {
+    if (transit.state != Transit::State::Free && transit.id == id) return &transit;
+  }
+  return nullptr;
+}
+
+// Asks for an expert's bytes.
+void TieredStore::start(Transit& transit, ExpertId id, bool wanted) {
+  transit.state = Transit::State::Coming;
+  transit.id = id;
+  transit.wanted = wanted;
+  transit.late = false;
+  transit.parts.clear();
+  transit.reads_left = transit.bytes = 0;
+  std::byte* to = transit.raw;
+  for (const FilePart& part : parts_of(id)) {
+    const Pages pages(part);
+    const DirectFile& file = files_[part.file];
+    transit.parts.push_back(to + (part.offset - pages.begin));
+    for (uint64_t at = pages.begin; at < pages.end; at += kMostBytesARead) {
+      const size_t bytes = std::min<uint64_t>(kMostBytesARead, pages.end - at);
+      const uint64_t needed_end = std::min<uint64_t>(at + bytes, part.offset + part.bytes);
+      queue_.submit({&file, at, {to, bytes}, static_cast<size_t>(needed_end - at), static_cast<size_t>(&transit - transits_.data())});
+      ++transit.reads_left;
+      to += bytes;
+    }
+    transit.bytes += pages.bytes();
+  }
+  statistics_.bytes_read += transit.bytes;
+  if (!wanted) ++statistics_.read_ahead;
+}
+
+void TieredStore::release(Transit& transit) {
+  if (transit.late) statistics_.bytes_wasted += transit.bytes;
+  transit.state = Transit::State::Free;
+}
+
+// Takes in one read; false if none is on its way or, with `wait` false, done.
+bool TieredStore::take_read(bool wait) {
+  size_t number = 0;
+  const Clock::time_point begin = Clock::now();
+  const bool taken = queue_.next(number, wait);
+  if (wait) statistics_.seconds_waited += seconds(Clock::now() - begin);
+  if (!taken) return false;
+  Transit& transit = transits_[number];
+  if (--transit.reads_left > 0) return true;
+  transit.state = Transit::State::Here;
+  if (transit.late) release(transit);
+  return true;
+}
+
+void TieredStore::expect(int layer, std::span<const int> experts) {
+  if (options_.predictor != Predictor::Caller) return;
+  set_expected(layer, experts);
+}
+
+void TieredStore::set_expected(int layer, std::span<const int> experts) {
+  expected_.clear();
+  for (const int expert : experts) {
+    if (!has({layer, expert})) expected_.push_back({layer, expert});
+  }
+  if (disk_is_free_) start_expected();
+}
+
+// The layer that has experts after this one; -1 after the last.
+int TieredStore::layer_after(int layer) const {
+  for (size_t l = static_cast<size_t>(layer) + 1; l < parts_LE_.size(); ++l) {
+    if (!parts_LE_[l].empty()) return static_cast<int>(l);
+  }
+  return -1;
+}
+
+// What this store itself expects of the next layer.
+void TieredStore::predict(int layer, std::span<const Demand> demands, size_t tokens) {
+  const int next = layer_after(layer);
+  const size_t most = demands.size();
+  if (options_.predictor == Predictor::Path) {
+    if (tokens == 1 && last_layer_ >= 0 && layer_after(last_layer_) == layer) paths_.learn(last_layer_, last_demands_, layer, demands);
+    last_layer_ = tokens == 1 ? layer : -1;
+    last_demands_.assign(demands.begin(), demands.end());
+    if (next >= 0) set_expected(next, paths_.rank(layer, demands, next, most));
+  } else if (options_.predictor == Predictor::Previous && next >= 0) {
+    std::vector<int> ranked(parts_LE_[static_cast<size_t>(next)].size());
+    std::iota(ranked.begin(), ranked.end(), 0);
+    std::ranges::stable_sort(ranked, std::greater(), [&](int e) { return cache_.use_of({next, e}).lately; });
+    ranked.resize(std::min(most, ranked.size()));
+    set_expected(next, ranked);
+  }
+}
+
+// The disk has nothing left to do for this layer: the likeliest of the next one.
+void TieredStore::start_expected() {
+  const size_t limit = std::min({expected_limit_, transits_.size() - 1, expected_.size()});
+  while (expected_started_ < limit) {
+    Transit* const transit = free_transit();
+    if (transit == nullptr) return;
+    start(*transit, expected_[expected_started_++], false);
+  }
+}
+
+// What was read ahead turns out to be asked for, or not.
+void TieredStore::sort_out_expected(int layer, size_t tokens, const ExpertCache::Visit& visit) {
+  const auto is_missing = [&](ExpertId id) {
+    return id.layer == layer && std::ranges::find(visit.missing, id.expert, &ExpertCache::Miss::expert) != visit.missing.end();
+  };
+  for (Transit& transit : transits_) {
+    if (transit.state == Transit::State::Free) continue;
+    transit.wanted = is_missing(transit.id);
+    transit.late = !transit.wanted;
+    if (transit.late && transit.state == Transit::State::Here) release(transit);
+  }
+  const bool right_layer = !expected_.empty() && expected_.front().layer == layer;
+  if (right_layer) {
+    const auto right = static_cast<size_t>(std::ranges::count_if(expected_, is_missing));
+    statistics_.expected += expected_.size();
+    statistics_.expected_right += right;
+    statistics_.expected_missing += visit.missing.size();
+    read_ahead_.learn(tokens, expected_.size(), right, seconds(Clock::now() - disk_idle_since_));
+  }
+  expected_.clear();
+  expected_started_ = 0;
+  expected_limit_ = read_ahead_.limit(tokens);
+}
+
+// Gives an expert that was computed with its slot, or lets it go.
+void TieredStore::settle(Transit& transit, const ExpertCache::Miss& miss) {
+  if (!miss.slot) {
+    host_.leave(transit.id);
+  } else {
+    if (miss.leaves) host_.leave(*miss.leaves);
+    std::swap(blocks_[*miss.slot], transit.block);
+    if (options_.in_place) transit.raw = transit.block;
+  }
+  release(transit);
+}
+
+// Waits for what is on its way and forgets it; those that were to stay and did not come are not there.
+void TieredStore::abandon(int layer, std::span<const ExpertCache::Miss> left, std::span<const ExpertId> taken_in) {
+  size_t number = 0;
+  while (queue_.in_flight() > 0) {
+    try {
+      queue_.next(number);
+    } catch (const Error&) {
+    }
+  }
+  for (Transit& transit : transits_) transit.state = Transit::State::Free;
+  for (const ExpertId id : taken_in) host_.leave(id);
+  for (const ExpertCache::Miss& miss : left) {
+    if (miss.leaves) host_.leave(*miss.leaves);
+    cache_.lose({layer, miss.expert});
+  }
+  expected_.clear();
+}
+
+void TieredStore::use_slots(size_t count) {
+  for (const ExpertCache::Gone& gone : cache_.use_slots(count)) {
+    host_.leave(gone.id);
+    HugeMemory::give_back({blocks_[gone.slot], up_to_page(options_.slot_bytes)});
+  }
+}
+
+double TieredStore::measure_read_rate(double duration) {
+  std::vector<ExpertId> all;
+  for (size_t l = 0; l < parts_LE_.size(); ++l) {
+    for (size_t e = 0; e < parts_LE_[l].size(); ++e) all.push_back({static_cast<int>(l), static_cast<int>(e)});
+  }
+  const StoreStatistics before = statistics_;
+  Random random(1);
+  const Clock::time_point begin = Clock::now();
+  size_t experts = 0;
+  try {
+    for (bool wanted = true; wanted || queue_.in_flight() > 0; wanted = seconds(Clock::now() - begin) < duration) {
+      for (Transit* transit; wanted && (transit = free_transit()) != nullptr; ++experts) {
+        start(*transit, all[random.below(all.size())], true);
+      }
+      take_read(true);
+      for (Transit& transit : transits_) {
+        if (transit.state == Transit::State::Here) release(transit);
+      }
+    }
+  } catch (...) {
+    abandon(0, {}, {});
+    throw;
+  }
+  const double passed = seconds(Clock::now() - begin);
+  const double rate = static_cast<double>(statistics_.bytes_read - before.bytes_read) / passed;
+  read_ahead_.learn_read(passed / static_cast<double>(experts));
+  statistics_ = before;
+  return rate;
+}
+
+void TieredStore::visit(int layer, std::span<const Demand> demands, size_t tokens, const Use& use_them) {
+  const ExpertCache::Visit visit = cache_.visit(layer, demands, tokens);
+  statistics_.hits += visit.here.size();
+  statistics_.misses += visit.missing.size();
+  disk_is_free_ = false;
+  sort_out_expected(layer, tokens, visit);
+  predict(layer, demands, tokens);
+
+  // Those to be read, in the order in which they lie on the disk
+  std::vector<ExpertId> to_read;
+  for (const ExpertCache::Miss& miss : visit.missing) {
+    if (transit_of({layer, miss.expert}) == nullptr) to_read.push_back({layer, miss.expert});
+  }
+  std::ranges::sort(to_read, {}, [&](ExpertId id) {
+    const FilePart& first = parts_of(id).front();
+    return std::pair(first.file, first.offset);
+  });
+  size_t started = 0;
+  const auto start_more = [&] {
+    for (Transit* transit; started < to_read.size() && (transit = free_transit()) != nullptr;) start(*transit, to_read[started++], true);
+    disk_is_free_ = started == to_read.size();
+    if (disk_is_free_) start_expected();
+  };
+
+  std::vector<ExpertCache::Miss> left = visit.missing;
+  std::vector<ExpertId> taken_in;  // and not settled
+  std::vector<int> these = visit.here;
+  disk_idle_since_ = Clock::now();
+  try {
+    if (!to_read.empty()) {
+      for (const DirectFile& file : files_) file.refuse_changes();
+    }
+    bool first = true;
+    do {
+      start_more();
+      while (take_read(false)) {
+      }
+      std::vector<Transit*> here;
+      std::vector<Arrival> arrivals;
+      for (Transit& transit : transits_) {
+        if (transit.state != Transit::State::Here || !transit.wanted) continue;
+        here.push_back(&transit);
+        arrivals.push_back({transit.id, transit.parts, transit.block});
+        these.push_back(transit.id.expert);
+      }
+      if (here.empty() && !first) {
+        take_read(true);
+        continue;
+      }
+      if (here.size() == left.size() && !here.empty()) disk_idle_since_ = Clock::now();
+      host_.arrive(arrivals);
+      for (const Transit* transit : here) taken_in.push_back(transit->id);
+      use_them(these);
+      for (Transit* transit : here) {
+        const auto miss = std::ranges::find(left, transit->id.expert, &ExpertCache::Miss::expert);
+        settle(*transit, *miss);
+        left.erase(miss);
+      }
+      these.clear();
+      taken_in.clear();
+      first = false;
+    } while (!left.empty());
+    start_more();
+  } catch (...) {
+    abandon(layer, left, taken_in);
+    throw;
+  }
+}
+
+}  // namespace moiety::store

@@ -1,0 +1,147 @@
+// Some experts are in memory, in slots of the same size; the others are in files and come when they are asked for, or a little
+// before.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "base/huge_memory.h"
+#include "base/read_queue.h"
+#include "store/expert_cache.h"
+#include "store/expert_store.h"
+#include "store/path_table.h"
+#include "store/read_ahead.h"
+
+namespace moiety::store {
+
+// Bytes of an expert in a file.
+struct FilePart {
+  size_t file = 0;  // number in the store's list
+  uint64_t offset = 0;
+  size_t bytes = 0;
+};
+
+// Bytes of memory that such parts take while they are read: whole pages.
+size_t bytes_as_read(std::span<const FilePart> parts);
+
+// An expert that was read: its parts, in the order in which the store was told of them, and the memory that it is computed with
+// from.
+struct Arrival {
+  ExpertId id;
+  std::vector<const std::byte*> parts;
+  std::byte* slot;
+};
+
+// Who knows what an expert's bytes are.
+class ExpertHost {
+ public:
+  virtual ~ExpertHost() = default;
+  // Makes of their bytes what is computed with, in their slots; the bytes as they were read are gone afterwards, unless they are
+  // in the slot already. Throws Error(Io) if they are not what they should be.
+  virtual void arrive(std::span<const Arrival> arrivals) = 0;
+  // Its slot is given to another.
+  virtual void leave(ExpertId id) = 0;
+};
+
+// What happened so far.
+struct StoreStatistics {
+  uint64_t hits = 0, misses = 0;  // experts asked for that were there, or not
+  uint64_t bytes_read = 0;
+  uint64_t expected = 0, expected_right = 0;  // experts not in memory that were expected, and of them those that were asked for
+  uint64_t expected_missing = 0;              // all that were asked for and not in memory, in layers of which something was expected
+  uint64_t read_ahead = 0;                    // experts whose reading began before they were asked for
+  uint64_t bytes_wasted = 0;                  // read ahead for nothing
+  double seconds_waited = 0;                  // for the disk, with nothing else to do
+
+  StoreStatistics operator-(const StoreStatistics& before) const;
+};
+
+// Who says which experts will be asked for in the next layer.
+enum class Predictor {
+  None,
+  Previous,  // those that were asked for last, or often lately
+  Path,      // those that followed this layer's (path_table.h)
+  Caller,    // whoever calls expect()
+};
+
+class TieredStore : public ExpertStore {
+ public:
+  struct Options {
+    size_t slots = 0, slot_bytes = 0;
+    bool in_place = false;  // what is read is computed with as it is: it is read into slots
+    CachePolicy policy = CachePolicy::Auto;
+    std::vector<ExpertId> pinned = {};
+    size_t reads = 4;       // experts on their way, or being taken in, at a time
+    Predictor predictor = Predictor::Caller;
+    ReadEngine engine = ReadEngine::Best;
+  };
+  // parts_LE[layer][expert]; empty where a layer has no experts. A slot takes what an expert is as it is computed with.
+  TieredStore(std::span<const fs::path> files, std::vector<std::vector<std::vector<FilePart>>> parts_LE, ExpertHost& host,
+              const Options& options);
+
+  void visit(int layer, std::span<const Demand> demands, size_t tokens, const Use& use) override;
+  void expect(int layer, std::span<const int> experts) override;
+  bool has(ExpertId id) const override { return cache_.has(id); }
+
+  // So many slots are in use from now on, of those there are; the memory of the others is the system's until they are used again.
+  void use_slots(size_t count);
+
+  const StoreStatistics& statistics() const { return statistics_; }
+  const ExpertCache& cache() const { return cache_; }
+
+  // Bytes a second that come when nothing but experts is read, from all over the files, for about so long. Not during a visit.
+  double measure_read_rate(double seconds);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  // An expert on its way: memory for its bytes, and memory that it is computed with from; the same if that is all one.
+  struct Transit {
+    enum class State { Free, Coming, Here } state = State::Free;
+    ExpertId id;
+    bool wanted = false;  // false: read ahead, and nobody has asked for it yet, or nobody did
+    bool late = false;    // nobody did
+    size_t reads_left = 0;
+    size_t bytes = 0;
+    std::byte* raw = nullptr;
+    std::byte* block = nullptr;
+    std::vector<const std::byte*> parts;
+  };
+
+  const std::vector<FilePart>& parts_of(ExpertId id) const;
+  Transit* free_transit();
+  Transit* transit_of(ExpertId id);
+  void start(Transit& transit, ExpertId id, bool wanted);
+  void set_expected(int layer, std::span<const int> experts);
+  int layer_after(int layer) const;
+  void predict(int layer, std::span<const Demand> demands, size_t tokens);
+  void start_expected();
+  bool take_read(bool wait);
+  void release(Transit& transit);
+  void sort_out_expected(int layer, size_t tokens, const ExpertCache::Visit& visit);
+  void settle(Transit& transit, const ExpertCache::Miss& miss);
+  void abandon(int layer, std::span<const ExpertCache::Miss> left, std::span<const ExpertId> taken_in);
+
+  std::vector<DirectFile> files_;
+  std::vector<std::vector<std::vector<FilePart>>> parts_LE_;
+  ExpertHost& host_;
+  Options options_;
+  ExpertCache cache_;
+  HugeMemory memory_;
+  std::vector<std::byte*> blocks_;  // of slots
+  std::vector<Transit> transits_;
+  // Of the layer that is visited next, not in memory, the likeliest first; how many of them are to be read ahead, and how many
+  // of these were started.
+  std::vector<ExpertId> expected_;
+  size_t expected_started_ = 0, expected_limit_ = 0;
+  bool disk_is_free_ = false;  // all that this visit needs is on its way
+  PathTable paths_;
+  std::vector<Demand> last_demands_;  // of one token, in layer last_layer_
+  int last_layer_ = -1;
+  ReadAhead read_ahead_;
+  Clock::time_point disk_idle_since_{};  // but for what is read ahead
+  StoreStatistics statistics_;
+  ReadQueue queue_;  // last: it goes first, when nothing may be on its way into memory any more
+};
+
+}  // namespace moiety::store

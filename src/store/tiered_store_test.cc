@@ -1,0 +1,245 @@
+#include "store/tiered_store.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "store/replay.h"
+#include "support/fixtures.h"
+
+namespace moiety::store {
+namespace {
+
+constexpr int kLayers = 3, kExperts = 10;
+constexpr size_t kSlotBytes = 8192;
+
+// Experts of two parts each, of odd sizes at odd places, whose bytes say whose they are. Slots hold the parts one after the
+// other.
+class StoreTest : public testing::Test, protected ExpertHost {
+ protected:
+  StoreTest() {
+    std::string bytes(777, 'x');
+    for (int l = 0; l < kLayers; ++l) {
+      auto& parts_E = parts_LE_.emplace_back();
+      for (int e = 0; e < kExperts; ++e) {
+        auto& parts = parts_E.emplace_back();
+        for (size_t p = 0; p < 2; ++p) {
+          const size_t size = 1000 + 331 * p + 17 * static_cast<size_t>(e);
+          parts.push_back({0, bytes.size(), size});
+          bytes.append(size, mark(l, e));
+          bytes.append(61, 'x');
+        }
+      }
+    }
+    test::write_bytes(path_, bytes);
+  }
+  static char mark(int layer, int expert) { return static_cast<char>(1 + layer * kExperts + expert); }
+
+  void arrive(std::span<const Arrival> arrivals) override {
+    if (refuse_ && !arrivals.empty()) fail(ErrorKind::Io, "not what it should be");
+    for (const Arrival& arrival : arrivals) {
+      const auto& parts = parts_LE_[static_cast<size_t>(arrival.id.layer)][static_cast<size_t>(arrival.id.expert)];
+      std::byte* to = arrival.slot;
+      for (size_t p = 0; p < parts.size(); ++p) {
+        std::memcpy(to, arrival.parts[p], parts[p].bytes);
+        to += parts[p].bytes;
+      }
+      ASSERT_TRUE(in_slot_.emplace(std::pair(arrival.id.layer, arrival.id.expert), arrival.slot).second);
+    }
+    most_in_memory_ = std::max(most_in_memory_, in_slot_.size());
+  }
+  void leave(ExpertId id) override { ASSERT_EQ(in_slot_.erase({id.layer, id.expert}), 1u); }
+
+  static std::vector<Demand> demands(const std::vector<int>& experts) {
+    std::vector<Demand> demands;
+    for (const int e : experts) demands.push_back({e, 1, 1.0f / static_cast<float>(1 + e)});
+    return demands;
+  }
+  static TieredStore::Options options(size_t slots, CachePolicy policy, size_t reads) {
+    return {.slots = slots, .slot_bytes = kSlotBytes, .policy = policy, .reads = reads};
+  }
+
+  // Visits and checks that each expert is handed over once, with its own bytes.
+  void visit(ExpertStore& store, int layer, const std::vector<int>& experts) {
+    std::vector<int> seen;
+    store.visit(layer, demands(experts), 1, [&](std::span<const int> these) {
+      for (const int e : these) {
+        seen.push_back(e);
+        const auto& parts = parts_LE_[static_cast<size_t>(layer)][static_cast<size_t>(e)];
+        const size_t size = parts[0].bytes + parts[1].bytes;
+        const std::byte* slot = in_slot_.at({layer, e});
+        ASSERT_TRUE(std::all_of(slot, slot + size, [&](std::byte b) { return b == static_cast<std::byte>(mark(layer, e)); }));
+      }
+    });
+    std::ranges::sort(seen);
+    ASSERT_EQ(seen, experts);
+  }
+  std::vector<fs::path> files() const { return {path_}; }
+
+  test::TemporaryFolder folder_;
+  fs::path path_ = folder_.path() / "experts";
+  std::vector<std::vector<std::vector<FilePart>>> parts_LE_;
+  std::map<std::pair<int, int>, std::byte*> in_slot_;
+  size_t most_in_memory_ = 0;
+  bool refuse_ = false;
+};
+
+TEST_F(StoreTest, AnyVisitsWithAnyNumberOfSlotsHandOverEachExpertOnce) {
+  Random random(3);
+  for (const ReadEngine engine : {ReadEngine::Best, ReadEngine::Threads}) {
+    for (const CachePolicy policy : {CachePolicy::Lru, CachePolicy::Blend, CachePolicy::Auto}) {
+      for (const size_t slots : {0, 1, 5, 12, kLayers * kExperts}) {
+        for (const Predictor predictor : {Predictor::None, Predictor::Previous, Predictor::Path, Predictor::Caller}) {
+          in_slot_.clear();
+          most_in_memory_ = 0;
+          const size_t reads = 1 + random.below(4);
+          TieredStore::Options options = this->options(slots, policy, reads);
+          options.predictor = predictor;
+          options.engine = engine;
+          TieredStore store(files(), parts_LE_, *this, options);
+          store.measure_read_rate(1e-4);
+          uint64_t asked = 0;
+          for (int round = 0; round < 90; ++round) {
+            std::set<int> experts;
+            for (size_t i = random.below(2 * kExperts); i-- > 0;) experts.insert(static_cast<int>(random.below(kExperts)));
+            const int layer = random.below(9) == 0 ? static_cast<int>(random.below(kLayers)) : round % kLayers;
+            visit(store, layer, {experts.begin(), experts.end()});
+            if (HasFatalFailure()) return;
+            asked += experts.size();
+            if (random.below(2) == 0) store.expect((layer + 1) % kLayers, std::array{1, 7, 3, 2});
+          }
+          EXPECT_LE(most_in_memory_, slots + reads);
+          EXPECT_LE(in_slot_.size(), slots);
+          EXPECT_EQ(store.statistics().hits + store.statistics().misses, asked);
+          if (slots == kLayers * kExperts) {
+            EXPECT_LE(store.statistics().misses, slots);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(StoreTest, WhatIsExpectedAndAskedForIsReadOnceAndWhatIsNotIsWaste) {
+  TieredStore store(files(), parts_LE_, *this, options(0, CachePolicy::Lru, 4));
+  store.measure_read_rate(1e-4);
+  // Always right, with time between visits: experts are read ahead once that is known.
+  const auto round = [&](std::vector<int> expected) {
+    const StoreStatistics before = store.statistics();
+    for (int l = 0; l < kLayers; ++l) {
+      visit(store, l, {2, 5});
+      if (l + 1 < kLayers) store.expect(l + 1, expected);
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return store.statistics() - before;
+  };
+  for (int i = 0; i < 20; ++i) round({2, 5});
+  const StoreStatistics right = round({2, 5});
+  EXPECT_EQ(right.expected, 4u);
+  EXPECT_EQ(right.expected_right, 4u);
+  EXPECT_EQ(right.read_ahead, 4u);
+  EXPECT_EQ(right.bytes_wasted, 0u);
+  size_t bytes = 0;
+  for (const auto& parts_E : parts_LE_) bytes += bytes_as_read(parts_E[2]) + bytes_as_read(parts_E[5]);
+  EXPECT_EQ(right.bytes_read, bytes);
+  // Always wrong: waste, but not for long.
+  const StoreStatistics wrong = round({1, 3});
+  EXPECT_EQ(wrong.expected_right, 0u);
+  EXPECT_GT(wrong.bytes_wasted, 0u);
+  for (int i = 0; i < 200; ++i) round({1, 3});
+  EXPECT_EQ(round({1, 3}).read_ahead, 0u);
+}
+
+TEST_F(StoreTest, AReadThatFailsIsTheVisitsErrorAndTheStoreGoesOn) {
+  auto parts_LE = parts_LE_;
+  parts_LE[1][5][0].offset = uint64_t{1} << 30;  // beyond the end
+  TieredStore store(files(), parts_LE, *this, options(6, CachePolicy::Lru, 3));
+  visit(store, 0, {0, 1, 2});
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_THROW(store.visit(1, demands({2, 4, 5, 6, 7}), 1, [](std::span<const int>) {}), Error);
+    visit(store, 0, {0, 1, 2, 3});
+    visit(store, 1, {0, 1, 6});
+  }
+}
+
+TEST_F(StoreTest, AFileThatIsWrittenToWhileItIsInUseIsRefused) {
+  TieredStore store(files(), parts_LE_, *this, options(6, CachePolicy::Lru, 3));
+  visit(store, 0, {0, 1, 2});
+  std::filesystem::last_write_time(path_, std::filesystem::last_write_time(path_) + std::chrono::seconds(1));
+  visit(store, 0, {0, 1, 2});  // they are here
+  try {
+    store.visit(0, demands({2, 3}), 1, [](std::span<const int>) {});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("changed while it was in use"), std::string::npos);
+  }
+}
+
+TEST_F(StoreTest, BytesThatAreNotWhatTheyShouldBeAreTheVisitsError) {
+  TieredStore store(files(), parts_LE_, *this, options(4, CachePolicy::Lru, 2));
+  refuse_ = true;
+  EXPECT_THROW(store.visit(0, demands({0, 1, 2}), 1, [](std::span<const int>) {}), Error);
+  refuse_ = false;
+  visit(store, 0, {0, 1, 2, 3, 4});
+}
+
+TEST_F(StoreTest, AReplayFindsWhatARunFound) {
+  Random random(11);
+  const std::vector<size_t> experts_L(kLayers, kExperts);
+  for (const CachePolicy policy : kAutoChoices) {
+    in_slot_.clear();
+    TieredStore::Options options = this->options(9, policy, 3);
+    options.predictor = Predictor::Path;
+    TieredStore store(files(), parts_LE_, *this, options);
+    store.measure_read_rate(1e-4);
+    std::vector<PastVisit> past;
+    const auto slots = [](size_t tokens) { return tokens > 4 ? size_t{5} : size_t{9}; };
+    for (int i = 0; i < 300; ++i) {
+      PastVisit visit{i % kLayers, i % 50 < kLayers ? size_t{40} : 1 + random.below(2), {}};
+      for (int e = 0; e < kExperts; ++e) {
+        if (random.below(static_cast<uint64_t>(2 + e)) == 0) visit.demands.push_back({e, 1, static_cast<float>(random.below(9))});
+      }
+      store.use_slots(slots(visit.tokens));
+      store.visit(visit.layer, visit.demands, visit.tokens, [](std::span<const int>) {});
+      past.push_back(visit);
+    }
+    const ReplayResult result = replay(experts_L, past, {{9, policy}, slots});
+    EXPECT_EQ(result.hits, store.statistics().hits) << name(policy);
+    EXPECT_EQ(result.misses, store.statistics().misses) << name(policy);
+  }
+}
+
+TEST_F(StoreTest, SlotsAreGivenBackAndTakenAgain) {
+  Random random(9);
+  TieredStore store(files(), parts_LE_, *this, options(12, CachePolicy::Blend, 2));
+  for (int i = 0; i < 100; ++i) {
+    const size_t slots = random.below(13);
+    store.use_slots(slots);
+    EXPECT_LE(in_slot_.size(), slots);
+    for (int l = 0; l < kLayers; ++l) visit(store, l, {0, 3, static_cast<int>(4 + random.below(6))});
+    EXPECT_LE(in_slot_.size(), slots);
+  }
+  store.use_slots(12);
+  for (int i = 0; i < 10; ++i) visit(store, i % kLayers, {0, 1, 2, 3});
+  EXPECT_EQ(in_slot_.size(), 12u);
+}
+
+TEST_F(StoreTest, WhatTheUserThrowsComesOutAndTheStoreGoesOn) {
+  TieredStore store(files(), parts_LE_, *this, options(4, CachePolicy::Lru, 2));
+  EXPECT_THROW(store.visit(0, demands({0, 1, 2, 3, 4}), 1, [](std::span<const int>) { throw std::runtime_error("no"); }),
+               std::runtime_error);
+  visit(store, 0, {0, 1, 2, 3, 4, 5});
+}
+
+}  // namespace
+}  // namespace moiety::store

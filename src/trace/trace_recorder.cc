@@ -1,0 +1,50 @@
+#include "trace/trace_recorder.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace moiety::trace {
+
+uint64_t TraceRecorder::new_sequence() {
+  const uint64_t sequence = std::max(next_sequence_, writer_.next_sequence());
+  next_sequence_ = sequence + 1;
+  return sequence;
+}
+
+void TraceRecorder::begin(std::vector<Part> parts, int skipped) {
+  step_.parts = std::move(parts);
+  for (Part& part : step_.parts) {
+    if (part.domain.empty()) part.domain = domain_;
+  }
+  step_.by_sparse_layer.resize(writer_.header().sparse_layers.size());
+  skipped_ = skipped;
+  layers_done_ = 0;
+}
+
+void TraceRecorder::add(int layer, const moe::Routing& routing) {
+  assert(layers_done_ < step_.by_sparse_layer.size() && writer_.header().sparse_layers[layers_done_] == layer);
+  assert(skipped_ <= routing.num_tokens());
+  (void)layer;
+  moe::Routing& kept = step_.by_sparse_layer[layers_done_++];
+  if (skipped_ == 0) {
+    kept = routing;
+    return;
+  }
+  const auto first = routing.begin_T1.begin() + skipped_;
+  const int32_t before = *first;
+  kept.num_experts = routing.num_experts;
+  kept.begin_T1.assign(first, routing.begin_T1.end());
+  for (int32_t& begin : kept.begin_T1) begin -= before;
+  kept.experts_N.assign(routing.experts_N.begin() + before, routing.experts_N.end());
+  kept.weights_N.clear();
+  if (!routing.weights_N.empty()) kept.weights_N.assign(routing.weights_N.begin() + before, routing.weights_N.end());
+}
+
+void TraceRecorder::end() {
+  assert(layers_done_ == step_.by_sparse_layer.size());
+  writer_.add(step_);
+  ++steps_;
+  tokens_ += static_cast<uint64_t>(step_.num_tokens());
+}
+
+}  // namespace moiety::trace
