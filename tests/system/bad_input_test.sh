@@ -48,6 +48,9 @@ expect 1 'no such file|cannot open|No such file' $moiety eval $model --text $mod
 expect 2 'MOIETY_THREADS=none' env MOIETY_THREADS=none $moiety generate $model -p x
 expect 2 'no such shape; these are: olmoe-1b-7b' $moiety bench --synthetic hexagon
 expect 2 'name a MODEL or a shape' $moiety bench
+expect 2 'routing are of --synthetic' $moiety bench $model --routing skewed
+expect 2 'save-tokens is for runs at depth 0' $moiety bench $model --depth 8 --save-tokens $folder/x.txt
+expect 2 'disk-rate fast: expected an amount' $moiety bench $model --disk-rate fast
 expect 2 'qwen3-30b-a3b has 48' $moiety bench --synthetic qwen3-30b-a3b --layers 49
 
 # Wrong input: 1
