@@ -79,6 +79,7 @@ Limits median(std::span<const Limits> measured) {
   for (size_t unit = 0; unit < kUnits; ++unit) {
     middle.operations[unit] = of([&](const Limits& limits) { return limits.operations[unit]; });
   }
+  middle.disk_bandwidth = of([](const Limits& limits) { return limits.disk_bandwidth; });
   return middle;
 }
 

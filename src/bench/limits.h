@@ -19,6 +19,7 @@ const char* name(Unit unit);
 struct Limits {
   double read_bandwidth = 0;                 // bytes a second, all threads together, from memory
   std::array<double, kUnits> operations{};  // a second, all threads together, by Unit
+  double disk_bandwidth = 0;                 // bytes a second, where experts are streamed from one; else 0
 };
 
 class LimitMeter {

@@ -97,27 +97,59 @@ TEST(Bound, IsWhateverTakesLonger) {
   EXPECT_FALSE(bound_of(work, limits).is_memory());
   EXPECT_EQ(bound_of(work, limits).seconds(), 12);
   EXPECT_EQ(bound_of(work, limits).unit, Unit::Int8);
+  work.disk_bytes = 26;
+  EXPECT_EQ(bound_of(work, {100, {10, 20, 40}, 2}).seconds(), 13);
+  EXPECT_TRUE(bound_of(work, {100, {10, 20, 40}, 2}).is_disk());
 }
 
 TEST_F(Measured, EveryCaseIsRunInEveryRound) {
   const std::vector<Case> cases{{Phase::Prefill, 1, 20, 0}, {Phase::Decode, 3, 4, 0}, {Phase::Decode, 2, 4, 9}};
   size_t done = 0, all = 0;
   const auto results = measure(*transformer_, *compute_, cases,
-                               {2, kernel::KvType::BF16, 4 << 20, [&](size_t so_far, size_t of) { done = so_far, all = of; }});
+                               {.rounds = 2, .kv = kernel::KvType::BF16, .limit_memory = 4 << 20, .progress = [&](size_t so_far, size_t of) { done = so_far, all = of; }});
   ASSERT_EQ(results.size(), 3u);
   EXPECT_EQ(all, 3 * (20 + 3 * 4 + 2 * 4) + 9u);
   EXPECT_EQ(done, all);
   for (const Result& result : results) {
-    EXPECT_EQ(result.seconds.size(), 2u);
-    EXPECT_EQ(result.limits.size(), 2u);
+    EXPECT_EQ(result.rounds.size(), 2u);
     EXPECT_GT(result.tokens_per_second(), 0);
     EXPECT_GT(result.share_of_bound(), 0);
   }
-  EXPECT_EQ(results[0].work.steps, 1);
-  EXPECT_EQ(results[1].work.steps, 4);
+  const Work prefill = results[0].rounds[1].work, decode = results[1].rounds[1].work;
+  EXPECT_EQ(prefill.steps, 1);
+  EXPECT_EQ(decode.steps, 4);
   // Three sequences with tokens of their own visit more than one token's two experts, and no more than there are.
-  EXPECT_GT(results[1].work.experts / results[1].work.sparse_layers, 2);
-  EXPECT_LE(results[1].work.experts / results[1].work.sparse_layers, 4);
+  EXPECT_GT(decode.experts / decode.sparse_layers, 2);
+  EXPECT_LE(decode.experts / decode.sparse_layers, 4);
+}
+
+TEST_F(Measured, RoundsHaveTokensOfTheirOwnIfAsked) {
+  const std::vector<Case> cases{{Phase::Decode, 2, 20, 0}, {Phase::Decode, 1, 20, 0}};
+  const auto fed = [&](bool new_tokens, TokenPlace place) {
+    return tokens_of(file_->spec(), cases, {.new_tokens = new_tokens}, place);
+  };
+  EXPECT_EQ(fed(false, {1, 0, 0}), fed(false, {2, 0, 0}));
+  EXPECT_NE(fed(true, {1, 0, 0}), fed(true, {2, 0, 0}));
+  EXPECT_NE(fed(false, {1, 0, 0}), fed(false, {1, 1, 0}));
+  EXPECT_NE(fed(false, {1, 0, 0}), fed(false, {1, 0, 1}));
+}
+
+TEST_F(Measured, WhatIsReadFromTheDiskIsCountedByCaseAndBounds) {
+  transformer_->streamed_experts().open({.slots = 3, .reads = 2});
+  const std::vector<Case> cases{{Phase::Prefill, 1, 20, 0}, {Phase::Decode, 1, 4, 0}};
+  const auto results = measure(*transformer_, *compute_, cases,
+                               {.rounds = 2, .limit_memory = 4 << 20, .new_tokens = true, .disk_bandwidth = 1});
+  store::StoreStatistics sum;
+  for (const Result& result : results) {
+    const store::StoreStatistics experts = result.experts();
+    const double visited = result.rounds[0].work.experts + result.rounds[1].work.experts;
+    EXPECT_EQ(static_cast<double>(experts.hits + experts.misses), visited);
+    EXPECT_GT(experts.bytes_read, 0u);
+    EXPECT_TRUE(bound_of(result.rounds[0].work, result.rounds[0].limits).is_disk());
+    EXPECT_EQ(bound_of(result.rounds[0].work, result.rounds[0].limits).seconds(), result.rounds[0].work.disk_bytes);
+    sum.bytes_read += experts.bytes_read;
+  }
+  EXPECT_LT(sum.bytes_read, transformer_->expert_statistics()->bytes_read);  // which knows the round that warmed up
 }
 
 TEST_F(Measured, WhatDoesNotFitTheMemoryIsRefused) {

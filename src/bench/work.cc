@@ -113,6 +113,7 @@ Bound bound_of(const Work& work, const Limits& limits) {
     bound.arithmetic_seconds += seconds;
     if (seconds > longest) bound.unit = static_cast<Unit>(unit), longest = seconds;
   }
+  if (work.disk_bytes > 0) bound.disk_seconds = work.disk_bytes / limits.disk_bandwidth;
   return bound;
 }
 

@@ -2,6 +2,7 @@
 // the weights and from the routing that really happened.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <vector>
@@ -18,6 +19,7 @@ struct Work {
   double weight_bytes = 0;   // each matrix once a step, of experts those that some token visits
   double cache_bytes = 0;    // keys and values that queries look at
   std::array<double, kUnits> operations{};  // by Unit
+  double disk_bytes = 0;     // of experts that were not in memory
   double experts = 0;        // that were visited, over steps and sparse layers
   double sparse_layers = 0;  // over steps
 
@@ -58,13 +60,14 @@ class WorkCounter {
   Work work_;
 };
 
-// Seconds that the work takes at least: as long as the memory needs, or the arithmetic, whichever is longer.
+// Seconds that the work takes at least: as long as the memory needs, or the arithmetic, or the disk, whichever is longest.
 struct Bound {
-  double memory_seconds = 0, arithmetic_seconds = 0;
+  double memory_seconds = 0, arithmetic_seconds = 0, disk_seconds = 0;
   Unit unit = Unit::F32;  // which most of the arithmetic's time goes to
 
-  bool is_memory() const { return memory_seconds >= arithmetic_seconds; }
-  double seconds() const { return is_memory() ? memory_seconds : arithmetic_seconds; }
+  double seconds() const { return std::max({memory_seconds, arithmetic_seconds, disk_seconds}); }
+  bool is_disk() const { return disk_seconds == seconds() && disk_seconds > 0; }
+  bool is_memory() const { return !is_disk() && memory_seconds >= arithmetic_seconds; }
 };
 Bound bound_of(const Work& work, const Limits& limits);
 

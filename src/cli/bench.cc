@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <sstream>
 
-#include "base/json.h"
 #include "base/progress.h"
 #include "bench/measure.h"
 #include "cli/arguments.h"
 #include "cli/bench_chart.h"
+#include "cli/bench_report.h"
 #include "cli/command.h"
 #include "cli/memory_budget.h"
 #include "cli/open_model.h"
@@ -19,10 +19,7 @@ namespace moiety::cli {
 namespace {
 
 using bench::Case;
-using bench::Limits;
 using bench::Phase;
-using bench::Result;
-using bench::Unit;
 
 constexpr const char* kHelp =
     "Speed of a model on random tokens: prompts, and sequences decoded side by side, at one or more depths. Beside it what\n"
@@ -35,15 +32,20 @@ constexpr const char* kHelp =
 
 struct Options {
   ModelArguments model;
-  std::string shape, type, save;
+  std::string shape, type, save, routing = "uniform";
   int layers = 0;
   std::vector<size_t> prompts{512}, batches{1, 8}, depths{0};
   size_t new_tokens = 32;
+  std::string tokens = "random", save_tokens, disk_rate;
   int rounds = 3;
   bool json = false;
   std::string plot;
   TraceOption trace;
 };
+
+format::SyntheticRouting routing_of(const Options& options) {
+  return options.routing == "skewed" ? format::SyntheticRouting::Skewed : format::SyntheticRouting::Uniform;
+}
 
 // A model of the shape in its default mixture unless another was asked for.
 void write_shape(const Options& options, const fs::path& path) {
@@ -64,7 +66,7 @@ void write_shape(const Options& options, const fs::path& path) {
     fail(ErrorKind::Usage, "--layers {}: {} has {}", layers, shape->name, shape->published_layers);
   }
   Progress progress(fmt::format("writing {}, {} of {} layers, {}", shape->name, layers, shape->published_layers, mix->name), 0, "B");
-  format::write_synthetic(path, shape->spec_of(layers), *mix, [&](size_t bytes, size_t all) {
+  format::write_synthetic(path, shape->spec_of(layers), *mix, routing_of(options), [&](size_t bytes, size_t all) {
     progress.set_total(static_cast<double>(all));
     progress.update(static_cast<double>(bytes));
   });
@@ -96,85 +98,6 @@ std::vector<Case> cases_of(const Options& options) {
   return cases;
 }
 
-Limits limits_of(const std::vector<Result>& results) {
-  std::vector<Limits> all;
-  for (const Result& result : results) all.insert(all.end(), result.limits.begin(), result.limits.end());
-  return bench::median(all);
-}
-
-std::string binding(const Result& result, const Limits& limits) {
-  const bench::Bound bound = bound_of(result.work, limits);
-  return bound.is_memory() ? "memory" : bench::name(bound.unit);
-}
-
-Json to_json(const Result& result, const Limits& limits) {
-  const bench::Work& work = result.work;
-  return {{"phase", result.run.phase == Phase::Prefill ? "prefill" : "decode"},
-          {"batch", result.run.sequences},
-          {"tokens", result.run.tokens},
-          {"depth", result.run.depth},
-          {"tokens_per_second", result.tokens_per_second()},
-          {"seconds", result.seconds},
-          {"bytes_per_step", work.bytes() / work.steps},
-          {"weight_bytes_per_step", work.weight_bytes / work.steps},
-          {"bytes_per_second", result.bytes_per_second()},
-          {"operations_per_second", result.operations_per_second()},
-          {"experts_per_layer", work.sparse_layers > 0 ? work.experts / work.sparse_layers : 0},
-          {"bound", binding(result, limits)},
-          {"bound_tokens_per_second", result.bound_tokens_per_second()},
-          {"share_of_bound", result.share_of_bound()}};
-}
-
-Json to_json(const Limits& limits) {
-  Json json = {{"read_bytes_per_second", limits.read_bandwidth}};
-  for (size_t unit = 0; unit < bench::kUnits; ++unit) {
-    json[fmt::format("{}_operations_per_second", bench::name(static_cast<Unit>(unit)))] = limits.operations[unit];
-  }
-  return json;
-}
-
-void print_json(const OpenModel& model, const std::string& title, const std::vector<Result>& results, int rounds) {
-  const Limits limits = limits_of(results);
-  Json list = Json::array();
-  for (const Result& result : results) list.push_back(to_json(result, limits));
-  Json json = {{"model", title},
-               {"kernels", model.compute.kernels.name},
-               {"threads", model.threads.size()},
-               {"rounds", rounds},
-               {"parameters", model.file.spec().parameters()},
-               {"active_parameters", model.file.spec().active_parameters()},
-               {"limits", to_json(limits)},
-               {"results", list}};
-  if (const Json experts = expert_statistics_json(model); !experts.is_null()) json["experts"] = experts;
-  fmt::print("{}\n", json.dump());
-}
-
-void print_table(const OpenModel& model, const std::string& title, const std::vector<Result>& results, int rounds) {
-  const spec::ModelSpec& spec = model.file.spec();
-  const Limits limits = limits_of(results);
-  fmt::print("{}: {} parameters, {} active; {} kernels, {} threads, medians of {} rounds\n", title,
-             short_number(static_cast<double>(spec.parameters())), short_number(static_cast<double>(spec.active_parameters())),
-             model.compute.kernels.name, model.threads.size(), rounds);
-  fmt::print("this machine reads {}B/s and computes", short_number(limits.read_bandwidth));
-  for (size_t unit = 0; unit < bench::kUnits; ++unit) {
-    fmt::print("{} {}op/s in {}", unit == 0 ? "" : ",", short_number(limits.operations[unit]), bench::name(static_cast<Unit>(unit)));
-  }
-  fmt::print("\n\n{:<20} {:>6} {:>10}  {:<26} {:>11} {:>12} {:>14}\n", "", "depth", "tokens/s", "of what binds", "read a step", "", "experts visited");
-  for (const Result& result : results) {
-    const bool prefill = result.run.phase == Phase::Prefill;
-    const bench::Work& work = result.work;
-    const std::string what = prefill ? fmt::format("prefill {}", result.run.tokens) : fmt::format("decode, batch {}", result.run.sequences);
-    const std::string share = fmt::format("{:.0f} % of {:.0f} by {}", 100 * result.share_of_bound(), result.bound_tokens_per_second(),
-                                          binding(result, limits));
-    const std::string rate = binding(result, limits) == "memory" ? fmt::format("{}B/s", short_number(result.bytes_per_second()))
-                                                                 : fmt::format("{}op/s", short_number(result.operations_per_second()));
-    const std::string experts = work.sparse_layers == 0 ? "" : fmt::format("{:.1f} of {}", work.experts / work.sparse_layers, spec.moe.router.num_experts);
-    fmt::print("{:<20} {:>6} {:>10.1f}  {:<26} {:>10}B {:>12} {:>14}\n", what, result.run.depth, result.tokens_per_second(), share,
-               short_number(work.bytes() / work.steps), rate, experts);
-  }
-  if (const std::string experts = expert_statistics_text(model); !experts.empty()) fmt::print("\n{}\n", experts);
-}
-
 void add_options(CLI::App& app, Options& options) {
   options.model.add_to(app);
   options.model.add_memory_to(app);
@@ -183,15 +106,57 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--synthetic", options.shape, "a model of a published shape with random weights instead of MODEL");
   app.add_option("--type", options.type, "of its weights, as moiety quantize has them: q4_k_m, q8_0, … (default: what fits the shape)");
   app.add_option("--layers", options.layers, "so many of its layers")->check(CLI::Range(1, 1000));
+  app.add_option("--routing", options.routing, "of it: uniform, or skewed as trained models' is (see --tokens topics)")->capture_default_str()->check(CLI::IsMember({"uniform", "skewed"}));
   app.add_option("--save", options.save, "write it to this GGUF file and measure nothing");
   app.add_option("--prompt", options.prompts, "tokens of the prompts")->delimiter(',')->capture_default_str()->check(tokens);
   app.add_option("--batch", options.batches, "how many sequences decode side by side")->delimiter(',')->capture_default_str()->check(CLI::Range(1, 1024));
   app.add_option("--depth", options.depths, "tokens that are in the caches before")->delimiter(',')->capture_default_str()->check(CLI::Range(0, 1 << 20));
   app.add_option("--new", options.new_tokens, "tokens to decode in each sequence")->capture_default_str()->check(tokens);
+  app.add_option("--tokens", options.tokens, "random ids, or topics: runs of ids from one of 64 parts of the vocabulary, which skewed models route alike")->capture_default_str()->check(CLI::IsMember({"random", "topics"}));
+  app.add_option("--save-tokens", options.save_tokens, "write the ids that all rounds are fed to this file and measure nothing");
+  app.add_option("--disk-rate", options.disk_rate, "bytes a second that the disk gives, such as 1GB (default: measured)");
   app.add_option("--runs", options.rounds, "medians of so many rounds, after one to warm up")->capture_default_str()->check(CLI::Range(1, 100));
   app.add_flag("--json", options.json, "one JSON object");
-  options.trace.add_to(app, "the tokens of the round to warm up, whose routing is that of the others,");
+  options.trace.add_to(app, "the tokens of the round to warm up");
   app.add_option("--plot", options.plot, "draw speed over batch and depth into this SVG file");
+}
+
+bench::MeasureOptions measure_options(const Options& options, const OpenModel& model) {
+  bench::MeasureOptions measure{.rounds = options.rounds, .kv = model.kv};
+  measure.tokens = options.tokens == "topics" ? bench::TokenKind::Topics : bench::TokenKind::Random;
+  measure.new_tokens = !options.model.memory.empty();
+  if (!options.disk_rate.empty()) measure.disk_bandwidth = static_cast<double>(parse_bytes(options.disk_rate, "--disk-rate"));
+  // What limits are measured with is no room for experts.
+  if (!options.model.memory.empty()) measure.limit_memory = std::min(measure.limit_memory, parse_bytes(options.model.memory) / 32);
+  return measure;
+}
+
+RunMemory memory_of(const std::vector<Case>& cases, const bench::MeasureOptions& measure) {
+  RunMemory memory{.other = measure.limit_memory};
+  for (const Case& run : cases) {
+    memory.sequences.resize(std::max(memory.sequences.size(), run.sequences));
+    for (size_t s = 0; s < run.sequences; ++s) memory.sequences[s] = std::max(memory.sequences[s], run.depth + run.tokens);
+    if (run.phase == Phase::Prefill) memory.prompt = std::max(memory.prompt, run.tokens);
+  }
+  memory.logits = memory.sequences.size();
+  return memory;
+}
+
+// A line for each sequence of each case of each round, the one that warms up first: "round case phase id id …".
+void write_tokens(const Options& options, const spec::ModelSpec& spec, const std::vector<Case>& cases,
+                  const bench::MeasureOptions& measure) {
+  std::string lines;
+  for (size_t round = 0; round <= static_cast<size_t>(options.rounds); ++round) {
+    for (size_t number = 0; number < cases.size(); ++number) {
+      if (cases[number].depth > 0) fail(ErrorKind::Usage, "--save-tokens is for runs at depth 0");
+      for (size_t s = 0; s < cases[number].sequences; ++s) {
+        lines += fmt::format("{} {} {}", round, number, cases[number].phase == Phase::Prefill ? "prefill" : "decode");
+        for (const int32_t token : tokens_of(spec, cases, measure, {round, number, s})) lines += fmt::format(" {}", token);
+        lines += "\n";
+      }
+    }
+  }
+  write_file(options.save_tokens, lines);
 }
 
 // The defaults make room for themselves in a small model's context.
@@ -210,8 +175,8 @@ int bench(int argc, char** argv) {
   add_options(app, options);
   if (const auto status = parse(app, argc, argv)) return *status;
   if (options.model.model.empty() == options.shape.empty()) fail(ErrorKind::Usage, "name a MODEL or a shape (--synthetic), one of them");
-  if (options.shape.empty() && !(options.save.empty() && options.type.empty() && options.layers == 0)) {
-    fail(ErrorKind::Usage, "--save, --type and --layers are of --synthetic");
+  if (options.shape.empty() && !(options.save.empty() && options.type.empty() && options.layers == 0 && options.routing == "uniform")) {
+    fail(ErrorKind::Usage, "--save, --type, --layers and --routing are of --synthetic");
   }
   if (!options.save.empty()) {
     write_shape(options, options.save);
@@ -224,27 +189,25 @@ int bench(int argc, char** argv) {
   OpenModel model(options.model);
   file.reset();
   fit_defaults(app, model.file.spec(), options);
-  bench::MeasureOptions measure{.rounds = options.rounds, .kv = model.kv};
+  const std::vector<Case> cases = cases_of(options);
+  bench::MeasureOptions measure = measure_options(options, model);
   const std::string title = options.shape.empty() ? options.model.model : options.shape;
-  measure.trace = options.trace.open(model.file.spec(), options.shape.empty() ? trace::model_name(title) : title);
-  if (!options.model.memory.empty()) measure.limit_memory = std::min(measure.limit_memory, parse_bytes(options.model.memory) / 8);
-  RunMemory memory{.other = measure.limit_memory};
-  for (const Case& run : cases_of(options)) {
-    memory.sequences.resize(std::max(memory.sequences.size(), run.sequences));
-    for (size_t s = 0; s < run.sequences; ++s) memory.sequences[s] = std::max(memory.sequences[s], run.depth + run.tokens);
-    if (run.phase == Phase::Prefill) memory.prompt = std::max(memory.prompt, run.tokens);
+  if (!options.save_tokens.empty()) {
+    write_tokens(options, model.file.spec(), cases, measure);
+    return 0;
   }
-  memory.logits = memory.sequences.size();
-  fit_memory(model, options.model, memory);
+  measure.trace = options.trace.open(model.file.spec(), options.shape.empty() ? trace::model_name(title) : title);
+  fit_memory(model, options.model, memory_of(cases, measure));
+  measure.new_tokens |= model.transformer.expert_statistics() != nullptr;
   Progress progress("bench", 0, "tokens");
   measure.progress = [&](size_t done, size_t all) {
     progress.set_total(static_cast<double>(all));
     progress.update(static_cast<double>(done));
   };
-  const auto results = bench::measure(model.transformer, model.compute, cases_of(options), measure);
+  const auto results = bench::measure(model.transformer, model.compute, cases, measure);
   progress.finish();
   if (!options.plot.empty()) write_file(options.plot, draw_bench_chart(title, results));
-  options.json ? print_json(model, title, results, options.rounds) : print_table(model, title, results, options.rounds);
+  fmt::print("{}", options.json ? bench_json(model, title, results) : bench_table(model, title, results));
   return 0;
 }
 

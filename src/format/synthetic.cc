@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -153,6 +154,21 @@ Spread spread_of(Role role) {
   }
 }
 
+// The numbers of a tensor that skewed routing comes from, as pieces to be made; none of any other. `skewed` must outlive them.
+std::vector<std::function<std::vector<float>()>> skewed_pieces(const ModelSpec& spec, const SkewedRouting& skewed,
+                                                               const spec::Weight& weight) {
+  constexpr int kRows = 4096;
+  std::vector<std::function<std::vector<float>()>> pieces;
+  if (weight.role == Role::Router) pieces.push_back([&skewed, weight] { return skewed.router(weight.layer); });
+  if (weight.role == Role::Embedding) {
+    for (int begin = 0; begin < spec.vocab_size; begin += kRows) {
+      const int end = std::min(spec.vocab_size, begin + kRows);
+      pieces.push_back([&skewed, begin, end] { return skewed.embedding(begin, end); });
+    }
+  }
+  return pieces;
+}
+
 }  // namespace
 
 std::span<const Shape> shapes() { return kShapes; }
@@ -164,7 +180,7 @@ const Shape* shape_named(std::string_view name) {
   return nullptr;
 }
 
-void write_synthetic(const fs::path& path, const ModelSpec& spec, const Mix& mix,
+void write_synthetic(const fs::path& path, const ModelSpec& spec, const Mix& mix, SyntheticRouting routing,
                      const std::function<void(size_t bytes, size_t all)>& written) {
   const Family& family = closest_family(spec, FileKind::Gguf);
   GgufMetadata metadata;
@@ -184,16 +200,22 @@ void write_synthetic(const fs::path& path, const ModelSpec& spec, const Mix& mix
   }
   choose_types(mix, {}, spec, tensors);
 
+  std::optional<SkewedRouting> skewed;
+  if (routing == SyntheticRouting::Skewed) skewed.emplace(spec);
   std::map<std::pair<ElementType, Spread>, Pool> pools;
   size_t all = 0, done = 0;
   for (size_t i = 0; i < tensors.size(); ++i) {
     TensorSource& tensor = tensors[i];
     const Spread spread = spread_of(weights[i].role);
-    tensor.parts = pools.try_emplace({tensor.type, spread}, tensor.type, spread).first->second.parts(tensor.elements());
+    if (skewed) tensor.made = skewed_pieces(spec, *skewed, weights[i]);
+    if (tensor.made.empty()) {
+      tensor.parts = pools.try_emplace({tensor.type, spread}, tensor.type, spread).first->second.parts(tensor.elements());
+    }
     all += spec::bytes_of(tensor.type, tensor.elements());
   }
   write_gguf(path, metadata, tensors, [&](AtomicFile& file, const TensorSource& tensor) {
     for (const TensorView& part : tensor.parts) file.write(part.bytes);
+    if (!tensor.made.empty()) write_elements(file, tensor);
     done += spec::bytes_of(tensor.type, tensor.elements());
     if (written) written(done, all);
   });

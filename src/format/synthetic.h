@@ -1,5 +1,5 @@
-// Models of published shapes with random weights, to measure with where nothing can be downloaded: their routing is close
-// to uniform, their text is noise.
+// Models of published shapes with random weights, to measure with where nothing can be downloaded. Their text is noise, their
+// routing close to uniform or as skewed as that of trained models.
 #pragma once
 
 #include <functional>
@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "format/quantize_plan.h"
+#include "format/synthetic_router.h"
 #include "spec/model_spec.h"
 
 namespace moiety::format {
@@ -23,9 +24,10 @@ std::span<const Shape> shapes();
 // nullptr: there is no such shape.
 const Shape* shape_named(std::string_view name);
 
-// Writes a GGUF file without a tokenizer, whose every tensor is cut out of one pool of random numbers a type.
+// Writes a GGUF file without a tokenizer, whose every tensor is cut out of one pool of random numbers a type; for skewed
+// routing all but the embedding and the routers.
 // `written(bytes, all)` is called after each tensor. Throws Error(Input) if moiety does not write one of the types.
-void write_synthetic(const fs::path& path, const spec::ModelSpec& spec, const Mix& mix,
+void write_synthetic(const fs::path& path, const spec::ModelSpec& spec, const Mix& mix, SyntheticRouting routing,
                      const std::function<void(size_t bytes, size_t all)>& written = {});
 
 }  // namespace moiety::format

@@ -38,7 +38,7 @@ TEST(Synthetic, AFileOpensAsTheModelItWasMadeOf) {
   for (const char* name : {"Q4_K_M", "MXFP4_MOE", "q8_0", "bf16"}) {
     const Mix& mix = *mix_named(name);
     size_t written = 0, all = 0;
-    write_synthetic(folder.path() / "m.gguf", spec, mix, [&](size_t bytes, size_t of) { written = bytes, all = of; });
+    write_synthetic(folder.path() / "m.gguf", spec, mix, SyntheticRouting::Uniform, [&](size_t bytes, size_t of) { written = bytes, all = of; });
     EXPECT_EQ(written, all);
     EXPECT_LE(all, fs::file_size(folder.path() / "m.gguf"));
 
