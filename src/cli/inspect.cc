@@ -164,6 +164,16 @@ std::map<std::string_view, size_t> bytes_by_type(const std::vector<TensorView>& 
   return bytes;
 }
 
+// Of a packed file, the bytes of one copy of its experts by what they hold; empty: there is no such copy.
+std::map<std::string_view, size_t> packed_bytes_by_type(const format::ModelFile* model, format::PackedCopy copy) {
+  std::map<std::string_view, size_t> bytes;
+  if (model == nullptr || model->packed() == nullptr) return bytes;
+  for (const spec::Weight& weight : spec::weights_of(model->spec(), true)) {
+    if (const auto slab = model->packed_expert(weight, copy)) bytes[spec::name(slab->type)] += slab->bytes.size();
+  }
+  return bytes;
+}
+
 Json json_of(const Contents& contents) {
   Json out = {{"path", contents.path.string()}, {"files", Json::array()}};
   for (const File& file : contents.files) {
@@ -186,6 +196,9 @@ Json json_of(const Contents& contents) {
     out["metadata"] = contents.safetensors_metadata;
   }
   out["bytes_by_type"] = bytes_by_type(contents.tensors);
+  for (const auto& [key, copy] : {std::pair{"packed_experts", format::PackedCopy::First}, {"low_experts", format::PackedCopy::Low}}) {
+    if (const auto bytes = packed_bytes_by_type(contents.model.get(), copy); !bytes.empty()) out[key] = bytes;
+  }
   out["tensors"] = json_of(contents.tensors);
   return out;
 }
@@ -247,6 +260,24 @@ void print_row(std::string_view name, size_t count, spec::ElementType type, cons
              format::shape_text(shape), bytes_text(bytes));
 }
 
+// A sum over types, and its parts.
+std::string total_text(const std::map<std::string_view, size_t>& bytes_of_types) {
+  size_t total = 0;
+  std::string parts;
+  for (const auto& [type, bytes] : bytes_of_types) {
+    total += bytes;
+    parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", type, bytes_text(bytes));
+  }
+  return fmt::format("{}: {}", bytes_text(total), parts);
+}
+
+void print_packed(const format::ModelFile* model) {
+  for (const auto& [title, copy] : {std::pair{"packed", format::PackedCopy::First}, {"second copy", format::PackedCopy::Low}}) {
+    const auto bytes = packed_bytes_by_type(model, copy);
+    if (!bytes.empty()) fmt::print("  {:<16} experts of {}\n", title, total_text(bytes));
+  }
+}
+
 void print_tensors(const std::vector<TensorView>& tensors, bool each) {
   fmt::print("\n{} tensors\n", tensors.size());
   if (each) {
@@ -256,13 +287,7 @@ void print_tensors(const std::vector<TensorView>& tensors, bool each) {
       print_row(group.name, group.count, group.type, group.shape, group.bytes);
     }
   }
-  size_t total = 0;
-  std::string parts;
-  for (const auto& [type, bytes] : bytes_by_type(tensors)) {
-    total += bytes;
-    parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", type, bytes_text(bytes));
-  }
-  fmt::print("  total {}: {}\n", bytes_text(total), parts);
+  fmt::print("  total {}\n", total_text(bytes_by_type(tensors)));
 }
 
 void print(const Contents& contents, bool each_tensor) {
@@ -273,6 +298,7 @@ void print(const Contents& contents, bool each_tensor) {
   if (!contents.not_a_model.empty()) fmt::print("not a model that can be run: {}\n", contents.not_a_model);
   if (!contents.tokenizer.empty()) fmt::print("  {:<16} {}\n", "tokenizer", contents.tokenizer);
   if (!contents.chat_template.empty()) fmt::print("  {:<16} {}\n", "chat template", contents.chat_template);
+  print_packed(contents.model.get());
   print_metadata(contents);
   print_tensors(contents.tensors, each_tensor);
 }

@@ -70,7 +70,13 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   const size_t chunk = std::min(run.prompt, model::prompt_chunk(spec));
   const size_t largest_step = model::step_bytes(spec, chunk, run.logits);
   size_t weight_bytes = 0;
-  for (const format::TensorView& tensor : model.file.tensors()) weight_bytes += tensor.bytes.size();
+  for (const format::TensorView& tensor : model.file.tensors()) {
+    if (!tensor.name.ends_with(".low")) weight_bytes += tensor.bytes.size();
+  }
+  if (arguments.lossy.low_precision > 0) {
+    require(model.file.packed() != nullptr && model.file.packed()->has_low(),
+            "--low-precision: {} has no experts in low precision; moiety pack --low TYPE makes a file that has", arguments.model);
+  }
   if (!asked && weight_bytes + run_bytes + largest_step + resident_memory() <= budget) return;
 
   model::StreamedExperts& experts = model.transformer.streamed_experts();

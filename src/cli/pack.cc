@@ -96,16 +96,20 @@ int pack(int argc, char** argv) {
   auto* out_option = app.add_option("OUT", out, "the .gguf file to write");
   app.add_option("--low", low_name, "a second copy of every expert beside the first, in a type of fewer bits such as q2_k");
   app.add_option("--tensor", wish_texts,
-                 "PATTERN=TYPE: experts' matrices in whose name, such as blk.3.ffn_gate.17, the regular expression is found get this "
-                 "type instead of their own; may be given several times, the last that fits counts")
+                 "PATTERN=TYPE: experts' matrices in whose name, such as blk.3.ffn_gate.17, the regular expression is found get "
+                 "this type instead of their own; may be given several times, the last that fits counts")
       ->allow_extra_args(false);
-  app.add_option("--importance", importance_path, "what moiety importance or llama-imatrix wrote: columns that matter are rounded with more care");
+  app.add_option("--importance", importance_path,
+                 "what moiety importance or llama-imatrix wrote: columns that matter are rounded with more care");
   app.add_option("--threads", threads_asked, "threads to pack with (default: all cores)")->check(CLI::Range(1, 1024));
-  app.add_flag("--verify", verifies, "MODEL is a packed file: read all of its experts and hold them to their checksums")->excludes(out_option);
+  app.add_flag("--verify", verifies, "MODEL is a packed file: read all of its experts and hold them to their checksums")
+      ->excludes(out_option);
   app.add_flag("--json", json, "say it as JSON");
   if (const auto status = parse(app, argc, argv)) return *status;
   if (verifies) return verify(in, threads_asked, json);
-  if (fs::path(out).extension() != ".gguf") fail(ErrorKind::Usage, "OUT {}: what is written is a GGUF file; name it something.gguf", out);
+  if (fs::path(out).extension() != ".gguf") {
+    fail(ErrorKind::Usage, "OUT {}: what is written is a GGUF file; name it something.gguf", out);
+  }
   std::vector<format::TypeWish> wishes;
   for (const std::string& text : wish_texts) wishes.push_back(parse_type_wish(text, true));
   std::optional<ElementType> low;
@@ -137,8 +141,8 @@ int pack(int argc, char** argv) {
     return 0;
   }
   for (const std::string& line : lines) fmt::print(stderr, "pack: {}\n", line);
-  fmt::print("{}: {} in {}; experts {}{}\n", out, bytes_text(bytes), seconds < 60 ? fmt::format("{:.1f} s", seconds) : short_time(seconds),
-             types_text(first), second.empty() ? "" : "; low " + types_text(second));
+  const std::string time = seconds < 60 ? fmt::format("{:.1f} s", seconds) : short_time(seconds);
+  fmt::print("{}: {} in {}; experts {}{}\n", out, bytes_text(bytes), time, types_text(first), second.empty() ? "" : "; low " + types_text(second));
   return 0;
 }
 

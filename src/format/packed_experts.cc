@@ -71,7 +71,8 @@ PackedExperts::PackedExperts(const GgufFile& file, const spec::ModelSpec& spec)
 
 // All slabs, but where they lie.
 std::vector<PackedSlab> PackedExperts::read_types(const GgufMetadata& metadata, const spec::ModelSpec& spec, const PackKeys& keys) {
-  const size_t wanted = static_cast<size_t>(spec.moe_layers()) * static_cast<size_t>(spec.moe.router.num_experts) * std::size(kMatrices);
+  const size_t experts = static_cast<size_t>(spec.moe_layers()) * static_cast<size_t>(spec.moe.router.num_experts);
+  const size_t wanted = experts * std::size(kMatrices);
   const std::vector<int64_t>& types = metadata.integers(keys.types);
   const std::vector<uint64_t> checksums = metadata.hashes(keys.checksums);
   require(types.size() == wanted && checksums.size() == wanted,
@@ -107,10 +108,13 @@ void PackedExperts::find_bytes(const GgufFile& file, const spec::ModelSpec& spec
     require(tensor.name == name, "{}: tensor {} lies where {} should", where, tensor.name, name);
     PackedSlab& slab = (copy == PackedCopy::First ? first_ : low_)[number_of(weight)];
     const auto bytes = slab_bytes(slab.type, slab.rows, slab.cols);
-    require(bytes.has_value(), "{}: tensor {}: rows of {} numbers are no whole blocks of {}", where, name, slab.cols, spec::name(slab.type));
-    require(bytes == tensor.bytes.size() && tensor.shape.size() == 1, "{}: tensor {} has {} bytes, but {} x {} numbers of {} take {}",
-            where, name, tensor.bytes.size(), slab.rows, slab.cols, spec::name(slab.type), *bytes);
-    require(after_last == nullptr || tensor.bytes.data() == after_last, "{}: tensor {} does not follow the one before it", where, name);
+    require(bytes.has_value(), "{}: tensor {}: rows of {} numbers are no whole blocks of {}", where, name, slab.cols,
+            spec::name(slab.type));
+    require(bytes == tensor.bytes.size() && tensor.shape.size() == 1,
+            "{}: tensor {} has {} bytes, but {} x {} numbers of {} take {}", where, name, tensor.bytes.size(), slab.rows, slab.cols,
+            spec::name(slab.type), *bytes);
+    require(after_last == nullptr || tensor.bytes.data() == after_last, "{}: tensor {} does not follow the one before it", where,
+            name);
     after_last = tensor.bytes.data() + whole_pages(*bytes);
     slab.bytes = tensor.bytes;
     if (base != nullptr) slab.place.offset = static_cast<uint64_t>(tensor.bytes.data() - base);

@@ -3,6 +3,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/error.h"
@@ -42,31 +43,37 @@ std::vector<Bytes> merged(std::vector<Bytes> runs) {
   return out;
 }
 
-// The matrix where its runs of bytes were copied to; scales that are in none of them stay where they are.
-WeightView moved(WeightView matrix, const std::vector<Bytes>& runs, std::span<const std::byte* const> to) {
-  const auto move = [&](const std::byte*& at) {
-    for (size_t r = 0; r < runs.size(); ++r) {
-      if (at < runs[r].data() || at >= runs[r].data() + runs[r].size()) continue;
-      at = to[r] + (at - runs[r].data());
-      return;
-    }
-  };
-  move(matrix.data);
-  move(matrix.scales.data);
+// Where bytes of a run were copied to; others stay where they are.
+const std::byte* moved(const std::byte* at, const std::vector<Bytes>& runs, std::span<const std::byte* const> to) {
+  for (size_t r = 0; r < runs.size(); ++r) {
+    if (at >= runs[r].data() && at < runs[r].data() + runs[r].size()) return to[r] + (at - runs[r].data());
+  }
+  return at;
+}
+
+// The matrix there.
+Projection moved(Projection matrix, const std::vector<Bytes>& runs, std::span<const std::byte* const> to) {
+  matrix.data = moved(matrix.data, runs, to);
+  matrix.scales.data = moved(matrix.scales.data, runs, to);
+  matrix.packed.data = moved(matrix.packed.data, runs, to);
   return matrix;
 }
 
 }  // namespace
 
 StreamedExperts::StreamedExperts(const format::ModelFile& file, const kernel::Compute& compute, Weights& weights)
-    : file_(file), compute_(compute), weights_(weights) {
-  for (const LayerWeights& layer : weights.layers) {
+    : file_(file), compute_(compute), weights_(weights), is_packed_file_(file.packed() != nullptr) {
+  for (size_t l = 0; l < weights.layers.size(); ++l) {
     std::vector<Source>& sources = sources_LE_.emplace_back();
-    for (const FeedForwardWeights& expert : layer.moe.experts_E) {
-      sources.push_back(source_of(expert));
-      ++count_;
-      slot_bytes_ = std::max(slot_bytes_, bytes_in_memory(sources.back()));
-      staging_bytes_ = std::max(staging_bytes_, store::bytes_as_read(sources.back().parts));
+    const MoeWeights& moe = weights.layers[l].moe;
+    count_ += moe.experts_E.size();
+    for (const auto copy : {format::PackedCopy::First, format::PackedCopy::Low}) {
+      const auto& experts_E = copy == format::PackedCopy::First ? moe.experts_E : moe.low_E;
+      for (size_t e = 0; e < experts_E.size(); ++e) {
+        sources.push_back(is_packed_file_ ? packed_source_of(experts_E[e], static_cast<int>(l), static_cast<int>(e), copy) : source_of(experts_E[e]));
+        bytes_as_read_ = std::max(bytes_as_read_, store::bytes_as_read(sources.back().parts));
+        slot_bytes_ = std::max(slot_bytes_, is_packed_file_ ? bytes_as_read_ : bytes_in_memory(sources.back()));
+      }
     }
   }
 }
@@ -78,7 +85,7 @@ StreamedExperts::Source StreamedExperts::source_of(const FeedForwardWeights& exp
     source.matrices[i] = expert.*kMatrices[i];
     runs.push_back(bytes_of(source.matrices[i]));
     require(file_.place_of(runs.back().data()).has_value(),
-            "{}: its experts are turned around when they are read and can't be streamed; moiety convert makes a file whose can",
+            "{}: its experts are turned around when they are read and can't be streamed; moiety pack makes a file whose can",
             file_.path().string());
     const Bytes scales = scales_of(source.matrices[i]);
     if (!scales.empty() && file_.place_of(scales.data())) runs.push_back(scales);
@@ -91,8 +98,26 @@ StreamedExperts::Source StreamedExperts::source_of(const FeedForwardWeights& exp
   return source;
 }
 
+// Its slabs follow one another, from page to page.
+StreamedExperts::Source StreamedExperts::packed_source_of(const FeedForwardWeights& expert, int layer, int number,
+                                                          format::PackedCopy copy) const {
+  constexpr spec::Role kRoles[] = {spec::Role::ExpertGate, spec::Role::ExpertUp, spec::Role::ExpertDown};
+  Source source;
+  for (size_t i = 0; i < 3; ++i) {
+    source.matrices[i] = expert.*kMatrices[i];
+    source.slabs.push_back(*file_.packed_expert({kRoles[i], layer, number}, copy));
+  }
+  const Bytes first = source.slabs.front().bytes, last = source.slabs.back().bytes;
+  source.runs = {{first.data(), last.data() + last.size()}};
+  const format::FilePlace place = source.slabs.front().place;
+  source.parts = {{place.file, place.offset, source.runs[0].size()}};
+  return source;
+}
+
 FeedForwardWeights& StreamedExperts::weights_of(store::ExpertId id) const {
-  return weights_.layers[static_cast<size_t>(id.layer)].moe.experts_E[static_cast<size_t>(id.expert)];
+  MoeWeights& moe = weights_.layers[static_cast<size_t>(id.layer)].moe;
+  const size_t e = static_cast<size_t>(id.expert), experts = moe.experts_E.size();
+  return e < experts ? moe.experts_E[e] : moe.low_E[e - experts];
 }
 
 bool StreamedExperts::is_packed(const WeightView& matrix) const {
@@ -122,6 +147,7 @@ void StreamedExperts::open(const Options& options) {
   store_ = std::make_unique<store::TieredStore>(file_.files(), std::move(parts_LE), host,
                                                 store::TieredStore::Options{.slots = options.slots,
                                                                             .slot_bytes = slot_bytes_,
+                                                                            .in_place = is_packed_file_,
                                                                             .policy = options.policy,
                                                                             .pinned = options.pinned,
                                                                             .reads = options.reads,
@@ -158,11 +184,37 @@ size_t StreamedExperts::prompt_chunk(size_t prompt) const {
 }
 
 void StreamedExperts::arrive(std::span<const store::Arrival> arrivals) {
+  is_packed_file_ ? take_slabs(arrivals) : pack(arrivals);
+}
+
+// What was read is computed with as it is, once it is known to be whole.
+void StreamedExperts::take_slabs(std::span<const store::Arrival> arrivals) {
+  std::vector<std::array<bool, 3>> whole(arrivals.size());
+  compute_.threads.parallel_for(3 * arrivals.size(), [&](size_t n) {
+    const store::Arrival& arrival = arrivals[n / 3];
+    const Source& source = source_of(arrival.id);
+    const format::PackedSlab& slab = source.slabs[n % 3];
+    whole[n / 3][n % 3] = format::slab_checksum({moved(slab.bytes.data(), source.runs, arrival.parts), slab.bytes.size()}) == slab.checksum;
+  });
+  for (size_t n = 0; n < arrivals.size(); ++n) {
+    for (size_t i = 0; i < 3; ++i) {
+      if (whole[n][i]) continue;
+      fail(ErrorKind::Io, "{}: what was read of layer {}'s expert {} is not what was written (its checksum differs); moiety pack --verify checks the whole file",
+           file_.path().string(), arrivals[n].id.layer, arrivals[n].id.expert);
+    }
+  }
+  for (const store::Arrival& arrival : arrivals) {
+    const Source& source = source_of(arrival.id);
+    for (size_t i = 0; i < 3; ++i) weights_of(arrival.id).*kMatrices[i] = moved(source.matrices[i], source.runs, arrival.parts);
+  }
+}
+
+void StreamedExperts::pack(std::span<const store::Arrival> arrivals) {
   std::vector<WeightView> read;
   read.reserve(3 * arrivals.size());
   std::vector<kernel::Packing> packings;
   for (const auto& [id, parts, slot] : arrivals) {
-    const Source& source = sources_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)];
+    const Source& source = source_of(id);
     FeedForwardWeights& weights = weights_of(id);
     std::byte* to = slot;
     for (size_t i = 0; i < 3; ++i) {
@@ -188,8 +240,7 @@ void StreamedExperts::arrive(std::span<const store::Arrival> arrivals) {
 }
 
 void StreamedExperts::leave(store::ExpertId id) {
-  const Source& source = sources_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)];
-  for (size_t i = 0; i < 3; ++i) weights_of(id).*kMatrices[i] = Projection(source.matrices[i]);
+  for (size_t i = 0; i < 3; ++i) weights_of(id).*kMatrices[i] = source_of(id).matrices[i];
 }
 
 }  // namespace moiety::model

@@ -20,9 +20,9 @@ class StreamedExperts : private store::ExpertHost {
 
   size_t count() const { return count_; }                 // of all experts
   size_t slot_bytes() const { return slot_bytes_; }       // of one in memory
-  size_t bytes_as_read() const { return staging_bytes_; }  // of one, from the disk
+  size_t bytes_as_read() const { return bytes_as_read_; }  // of one, from the disk
 
-  size_t reading_bytes() const { return slot_bytes_ + staging_bytes_; }  // that each one on its way takes
+  size_t reading_bytes() const { return slot_bytes_ + (is_packed_file_ ? 0 : bytes_as_read_); }  // that each one on its way takes
 
   // From here on so many are in memory, and no more than `reads` on their way. To be called once, before the first visit.
   struct Options {
@@ -46,25 +46,32 @@ class StreamedExperts : private store::ExpertHost {
   bool wants_predictions() const { return options_.predictor == store::Predictor::Caller; }
 
  private:
-  // The matrices of an expert as views into the file's map, the runs of bytes that they make up together, and where these lie.
+  // The matrices of an expert as views into the file's map, the runs of bytes that they make up together, and where these lie;
+  // in a packed file also what is known of each.
   struct Source {
-    kernel::WeightView matrices[3];
+    kernel::Projection matrices[3];
     std::vector<std::span<const std::byte>> runs;
     std::vector<store::FilePart> parts;
+    std::vector<format::PackedSlab> slabs;
   };
 
   Source source_of(const FeedForwardWeights& expert) const;
+  Source packed_source_of(const FeedForwardWeights& expert, int layer, int number, format::PackedCopy copy) const;
+  const Source& source_of(store::ExpertId id) const { return sources_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)]; }
   FeedForwardWeights& weights_of(store::ExpertId id) const;
   bool is_packed(const kernel::WeightView& matrix) const;
   size_t bytes_in_memory(const Source& source) const;
   void arrive(std::span<const store::Arrival> arrivals) override;
+  void take_slabs(std::span<const store::Arrival> arrivals);
+  void pack(std::span<const store::Arrival> arrivals);
   void leave(store::ExpertId id) override;
 
   const format::ModelFile& file_;
   kernel::Compute compute_;
   Weights& weights_;
-  std::vector<std::vector<Source>> sources_LE_;
-  size_t count_ = 0, slot_bytes_ = 0, staging_bytes_ = 0;
+  bool is_packed_file_;
+  std::vector<std::vector<Source>> sources_LE_;  // by expert, then its copies of low precision
+  size_t count_ = 0, slot_bytes_ = 0, bytes_as_read_ = 0;
   Options options_;
   std::unique_ptr<store::TieredStore> store_;
 };

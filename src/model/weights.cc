@@ -27,8 +27,9 @@ WeightView matrix(const ModelFile& file, const Weight& weight) {
 }
 
 // An expert's, which a packed file has as it is computed with.
-kernel::Projection expert_matrix(const ModelFile& file, const Weight& weight, kernel::Arithmetic arithmetic) {
-  const auto slab = file.packed_expert(weight);
+kernel::Projection expert_matrix(const ModelFile& file, const Weight& weight, kernel::Arithmetic arithmetic,
+                                 format::PackedCopy copy) {
+  const auto slab = file.packed_expert(weight, copy);
   const kernel::PackedType* type = slab ? kernel::packed_type(slab->type) : nullptr;
   const bool needs_rows = type != nullptr && arithmetic == kernel::Arithmetic::Exact;
   if (!slab || needs_rows) return matrix(file, weight);  // who says that rows can't be had
@@ -91,11 +92,12 @@ AttentionWeights load_attention(const ModelFile& file, int layer) {
   return w;
 }
 
-FeedForwardWeights load_expert(const ModelFile& file, int layer, int expert, kernel::Arithmetic arithmetic) {
+FeedForwardWeights load_expert(const ModelFile& file, int layer, int expert, kernel::Arithmetic arithmetic,
+                               format::PackedCopy copy = format::PackedCopy::First) {
   FeedForwardWeights w;
-  w.gate = expert_matrix(file, {Role::ExpertGate, layer, expert}, arithmetic);
-  w.up = expert_matrix(file, {Role::ExpertUp, layer, expert}, arithmetic);
-  w.down = expert_matrix(file, {Role::ExpertDown, layer, expert}, arithmetic);
+  w.gate = expert_matrix(file, {Role::ExpertGate, layer, expert}, arithmetic, copy);
+  w.up = expert_matrix(file, {Role::ExpertUp, layer, expert}, arithmetic, copy);
+  w.down = expert_matrix(file, {Role::ExpertDown, layer, expert}, arithmetic, copy);
   if (!file.spec().moe.expert_bias) return w;
   w.gate_bias = floats(file, {Role::ExpertGateBias, layer, expert});
   w.up_bias = floats(file, {Role::ExpertUpBias, layer, expert});
@@ -112,6 +114,8 @@ MoeWeights load_moe(const ModelFile& file, int layer, kernel::Arithmetic arithme
   if (spec.router.has_selection_bias) w.selection_bias_E = floats(file, {Role::SelectionBias, layer});
   for (int expert = 0; expert < spec.router.num_experts; ++expert) {
     w.experts_E.push_back(load_expert(file, layer, expert, arithmetic));
+    if (file.packed() == nullptr || !file.packed()->has_low()) continue;
+    w.low_E.push_back(load_expert(file, layer, expert, arithmetic, format::PackedCopy::Low));
   }
   if (spec.shared_hidden > 0) {
     w.shared.gate = matrix(file, {Role::SharedGate, layer});

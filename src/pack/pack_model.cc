@@ -37,8 +37,8 @@ std::vector<float> columns_of(const format::Importance* importance, const spec::
                         static_cast<size_t>(spec.moe.router.num_experts), cols);
 }
 
-void set_lists(std::span<const PlannedSlab> plan, PackedCopy copy, std::span<const uint64_t> checksums, const format::PackKeys& keys,
-               format::GgufMetadata& metadata) {
+void set_lists(std::span<const PlannedSlab> plan, PackedCopy copy, std::span<const uint64_t> checksums,
+               const format::PackKeys& keys, format::GgufMetadata& metadata) {
   std::vector<int64_t> types;
   std::vector<uint64_t> sums;
   for (size_t i = 0; i < plan.size(); ++i) {
@@ -53,7 +53,8 @@ void set_lists(std::span<const PlannedSlab> plan, PackedCopy copy, std::span<con
 
 }  // namespace
 
-std::vector<PlannedSlab> plan_slabs(const ModelFile& model, std::span<const format::TypeWish> wishes, std::optional<ElementType> low) {
+std::vector<PlannedSlab> plan_slabs(const ModelFile& model, std::span<const format::TypeWish> wishes,
+                                    std::optional<ElementType> low) {
   const spec::ModelSpec& spec = model.spec();
   const std::string where = model.path().string();
   require(model.packed() == nullptr, "{}: it is packed already; use the file that it was packed from", where);
@@ -87,12 +88,14 @@ std::vector<PlannedSlab> plan_slabs(const ModelFile& model, std::span<const form
     }
   });
   for (size_t i = 0; i < wishes.size(); ++i) {
-    if (!was_used[i]) fail(ErrorKind::Usage, "--tensor {}: no expert's matrix has a name like that, such as blk.3.ffn_gate.17", wishes[i].text);
+    if (was_used[i]) continue;
+    fail(ErrorKind::Usage, "--tensor {}: no expert's matrix has a name like that, such as blk.3.ffn_gate.17", wishes[i].text);
   }
   return plan;
 }
 
-void Packer::write(const fs::path& path, const ModelFile& model, format::GgufMetadata metadata, std::span<const PlannedSlab> plan) const {
+void Packer::write(const fs::path& path, const ModelFile& model, format::GgufMetadata metadata,
+                   std::span<const PlannedSlab> plan) const {
   const spec::ModelSpec& spec = model.spec();
   std::vector<TensorSource> tensors = format::dense_gguf_tensors(model, format::closest_family(spec, format::FileKind::Gguf));
   const size_t dense = tensors.size();

@@ -2,11 +2,16 @@
 // number of slots, the policy, the threads, the arithmetic and the way of reading.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
+#include <fstream>
 
+#include "base/error.h"
 #include "base/random.h"
+#include "model/step_memory.h"
 #include "model/transformer.h"
 #include "support/fixtures.h"
+#include "support/packed_file.h"
 
 namespace moiety::model {
 namespace {
@@ -45,35 +50,111 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 class Streamed : public testing::TestWithParam<Case> {};
 
+std::vector<int32_t> some_tokens(const spec::ModelSpec& spec, Random& random) {
+  std::vector<int32_t> tokens(24);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random.below(static_cast<uint64_t>(spec.vocab_size)));
+  return tokens;
+}
+
+// Slots, reads, policy, predictor, way of reading and how much a step may hold, by chance.
+StreamedExperts::Options some_options(const Transformer& transformer, size_t experts, Random& random) {
+  using store::CachePolicy, store::Predictor;
+  StreamedExperts::Options options{.slots = random.below(experts), .reads = 1 + random.below(4)};
+  options.policy = std::array{CachePolicy::Lru, CachePolicy::Lfu, CachePolicy::Weight, CachePolicy::Distance, CachePolicy::Blend,
+                              CachePolicy::Auto}[random.below(6)];
+  options.predictor = std::array{Predictor::None, Predictor::Previous, Predictor::Path, Predictor::Caller}[random.below(4)];
+  options.engine = random.below(2) == 0 ? ReadEngine::Best : ReadEngine::Threads;
+  if (random.below(2) == 0) options.step_bytes = step_bytes(transformer.spec(), 1 + random.below(9), 1);
+  if (random.below(3) == 0) options.pinned = {{transformer.spec().num_layers - 1, 0}, {transformer.spec().num_layers - 1, 1}};
+  return options;
+}
+
+void expect_the_same_bits(const path& file, kernel::Arithmetic arithmetic, Random& random) {
+  Loaded resident(file, 1, arithmetic);
+  const auto tokens = some_tokens(resident.file.spec(), random);
+  const auto expected = resident.logits(tokens, std::array<size_t, 2>{9, 7});
+  for (int attempt = 0; attempt < 8; ++attempt) {
+    Loaded streamed(file, 1 + static_cast<int>(random.below(3)), arithmetic);
+    StreamedExperts& experts = streamed.transformer.streamed_experts();
+    streamed.transformer.pin_dense();
+    const StreamedExperts::Options options = some_options(streamed.transformer, experts.count(), random);
+    experts.open(options);
+    experts.store().measure_read_rate(1e-4);
+    const auto found = streamed.logits(tokens, std::array<size_t, 3>{1 + random.below(12), 1 + random.below(5), 2});
+    ASSERT_EQ(found.size(), expected.size());
+    ASSERT_EQ(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)), 0)
+        << options.slots << " slots, " << options.reads << " reads, " << name(options.policy) << ", " << streamed.threads.size() << " threads";
+    EXPECT_GT(experts.store().statistics().misses, 0u);
+  }
+}
+
 TEST_P(Streamed, TheSameBitsWithAnyNumberOfSlots) {
   const auto file = test::fixture(path("models") / GetParam().file);
   if (!file) GTEST_SKIP() << "the whole fixture set is not here: " << GetParam().file;
   Random random(7);
-  for (const kernel::Arithmetic arithmetic : {kernel::Arithmetic::Fast, kernel::Arithmetic::Exact}) {
-    Loaded resident(*file, 1, arithmetic);
-    std::vector<int32_t> tokens(24);
-    for (int32_t& token : tokens) {
-      token = static_cast<int32_t>(random.below(static_cast<uint64_t>(resident.file.spec().vocab_size)));
-    }
-    const auto expected = resident.logits(tokens, std::array<size_t, 2>{9, 7});
-    for (int attempt = 0; attempt < 8; ++attempt) {
-      Loaded streamed(*file, 1 + static_cast<int>(random.below(3)), arithmetic);
-      StreamedExperts& experts = streamed.transformer.streamed_experts();
-      streamed.transformer.pin_dense();
-      const size_t reads = 1 + random.below(4);
-      StreamedExperts::Options options{.slots = random.below(experts.count()), .reads = reads};
-      options.policy = std::array{store::CachePolicy::Lru, store::CachePolicy::Blend, store::CachePolicy::Auto}[random.below(3)];
-      options.predictor = std::array{store::Predictor::None, store::Predictor::Previous, store::Predictor::Path,
-                                     store::Predictor::Caller}[random.below(4)];
-      options.engine = random.below(2) == 0 ? ReadEngine::Best : ReadEngine::Threads;
-      experts.open(options);
-      experts.store().measure_read_rate(1e-4);
-      const auto found = streamed.logits(tokens, std::array<size_t, 3>{1 + random.below(12), 1 + random.below(5), 2});
-      ASSERT_EQ(found.size(), expected.size());
-      ASSERT_EQ(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)), 0)
-          << options.slots << " slots, " << reads << " reads, " << streamed.threads.size() << " threads";
-      EXPECT_GT(experts.store().statistics().misses, 0u);
-    }
+  expect_the_same_bits(*file, kernel::Arithmetic::Fast, random);
+  expect_the_same_bits(*file, kernel::Arithmetic::Exact, random);
+  const test::TemporaryFolder folder;
+  test::write_packed(format::ModelFile(*file), folder.path() / "packed.gguf", {.low = spec::ElementType::Q4_0});
+  expect_the_same_bits(folder.path() / "packed.gguf", kernel::Arithmetic::Fast, random);
+}
+
+// The model of a packed file of which nothing stays in memory.
+struct Packed {
+  explicit Packed(std::optional<spec::ElementType> low) {
+    test::write_packed(format::ModelFile(*test::fixture("models/olmoe/bf16")), file, {.low = low});
+  }
+  std::vector<float> logits(const Lossy& lossy, size_t slots = 0) const {
+    Loaded streamed(file, 2, kernel::Arithmetic::Fast);
+    streamed.transformer.streamed_experts().open({.slots = slots});
+    streamed.transformer.set_lossy(lossy);
+    Random random(3);
+    return streamed.logits(some_tokens(streamed.file.spec(), random), {});
+  }
+  test::TemporaryFolder folder;
+  path file = folder.path() / "packed.gguf";
+};
+
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) difference += std::pow(a[i] - b[i], 2), size += std::pow(b[i], 2);
+  return std::sqrt(difference / size);
+}
+
+TEST(StreamedLossy, LowPrecisionIsNearAndNothingChangesUnlessAskedFor) {
+  const Packed packed(spec::ElementType::Q5_0), coarse(spec::ElementType::Q3_K), plain({});
+  const auto exact = plain.logits({});
+  EXPECT_EQ(distance(packed.logits({}), exact), 0);
+  const double all = distance(packed.logits({.low_precision = 1}), exact), some = distance(packed.logits({.low_precision = 0.6f}), exact);
+  EXPECT_GT(some, 0);
+  EXPECT_GT(all, some);
+  EXPECT_LT(all, 0.1);
+  EXPECT_GT(distance(coarse.logits({.low_precision = 1}), exact), all);
+}
+
+TEST(StreamedLossy, LeavingOutLightOnesIsNearer) {
+  const Packed plain({});
+  const auto exact = plain.logits({});
+  const double little = distance(plain.logits({.skip_missing = 0.2f}), exact), much = distance(plain.logits({.skip_missing = 0.9f}), exact);
+  EXPECT_LT(little, much);
+  EXPECT_GT(much, 0);
+}
+
+TEST(StreamedFaults, AFlippedByteIsAnErrorThatNamesTheExpert) {
+  const Packed packed({});
+  const format::ModelFile file(packed.file);
+  const auto place = file.packed_expert({spec::Role::ExpertUp, 1, 2})->place;
+  std::fstream stream(packed.file, std::ios::in | std::ios::out | std::ios::binary);
+  stream.seekg(static_cast<std::streamoff>(place.offset + 100));
+  const char byte = static_cast<char>(stream.get() ^ 1);
+  stream.seekp(static_cast<std::streamoff>(place.offset + 100));
+  stream.put(byte);
+  stream.close();
+  try {
+    packed.logits({});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("layer 1's expert 2"), std::string::npos) << error.what();
   }
 }
 

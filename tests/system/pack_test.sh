@@ -51,6 +51,7 @@ first = names.index("blk.0.ffn_gate.0.packed")
 assert names[first:first + 7] == [f"blk.0.ffn_{m}.0.{c}" for c in ("packed", "low") for m in ("gate", "up", "down")] + ["blk.0.ffn_gate.1.packed"], names
 types = found["metadata"]["moiety.pack.types"]
 assert types[:6] == [30, 30, 30, 8, 8, 8] and types.count(8) == 3, types
+assert set(found["packed_experts"]) == {"BF16", "Q8_0"} and set(found["low_experts"]) == {"Q4_0"}, found.keys()
 assert mixed["slabs"] == 2 * len(types), (mixed, types)
 END
 [[ -n $(tokens_of "$folder/mixed.gguf") ]] || fail "a file with two copies does not run"
