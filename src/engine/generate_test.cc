@@ -54,7 +54,6 @@ TEST_F(Generate, RecordsEachTokenThatIsComputedOnce) {
     trace::TraceWriter writer(path, trace::header_of(transformer_->spec(), "small"));
     trace::TraceRecorder recorder(writer);
     options_.trace = &recorder;
-    options_.prefill_chunk = 3;
     PromptCache cache;
     generate(*transformer_, Ids{1, 5, 6, 7}, options_, {}, &cache);
     generate(*transformer_, Ids{1, 5, 8}, options_, {}, &cache);
@@ -69,7 +68,7 @@ TEST_F(Generate, RecordsEachTokenThatIsComputedOnce) {
     parts.push_back(step.parts[0]);
   }
   // The last of the six new tokens is not computed; of the second prompt two are there.
-  const std::vector<trace::Part> expected = {{0, 0, 3}, {0, 3, 1}, {0, 4, 1}, {0, 5, 1}, {0, 6, 1}, {0, 7, 1}, {0, 8, 1},
+  const std::vector<trace::Part> expected = {{0, 0, 4}, {0, 4, 1}, {0, 5, 1}, {0, 6, 1}, {0, 7, 1}, {0, 8, 1},
                                              {1, 2, 1}, {1, 3, 1}, {1, 4, 1}, {1, 5, 1}, {1, 6, 1}, {1, 7, 1}};
   EXPECT_EQ(parts, expected);
 }

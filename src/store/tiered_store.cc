@@ -196,10 +196,15 @@ void TieredStore::predict(int layer, std::span<const Demand> demands, size_t tok
 // The disk has nothing left to do for this layer: the likeliest of the next one.
 void TieredStore::start_expected() {
   const size_t limit = std::min({expected_limit_, transits_.size() - 1, expected_.size()});
-  while (expected_started_ < limit) {
+  for (; expected_started_ < limit; ++expected_started_) {
+    const ExpertId id = expected_[expected_started_];
+    if (Transit* const coming = transit_of(id)) {  // it was expected before, for nothing
+      coming->late = false;
+      continue;
+    }
     Transit* const transit = free_transit();
     if (transit == nullptr) return;
-    start(*transit, expected_[expected_started_++], false);
+    start(*transit, id, false);
   }
 }
 

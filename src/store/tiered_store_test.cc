@@ -160,6 +160,26 @@ TEST_F(StoreTest, WhatIsExpectedAndAskedForIsReadOnceAndWhatIsNotIsWaste) {
   EXPECT_EQ(round({1, 3}).read_ahead, 0u);
 }
 
+TEST_F(StoreTest, WhatIsExpectedAgainWhileItIsStillComingIsReadOnce) {
+  TieredStore store(files(), parts_LE_, *this, options(0, CachePolicy::Lru, 4));
+  store.measure_read_rate(1e-4);
+  Random random(2);
+  for (int i = 0; i < 40; ++i) {
+    visit(store, i % 2, {2, 5, 7});
+    store.expect((i + 1) % 2, std::array{2, 5, 7});
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  // No time between visits: what nobody asked for is still on its way when it is expected again.
+  for (int i = 0; i < 3000; ++i) {
+    const int layer = i % 2;
+    std::vector<int> wanted;
+    if (random.below(4) != 0) wanted = {2, 5, 7};
+    visit(store, layer, wanted);
+    if (HasFatalFailure()) return;
+    store.expect(1 - layer, std::array{7, 5, 2});
+  }
+}
+
 TEST_F(StoreTest, AReadThatFailsIsTheVisitsErrorAndTheStoreGoesOn) {
   auto parts_LE = parts_LE_;
   parts_LE[1][5][0].offset = uint64_t{1} << 30;  // beyond the end
