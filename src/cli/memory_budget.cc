@@ -129,6 +129,7 @@ Json expert_statistics_json(const OpenModel& model) {
           {"misses", s->misses},
           {"bytes_read", s->bytes_read},
           {"seconds_waited", s->seconds_waited},
+          {"slots", model.transformer.expert_cache()->slots()},
           {"policy", store::name(model.transformer.expert_cache()->policy())},
           {"expected", s->expected},
           {"expected_right", s->expected_right},
