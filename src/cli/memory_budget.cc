@@ -14,7 +14,7 @@ namespace moiety::cli {
 namespace {
 
 // Experts on their way from the disk at a time: of the memory for experts one part in so many, and no more than so many experts.
-constexpr size_t kShareOnTheWay = 16, kMostReads = 24;
+constexpr size_t kShareOnTheWay = 16, kMostReads = 12;
 // Tokens.
 constexpr size_t kSmallStep = 32;
 // Of what is free; the rest is for what isn't counted, and for others.

@@ -10,8 +10,22 @@ using spec::ElementType;
 
 int byte_at(const std::byte* p) { return static_cast<int>(*p); }
 
-// Thirty-two quanta of one row, as bytes.
-using Quanta = uint8_t[32];
+// Thirty-two quanta of one row: eight groups of four, a byte each. Quanta of fewer bits are taken apart four at a time.
+struct Groups {
+  uint32_t g[8];
+};
+
+uint32_t word_at(const std::byte* p) {
+  uint32_t word;
+  std::memcpy(&word, p, 4);
+  return word;
+}
+// Of each byte some bits from `bit` on.
+uint32_t nibbles(uint32_t word, size_t bit) { return word >> bit & 0x0f0f0f0f; }
+uint32_t pairs(uint32_t word, size_t bit) { return word >> bit & 0x03030303; }
+uint32_t bits(uint32_t word, size_t bit) { return word >> bit & 0x01010101; }
+// Four bits -> four bytes.
+uint32_t spread(uint32_t four) { return four * 0x00204081 & 0x01010101; }
 
 // Which parts of a quantum are kept where.
 struct Parts {
@@ -20,35 +34,28 @@ struct Parts {
   bool bytes = false;
 };
 
-// Eight groups of four quanta.
-struct Groups {
-  uint32_t g[8];
-  explicit Groups(const Quanta& q) { std::memcpy(g, q, 32); }
-};
-
 void put(uint32_t group, size_t vector, size_t row, std::byte* out) { std::memcpy(out + 64 * vector + 4 * row, &group, 4); }
 
 // The quanta of columns [32 * sub, 32 * sub + 32) of a block of `subs` times 32.
 template <Parts kParts>
-void place(const Quanta& q, size_t sub, size_t subs, size_t row, std::byte* out) {
-  const Groups at(q);
+void place(const Groups& at, size_t sub, size_t subs, size_t row, std::byte* out) {
   if constexpr (kParts.nibbles) {
     for (size_t j = 0; j < 4; ++j) {
-      put((at.g[j] & 0x0f0f0f0f) | (at.g[j + 4] & 0x0f0f0f0f) << 4, 4 * sub + j, row, out);
+      put(nibbles(at.g[j], 0) | nibbles(at.g[j + 4], 0) << 4, 4 * sub + j, row, out);
     }
     out += 256 * subs;
   }
   if constexpr (kParts.pairs >= 0) {
     for (size_t j = 0; j < 2; ++j) {
       uint32_t all = 0;
-      for (size_t f = 0; f < 4; ++f) all |= (at.g[4 * j + f] >> kParts.pairs & 0x03030303) << 2 * f;
+      for (size_t f = 0; f < 4; ++f) all |= pairs(at.g[4 * j + f], size_t{kParts.pairs}) << 2 * f;
       put(all, 2 * sub + j, row, out);
     }
     out += 128 * subs;
   }
   if constexpr (kParts.bits >= 0) {
     uint32_t all = 0;
-    for (size_t i = 0; i < 8; ++i) all |= (at.g[i] >> kParts.bits & 0x01010101) << i;
+    for (size_t i = 0; i < 8; ++i) all |= bits(at.g[i], size_t{kParts.bits}) << i;
     put(all, sub, row, out);
   }
   if constexpr (kParts.bytes) {
@@ -73,16 +80,13 @@ void place_half(const std::byte* half, size_t row, std::byte* out) { std::memcpy
 // Types: how one block of a row becomes part `row` of a packed block, quanta and scales.
 
 // Elements j and j + 16 share a byte.
-void read_nibbles(const std::byte* bytes, Quanta& q) {
-  for (size_t j = 0; j < 16; ++j) {
-    q[j] = static_cast<uint8_t>(bytes[j]) & 15;
-    q[j + 16] = static_cast<uint8_t>(bytes[j]) >> 4;
+Groups read_nibbles(const std::byte* bytes) {
+  Groups q;
+  for (size_t j = 0; j < 4; ++j) {
+    q.g[j] = nibbles(word_at(bytes + 4 * j), 0);
+    q.g[j + 4] = nibbles(word_at(bytes + 4 * j), 4);
   }
-}
-void read_fifth_bits(const std::byte* word, Quanta& q) {
-  uint32_t bits;
-  std::memcpy(&bits, word, 4);
-  for (size_t j = 0; j < 32; ++j) q[j] |= static_cast<uint8_t>((bits >> j & 1) << 4);
+  return q;
 }
 
 // Blocks of 32: halves (kHalves of them), fifth bits, nibbles.
@@ -90,24 +94,21 @@ template <size_t kHalves, bool kFifth>
 void pack_32(const std::byte* block, size_t row, std::byte* quanta, std::byte* scales) {
   for (size_t i = 0; i < kHalves; ++i) place_half(block + 2 * i, row, scales + 32 * i);
   block += 2 * kHalves;
-  Quanta q;
-  read_nibbles(block + (kFifth ? 4 : 0), q);
-  if (kFifth) read_fifth_bits(block, q);
+  Groups q = read_nibbles(block + (kFifth ? 4 : 0));
+  for (size_t j = 0; kFifth && j < 8; ++j) q.g[j] |= spread(word_at(block) >> 4 * j & 15) << 4;
   place<Parts{.nibbles = true, .bits = kFifth ? 4 : -1}>(q, 0, 1, row, quanta);
 }
 
 void pack_q8_0(const std::byte* block, size_t row, std::byte* quanta, std::byte* scales) {
   place_half(block, row, scales);
-  Quanta q;
-  for (size_t j = 0; j < 32; ++j) q[j] = static_cast<uint8_t>(block[2 + j]) ^ 0x80;
+  Groups q;
+  for (size_t j = 0; j < 8; ++j) q.g[j] = word_at(block + 2 + 4 * j) ^ 0x80808080;
   place<Parts{.bytes = true}>(q, 0, 1, row, quanta);
 }
 
 void pack_mxfp4(const std::byte* block, size_t row, std::byte* quanta, std::byte* scales) {
   scales[row] = block[0];
-  Quanta q;
-  read_nibbles(block + 1, q);
-  place<Parts{.nibbles = true}>(q, 0, 1, row, quanta);
+  place<Parts{.nibbles = true}>(read_nibbles(block + 1), 0, 1, row, quanta);
 }
 
 // The eight scales and eight minima of Q4_K and Q5_K, from twelve bytes; see kernel/scalar.cc.
@@ -128,32 +129,27 @@ void pack_q45_k(const std::byte* block, size_t row, std::byte* quanta, std::byte
   place_six_bits(values, row, scales);
   place_half(block, row, scales + 192);
   place_half(block + 2, row, scales + 224);
-  const std::byte *fifth = block + 16, *nibbles = block + (kFifth ? 48 : 16);
+  const std::byte *fifth = block + 16, *low = block + (kFifth ? 48 : 16);
   for (size_t sub = 0; sub < 8; ++sub) {
-    Quanta q;
-    for (size_t i = 0; i < 32; ++i) q[i] = static_cast<uint8_t>(nibbles[sub / 2 * 32 + i]) >> sub % 2 * 4 & 15;
-    if (kFifth) {
-      for (size_t i = 0; i < 32; ++i) q[i] |= static_cast<uint8_t>((static_cast<uint8_t>(fifth[i]) >> sub & 1) << 4);
+    Groups q;
+    for (size_t i = 0; i < 8; ++i) {
+      q.g[i] = nibbles(word_at(low + sub / 2 * 32 + 4 * i), sub % 2 * 4);
+      if (kFifth) q.g[i] |= bits(word_at(fifth + 4 * i), sub) << 4;
     }
     place<Parts{.nibbles = true, .bits = kFifth ? 4 : -1}>(q, sub, 8, row, quanta);
   }
 }
 
-// Bit pair `sub` of 256, whose halves have 32 bytes each.
-uint8_t pair_at(const std::byte* pairs, size_t sub, size_t i) {
-  return static_cast<uint8_t>(pairs[sub / 4 * 32 + i]) >> sub % 4 * 2 & 3;
-}
+// Group i of the bit pairs of columns [32 * sub, 32 * sub + 32), of 256 whose halves have 32 bytes each.
+uint32_t pairs_of_256(const std::byte* bytes, size_t sub, size_t i) { return pairs(word_at(bytes + sub / 4 * 32 + 4 * i), sub % 4 * 2); }
 
 void pack_q6_k(const std::byte* block, size_t row, std::byte* quanta, std::byte* scales) {
   for (size_t i = 0; i < 16; ++i) scales[16 * i + row] = block[192 + i];
   place_half(block + 208, row, scales + 256);
   for (size_t sub = 0; sub < 8; ++sub) {
-    Quanta q;
+    Groups q;
     const std::byte* low = block + sub / 4 * 64 + sub % 2 * 32;
-    for (size_t i = 0; i < 32; ++i) {
-      const uint8_t nibble = static_cast<uint8_t>(low[i]) >> sub % 4 / 2 * 4 & 15;
-      q[i] = static_cast<uint8_t>(nibble | pair_at(block + 128, sub, i) << 4);
-    }
+    for (size_t i = 0; i < 8; ++i) q.g[i] = nibbles(word_at(low + 4 * i), sub % 4 / 2 * 4) | pairs_of_256(block + 128, sub, i) << 4;
     place<Parts{.nibbles = true, .pairs = 4}>(q, sub, 8, row, quanta);
   }
 }
@@ -163,8 +159,8 @@ void pack_q2_k(const std::byte* block, size_t row, std::byte* quanta, std::byte*
   place_half(block + 80, row, scales + 256);
   place_half(block + 82, row, scales + 288);
   for (size_t sub = 0; sub < 8; ++sub) {
-    Quanta q;
-    for (size_t i = 0; i < 32; ++i) q[i] = pair_at(block + 16, sub, i);
+    Groups q;
+    for (size_t i = 0; i < 8; ++i) q.g[i] = pairs_of_256(block + 16, sub, i);
     place<Parts{.pairs = 0}>(q, sub, 8, row, quanta);
   }
 }
@@ -179,10 +175,8 @@ void pack_q3_k(const std::byte* block, size_t row, std::byte* quanta, std::byte*
   place_six_bits(values, row, scales);
   place_half(block + 108, row, scales + 192);
   for (size_t sub = 0; sub < 8; ++sub) {
-    Quanta q;
-    for (size_t i = 0; i < 32; ++i) {
-      q[i] = static_cast<uint8_t>(pair_at(block + 32, sub, i) | (static_cast<uint8_t>(block[i]) >> sub & 1) << 2);
-    }
+    Groups q;
+    for (size_t i = 0; i < 8; ++i) q.g[i] = pairs_of_256(block + 32, sub, i) | bits(word_at(block + 4 * i), sub) << 2;
     place<Parts{.pairs = 0, .bits = 2}>(q, sub, 8, row, quanta);
   }
 }
@@ -199,9 +193,7 @@ void pack_iq4_xs(const std::byte* block, size_t row, std::byte* quanta, std::byt
   }
   place_half(block, row, scales + 96);
   for (size_t sub = 0; sub < 8; ++sub) {
-    Quanta q;
-    read_nibbles(block + 8 + 16 * sub, q);
-    place<Parts{.nibbles = true}>(q, sub, 8, row, quanta);
+    place<Parts{.nibbles = true}>(read_nibbles(block + 8 + 16 * sub), sub, 8, row, quanta);
   }
 }
 
@@ -261,8 +253,11 @@ void pack_strip(const WeightView& from, size_t strip, const PackedView& to, std:
   const bool has_gaps = from.rows - first < kStripRows || type == ElementType::BF16;
   if (has_gaps) std::memset(out, 0, to.strip_bytes());
   const PackBlock pack_block = packer(type);
+  const size_t lines_a_row = to.strip_bytes() / 64 / kStripRows;
   for (size_t row = 0; row < kStripRows && first + row < from.rows; ++row) {
     const std::byte* const in = from.row(first + row);
+    // Where the next strip goes: most likely this thread packs it, and its memory is far away.
+    for (size_t i = 0; i < lines_a_row; ++i) __builtin_prefetch(out + to.strip_bytes() + 64 * (row * lines_a_row + i), 1);
     if (type == ElementType::BF16) {
       pack_bf16_row(in, from.cols, row, out);
       continue;

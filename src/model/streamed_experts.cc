@@ -17,6 +17,8 @@ using kernel::WeightView;
 using Bytes = std::span<const std::byte>;
 
 constexpr size_t kLine = 64;
+// Experts on their way that a wave of a prompt has beside those that a token has.
+constexpr size_t kMoreReads = 24;
 constexpr Projection FeedForwardWeights::* kMatrices[] = {&FeedForwardWeights::gate, &FeedForwardWeights::up,
                                                           &FeedForwardWeights::down};
 
@@ -72,10 +74,11 @@ StreamedExperts::StreamedExperts(const format::ModelFile& file, const kernel::Co
       for (size_t e = 0; e < experts_E.size(); ++e) {
         sources.push_back(is_packed_file_ ? packed_source_of(experts_E[e], static_cast<int>(l), static_cast<int>(e), copy) : source_of(experts_E[e]));
         bytes_as_read_ = std::max(bytes_as_read_, store::bytes_as_read(sources.back().parts));
-        slot_bytes_ = std::max(slot_bytes_, is_packed_file_ ? bytes_as_read_ : bytes_in_memory(sources.back()));
+        slot_bytes_ = std::max({slot_bytes_, bytes_as_read_, is_packed_file_ ? 0 : bytes_in_memory(sources.back())});
       }
     }
   }
+  slot_bytes_ = (slot_bytes_ + DirectFile::kAlignment - 1) / DirectFile::kAlignment * DirectFile::kAlignment;
 }
 
 StreamedExperts::Source StreamedExperts::source_of(const FeedForwardWeights& expert) const {
@@ -151,20 +154,28 @@ void StreamedExperts::open(const Options& options) {
                                                                             .policy = options.policy,
                                                                             .pinned = options.pinned,
                                                                             .reads = options.reads,
+                                                                            .more_reads = kMoreReads,
                                                                             .predictor = options.predictor,
                                                                             .engine = options.engine});
 }
 
 size_t StreamedExperts::slots_beside(size_t tokens, size_t logits) const {
   const size_t bytes = step_bytes(file_.spec(), tokens, logits), more = bytes - std::min(bytes, options_.step_bytes);
-  return options_.slots - std::min(options_.slots, (more + slot_bytes_ - 1) / slot_bytes_);
+  return options_.slots - std::min(options_.slots, (more + slot_bytes_ - 1) / slot_bytes_ + slots_for_reads(tokens));
 }
 
 void StreamedExperts::make_room(size_t tokens, size_t logits) {
   const size_t slots = slots_beside(tokens, logits);
   if (slots == store_->cache().slots()) return;
   if (slots > store_->cache().slots()) ::malloc_trim(0);  // what the larger step held
-  store_->use_slots(slots);
+  store_->use_slots(slots, slots_for_reads(tokens));
+}
+
+// A wave computes with each expert for as long as the next ones take to read, and with its attention meanwhile for as long as a
+// dozen take.
+size_t StreamedExperts::slots_for_reads(size_t tokens) const {
+  constexpr size_t kWave = 64;
+  return tokens < kWave ? 0 : std::min(options_.slots / 2, kMoreReads * (is_packed_file_ ? 1 : 2));
 }
 
 size_t StreamedExperts::prompt_chunk(size_t prompt) const {

@@ -59,6 +59,7 @@ class StreamedExperts : private store::ExpertHost {
   Source packed_source_of(const FeedForwardWeights& expert, int layer, int number, format::PackedCopy copy) const;
   const Source& source_of(store::ExpertId id) const { return sources_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)]; }
   FeedForwardWeights& weights_of(store::ExpertId id) const;
+  size_t slots_for_reads(size_t tokens) const;
   bool is_packed(const kernel::WeightView& matrix) const;
   size_t bytes_in_memory(const Source& source) const;
   void arrive(std::span<const store::Arrival> arrivals) override;

@@ -51,6 +51,7 @@ class ExpertCache {
   std::optional<size_t> slot_of(ExpertId id) const;
   const ExpertUse& use_of(ExpertId id) const;
   size_t slots() const { return slots_.size() - closed_.size(); }
+  std::span<const size_t> closed_slots() const { return closed_; }
   uint64_t visits() const { return visits_; }
   // In force: what Auto has come to.
   CachePolicy policy() const { return policy_; }

@@ -76,11 +76,11 @@ TieredStore::TieredStore(std::span<const fs::path> files, std::vector<std::vecto
       options_(options),
       cache_(counts(parts_LE_), {options.slots, options.policy, options.pinned}),
       paths_(counts(parts_LE_)),
-      queue_(options.reads * largest_of(parts_LE_).reads, options.engine) {
+      queue_((options.reads + options.more_reads) * largest_of(parts_LE_).reads, options.engine) {
   assert(options.reads > 0);
   for (const fs::path& file : files) files_.emplace_back(file);
-  const size_t raw_bytes = largest_of(parts_LE_).bytes, block_bytes = up_to_page(options.slot_bytes);
-  assert(!options.in_place || raw_bytes <= block_bytes);
+  const size_t raw_bytes = largest_of(parts_LE_).bytes, block_bytes = up_to_page(std::max(options.slot_bytes, raw_bytes));
+  options_.slot_bytes = block_bytes;
   const size_t raws = options.in_place ? 0 : options.reads * raw_bytes, blocks = (options.slots + options.reads) * block_bytes;
   std::byte* memory = memory_.allocate(blocks + raws + kPage);
   memory += (kPage - reinterpret_cast<uintptr_t>(memory) % kPage) % kPage;
@@ -262,11 +262,33 @@ void TieredStore::abandon(int layer, std::span<const ExpertCache::Miss> left, st
   expected_.clear();
 }
 
-void TieredStore::use_slots(size_t count) {
-  for (const ExpertCache::Gone& gone : cache_.use_slots(count)) {
-    host_.leave(gone.id);
-    HugeMemory::give_back({blocks_[gone.slot], up_to_page(options_.slot_bytes)});
+// Waits until nothing is on its way; nobody has asked for it.
+void TieredStore::finish_reads() {
+  for (Transit& transit : transits_) {
+    transit.late = true;
+    if (transit.state == Transit::State::Here) release(transit);
   }
+  while (queue_.in_flight() > 0) take_read(true);
+}
+
+void TieredStore::use_slots(size_t count, size_t slots_for_reads) {
+  finish_reads();
+  // What slots gave, they have again
+  size_t lent = 0;
+  for (; transits_.size() > options_.reads; transits_.pop_back()) {
+    blocks_[cache_.closed_slots()[lent++]] = transits_.back().block;
+    if (!options_.in_place) blocks_[cache_.closed_slots()[lent++]] = transits_.back().raw;
+  }
+  for (const ExpertCache::Gone& gone : cache_.use_slots(count)) host_.leave(gone.id);
+  const std::span<const size_t> closed = cache_.closed_slots();
+  lent = 0;
+  const size_t most = std::min(slots_for_reads, closed.size());
+  while (transits_.size() < options_.reads + options_.more_reads && lent + slots_a_read() <= most) {
+    Transit& transit = transits_.emplace_back();
+    transit.block = blocks_[closed[lent++]];
+    transit.raw = options_.in_place ? transit.block : blocks_[closed[lent++]];
+  }
+  for (; lent < closed.size(); ++lent) HugeMemory::give_back({blocks_[closed[lent]], options_.slot_bytes});
 }
 
 double TieredStore::measure_read_rate(double duration) {

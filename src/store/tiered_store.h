@@ -73,6 +73,7 @@ class TieredStore : public ExpertStore {
     CachePolicy policy = CachePolicy::Auto;
     std::vector<ExpertId> pinned = {};
     size_t reads = 4;       // experts on their way, or being taken in, at a time
+    size_t more_reads = 0;  // and so many more, at most, where slots give their memory
     Predictor predictor = Predictor::Caller;
     ReadEngine engine = ReadEngine::Best;
   };
@@ -84,8 +85,12 @@ class TieredStore : public ExpertStore {
   void expect(int layer, std::span<const int> experts) override;
   bool has(ExpertId id) const override { return cache_.has(id); }
 
-  // So many slots are in use from now on, of those there are; the memory of the others is the system's until they are used again.
-  void use_slots(size_t count);
+  // So many slots are in use from now on, of those there are, and the memory of up to so many others serves to have more experts
+  // on their way at a time: a prompt keeps processors busy for longer than a few reads last. What is left is the system's until
+  // it is used again. Not during a visit.
+  void use_slots(size_t count, size_t slots_for_reads = 0);
+  // Slots whose memory one more expert on its way takes.
+  size_t slots_a_read() const { return options_.in_place ? 1 : 2; }
 
   const StoreStatistics& statistics() const { return statistics_; }
   const ExpertCache& cache() const { return cache_; }
@@ -118,6 +123,7 @@ class TieredStore : public ExpertStore {
   void start_expected();
   bool take_read(bool wait);
   void release(Transit& transit);
+  void finish_reads();
   void sort_out_expected(int layer, size_t tokens, const ExpertCache::Visit& visit);
   void settle(Transit& transit, const ExpertCache::Miss& miss);
   void abandon(int layer, std::span<const ExpertCache::Miss> left, std::span<const ExpertId> taken_in);
