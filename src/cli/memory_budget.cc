@@ -80,6 +80,17 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   if (!asked && weight_bytes + run_bytes + largest_step + resident_memory() <= budget) return;
 
   model::StreamedExperts& experts = model.transformer.streamed_experts();
+  // A step of a token of each sequence always has its room; that of a prompt takes it from experts while it lasts.
+  const size_t small_step = model::step_bytes(spec, std::min(chunk, std::max(run.sequences.size(), kSmallStep)), run.logits);
+  const auto refuse = [&](size_t weights) {
+    const size_t least = weights + run_bytes + small_step + experts.reading_bytes();
+    fail(ErrorKind::Input, "{}: runs in no less than {} of memory here, of which {} are weights that all tokens need; {}",
+         arguments.model, enough_gib(least), gib(weights),
+         asked ? fmt::format("--memory {} is less", arguments.memory) : fmt::format("{} are free", gib(budget)));
+  };
+  // There may not even be the memory to take them; as they are computed with they may be a little larger than in the file.
+  const size_t dense = model.transformer.dense_bytes();
+  if (resident_memory() + dense > budget) refuse(resident_memory() + dense + dense / 50);
   Progress progress("weights that all tokens need", 0, "B");
   model.transformer.pin_dense([&](size_t done, size_t all) {
     progress.set_total(static_cast<double>(all));
@@ -88,15 +99,8 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   progress.finish();
 
   if (resident_memory() + run_bytes + largest_step + experts.count() * experts.slot_bytes() <= budget) return;
-  // A step of a token of each sequence always has its room; that of a prompt takes it from experts while it lasts.
-  const size_t small_step = model::step_bytes(spec, std::min(chunk, std::max(run.sequences.size(), kSmallStep)), run.logits);
   const size_t held = resident_memory() + run_bytes + small_step;
-  const size_t least = held + experts.reading_bytes();
-  if (budget < least) {
-    fail(ErrorKind::Input, "{}: runs in no less than {} of memory here, of which {} are weights that all tokens need; {}",
-         arguments.model, enough_gib(least), gib(held - run_bytes - small_step),
-         asked ? fmt::format("--memory {} is less", arguments.memory) : fmt::format("{} are free", gib(budget)));
-  }
+  if (budget < held + experts.reading_bytes()) refuse(resident_memory());
   // On their way: enough to keep the disk busy through a layer's attention, little beside those that stay.
   const size_t for_experts = budget - held;
   const size_t reads = std::clamp<size_t>(for_experts / kShareOnTheWay / experts.reading_bytes(), 1, kMostReads);

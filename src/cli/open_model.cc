@@ -62,7 +62,7 @@ void ModelArguments::add_memory_to(CLI::App& app) {
       ->check(share)->group(kGroup);
   app.add_option("--skip-missing", lossy.skip_missing, "changes the output: an expert that isn't in memory is left out if it weighs less than this share of the token's heaviest")
       ->check(share)->group(kGroup);
-  app.add_option("--low-precision", lossy.low_precision, "changes the output: of such an expert the copy of low precision is read, in files packed with --low")
+  app.add_option("--low-precision", lossy.low_precision, "changes the output: of one that weighs no more than this share the copy of low precision is read, in files packed with --low")
       ->check(share)->group(kGroup);
 }
 

@@ -47,7 +47,7 @@ std::vector<bool> unimportant(const moe::Routing& routing, float share) {
   for (int t = 0; t < routing.num_tokens(); ++t) {
     const float most = heaviest(routing, t);
     for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
-      if (!(routing.weights_N[n] < share * most)) out_E[static_cast<size_t>(routing.experts_N[n])] = false;
+      if (!(routing.weights_N[n] <= share * most)) out_E[static_cast<size_t>(routing.experts_N[n])] = false;
     }
   }
   return out_E;

@@ -17,7 +17,8 @@ struct Lossy {
   // An expert that is not in memory, and weighs less than this share of its token's heaviest, is left out; what the token's other
   // experts weigh grows to the same sum.
   float skip_missing = 0;
-  // Instead of such an expert, in a packed file that has them, its copy of low precision is read (HOBBIT, arXiv 2411.01433).
+  // Instead of one that weighs no more than this share, in a packed file that has them, its copy of low precision is read; at 1
+  // nothing else is (HOBBIT, arXiv 2411.01433).
   float low_precision = 0;
 
   bool is_on() const { return prefer_resident > 0 || skip_missing > 0 || low_precision > 0; }
@@ -29,8 +30,8 @@ void prefer_resident(const store::ExpertStore& store, int layer, float share, si
 // Leaves out visits; every token keeps its heaviest.
 void skip_missing(const store::ExpertStore& store, int layer, float share, moe::Routing& routing);
 
-// For each expert whether nobody whom it weighs much for visits it: those that weigh less than `share` of their token's heaviest
-// for all of their tokens.
+// For each expert whether nobody whom it weighs much for visits it: those that weigh no more than `share` of their token's
+// heaviest for all of their tokens.
 std::vector<bool> unimportant(const moe::Routing& routing, float share);
 
 }  // namespace moiety::model

@@ -54,6 +54,7 @@ TEST(Lossy, NearTiesGoToThoseInMemory) {
 TEST(Lossy, AnExpertThatOneTokenNeedsIsImportant) {
   EXPECT_EQ(unimportant(two_tokens(), 0.4f), (std::vector<bool>{false, true, false, false}));
   EXPECT_EQ(unimportant(two_tokens(), 0.7f), (std::vector<bool>{true, true, false, false}));
+  EXPECT_EQ(unimportant(two_tokens(), 1), (std::vector<bool>{true, true, true, true}));
 }
 
 }  // namespace

@@ -40,6 +40,14 @@ void Transformer::pin_dense(const std::function<void(size_t done, size_t all)>& 
   }
 }
 
+size_t Transformer::dense_bytes() {
+  const DenseMatrices matrices = dense_matrices(weights_);
+  size_t bytes = 0;
+  for (const kernel::WeightView* matrix : matrices.multiplied) bytes += matrix->rows * matrix->row_bytes();
+  for (const kernel::WeightView* matrix : matrices.as_they_lie) bytes += matrix->rows * matrix->row_bytes();
+  return bytes;
+}
+
 // Of a matrix that is computed with as it lies in the file.
 void Transformer::keep_a_copy(kernel::WeightView& matrix) {
   const size_t stride = matrix.row_bytes();
