@@ -1,9 +1,12 @@
 """Tokens/s over memory as an SVG picture: one panel for each file, disk and kind of work; a line for each program, and a dashed
 one for what the disk would have allowed moiety."""
+import json
 import math
 import statistics
+import sys
 from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 
 WIDTH, HEIGHT, LEFT, TOP, GAP, BELOW = 260, 180, 52, 70, 30, 56  # of a panel's plot, and around it
 # Told apart also by colour-blind eyes (Okabe and Ito 2008).
@@ -73,3 +76,16 @@ def draw(rows):
         for column, (work, found) in enumerate(works.items()):
             svg += panel(work, found, GAP + LEFT + column * (LEFT + WIDTH + GAP), top)
     return svg + "</svg>\n"
+
+
+def main():
+    """Draws what streaming.py --json FILE wrote: streaming_plot.py FILE OUT.svg."""
+    if len(sys.argv) != 3:
+        sys.exit(f"usage: {sys.argv[0]} FILE.json OUT.svg")
+    rows = [SimpleNamespace(**{**row, "setting": SimpleNamespace(**row["setting"])})
+            for row in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))]
+    Path(sys.argv[2]).write_text(draw(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
