@@ -82,6 +82,19 @@ assert torn["steps"] == killed["steps"] - 1, (torn["steps"], killed["steps"])
 run("trace", "record", model, path("numbers.txt"), "--out", path("r"), "--tokens", "50")
 assert report(path("r"))["tokens"] == torn["tokens"] + 50
 
+# Replays: no policy finds more than the best possible cache, a cache for all misses each expert once, one for none all
+def replay(*options):
+    return {(r["slots"], r["policy"]): r for r in json.loads(run("trace", "replay", path("r"), "--json", "--token-by-token", *options))["results"]}
+
+replays = replay("--share", "0.25,0.5")
+assert len(replays) == 14, replays
+for (slots, policy), r in replays.items():
+    assert replays[slots, "belady"]["misses"] <= r["misses"], (slots, policy)
+experts = sum(len(l["visits"]) for l in report(path("r"))["layers"])
+assert replay("--slots", str(experts), "--policy", "lru")[experts, "lru"]["misses"] <= experts
+assert replay("--slots", "0", "--policy", "blend")[0, "blend"]["hits"] == 0
+assert "--policy fifo" in run("trace", "replay", path("r"), "--policy", "fifo", status=2)
+
 # What is no trace, or another model's
 with open(path("r"), "r+b") as file:
     file.seek(200)
