@@ -291,6 +291,10 @@ void TieredStore::use_slots(size_t count, size_t slots_for_reads) {
   for (; lent < closed.size(); ++lent) HugeMemory::give_back({blocks_[closed[lent]], options_.slot_bytes});
 }
 
+void TieredStore::assume_read_rate(double bytes_per_second) {
+  read_ahead_.learn_read(static_cast<double>(largest_of(parts_LE_).bytes) / bytes_per_second);
+}
+
 double TieredStore::measure_read_rate(double duration) {
   std::vector<ExpertId> all;
   for (size_t l = 0; l < parts_LE_.size(); ++l) {

@@ -95,6 +95,8 @@ class TieredStore : public ExpertStore {
   const StoreStatistics& statistics() const { return statistics_; }
   const ExpertCache& cache() const { return cache_; }
 
+  // What the disk gives, where that is known; until it is known or measured nothing is read ahead.
+  void assume_read_rate(double bytes_per_second);
   // Bytes a second that come when nothing but experts is read, from all over the files, for about so long. Not during a visit.
   double measure_read_rate(double seconds);
 
