@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <sstream>
 
 #include "base/progress.h"
@@ -131,14 +132,21 @@ bench::MeasureOptions measure_options(const Options& options, const OpenModel& m
   return measure;
 }
 
+// Every depth has caches of its own, all of which are there at the same time.
 RunMemory memory_of(const std::vector<Case>& cases, const bench::MeasureOptions& measure) {
   RunMemory memory{.other = measure.limit_memory};
+  std::map<size_t, std::vector<size_t>> tokens_by_depth;  // of each sequence
+  size_t most = 0;
   for (const Case& run : cases) {
-    memory.sequences.resize(std::max(memory.sequences.size(), run.sequences));
-    for (size_t s = 0; s < run.sequences; ++s) memory.sequences[s] = std::max(memory.sequences[s], run.depth + run.tokens);
+    std::vector<size_t>& tokens = tokens_by_depth[run.depth];
+    tokens.resize(std::max(tokens.size(), run.sequences));
+    for (size_t s = 0; s < run.sequences; ++s) tokens[s] = std::max(tokens[s], run.depth + run.tokens);
     if (run.phase == Phase::Prefill) memory.prompt = std::max(memory.prompt, run.tokens);
+    memory.prompt = std::max(memory.prompt, run.depth);
+    most = std::max(most, run.sequences);
   }
-  memory.logits = memory.sequences.size();
+  for (const auto& [depth, tokens] : tokens_by_depth) memory.sequences.insert(memory.sequences.end(), tokens.begin(), tokens.end());
+  memory.logits = most;
   return memory;
 }
 
