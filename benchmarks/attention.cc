@@ -117,7 +117,7 @@ struct Cache {
   model::KvHeads kv;
   Matrix<float> query, mixed;
   Cache(ThreadPool& threads, const Shape& s, KvType type, size_t positions)
-      : kv(type, s.kv_heads, s.key_dim, s.value_dim, positions),
+      : kv({type, s.kv_heads, s.key_dim, s.value_dim, positions}),
         query(kPrompt, s.heads * s.key_dim),
         mixed(kPrompt, s.heads * s.value_dim) {
     Random random(1);

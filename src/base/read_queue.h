@@ -16,6 +16,7 @@ class DirectFile {
  public:
   // Of offsets, lengths and addresses of reads.
   static constexpr size_t kAlignment = 4096;
+  static constexpr size_t whole_pages(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
   // Throws Error(Io) if it can't be opened.
   explicit DirectFile(const fs::path& path);

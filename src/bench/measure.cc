@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
 #include <string>
 
 #include "base/error.h"
@@ -50,37 +49,29 @@ Sequences::Sequences(Transformer& transformer, const kernel::Compute& compute, c
                      const MeasureOptions& options)
     : transformer_(transformer), compute_(compute), cases_(cases), options_(options) {
   const spec::ModelSpec& spec = transformer.spec();
-  const auto cache_bytes = [&](size_t sequences, size_t tokens) {
-    return static_cast<double>(sequences) * static_cast<double>(tokens) * spec.num_layers *
-           cache_bytes_per_token(spec.attention, options.kv);
-  };
   const double free = static_cast<double>(available_memory());
   const auto require_room = [&](double bytes) {
     require(bytes < free, "keys and values of these depths and batches need {:.1f} GB, of which {:.1f} are free", bytes / 1e9, free / 1e9);
   };
-  std::map<size_t, std::vector<size_t>> tokens_by_depth;  // of each sequence: the most that a case adds to it
+  const auto cache_bytes = [&](size_t capacity) { return static_cast<double>(KvCache::bytes(spec, {capacity, options.kv})); };
   for (const Case& run : cases) {
     require(run.sequences > 0 && run.tokens > 0, "a measurement of no tokens");
     require(run.depth + run.tokens <= static_cast<size_t>(spec.max_positions),
             "{} tokens at depth {} do not fit the model's context of {}", run.tokens, run.depth, spec.max_positions);
-    require_room(cache_bytes(run.sequences, run.depth + run.tokens));
-    std::vector<size_t>& tokens_S = tokens_by_depth[run.depth];
-    tokens_S.resize(std::max(tokens_S.size(), run.sequences));
-    for (size_t s = 0; s < run.sequences; ++s) tokens_S[s] = std::max(tokens_S[s], run.tokens);
+    require_room(static_cast<double>(run.sequences) * cache_bytes(run.depth + run.tokens));
     all_ += static_cast<size_t>(options.rounds + 1) * run.sequences * run.tokens;
   }
+  const auto capacities = cache_capacities(cases);
   double bytes = 0;
-  for (auto& [depth, tokens_S] : tokens_by_depth) {
-    all_ += depth;
-    // A cache is filled by copying another of the same capacity.
-    if (depth > 0) std::ranges::fill(tokens_S, *std::ranges::max_element(tokens_S));
-    for (const size_t tokens : tokens_S) bytes += cache_bytes(1, depth + tokens);
+  for (const auto& [depth, capacity_S] : capacities) {
+    for (const size_t capacity : capacity_S) bytes += cache_bytes(capacity);
   }
   require_room(bytes);
-  for (const auto& [depth, tokens_S] : tokens_by_depth) {
+  for (const auto& [depth, capacity_S] : capacities) {
+    all_ += depth;
     std::vector<KvCache>& caches = by_depth_[depth];
-    for (const size_t tokens : tokens_S) {
-      caches.emplace_back(spec, model::KvOptions{depth + tokens, options.kv, depth});
+    for (const size_t capacity : capacity_S) {
+      caches.emplace_back(spec, model::KvOptions{capacity, options.kv, depth});
       if (depth == 0) continue;
       caches.size() == 1 ? fill(caches[0], depth) : caches.back().copy_from(caches[0]);
     }
@@ -159,6 +150,20 @@ double sum(const std::array<double, kUnits>& operations) {
 }
 
 }  // namespace
+
+std::map<size_t, std::vector<size_t>> cache_capacities(const std::vector<Case>& cases) {
+  std::map<size_t, std::vector<size_t>> capacities;
+  for (const Case& run : cases) {
+    std::vector<size_t>& capacity_S = capacities[run.depth];
+    capacity_S.resize(std::max(capacity_S.size(), run.sequences));
+    for (size_t s = 0; s < run.sequences; ++s) capacity_S[s] = std::max(capacity_S[s], run.depth + run.tokens);
+  }
+  for (auto& [depth, capacity_S] : capacities) {
+    // A cache is filled by copying another of the same capacity.
+    if (depth > 0) std::ranges::fill(capacity_S, *std::ranges::max_element(capacity_S));
+  }
+  return capacities;
+}
 
 double Result::median_of(const std::function<double(const Round&)>& value) const {
   std::vector<double> values;

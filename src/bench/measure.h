@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <vector>
 
 #include "bench/limits.h"
@@ -61,6 +62,9 @@ struct MeasureOptions {
   // Records the round to warm up; the domains are the phases.
   trace::TraceRecorder* trace = nullptr;
 };
+
+// By depth the tokens that each cache has room for: all are there at the same time.
+std::map<size_t, std::vector<size_t>> cache_capacities(const std::vector<Case>& cases);
 
 // What a sequence of a case is fed in a round: 0 warms up.
 std::vector<int32_t> tokens_of(const spec::ModelSpec& spec, const std::vector<Case>& cases, const MeasureOptions& options,

@@ -28,8 +28,7 @@ Unit unit_for(const kernel::Compute& compute, ElementType type) {
   }
 }
 
-}  // namespace
-
+// Bytes that a layer's cache keeps of one token.
 double cache_bytes_per_token(const spec::AttentionSpec& a, kernel::KvType type) {
   const auto bytes = [&](int numbers, size_t per_scale) {
     const double scales = type == kernel::KvType::Q8 ? std::ceil(static_cast<double>(numbers) / static_cast<double>(per_scale)) : 0;
@@ -38,6 +37,8 @@ double cache_bytes_per_token(const spec::AttentionSpec& a, kernel::KvType type) 
   if (a.latent) return bytes(a.latent->kv_rank + a.latent->rope_dim, kernel::kKeysPerScale);
   return a.num_kv_heads * (bytes(a.head_dim, kernel::kKeysPerScale) + bytes(a.head_dim, static_cast<size_t>(a.head_dim)));
 }
+
+}  // namespace
 
 WorkCounter::WorkCounter(const format::ModelFile& file, const kernel::Compute& compute)
     : spec_(file.spec()),

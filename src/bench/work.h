@@ -26,9 +26,6 @@ struct Work {
   double bytes() const { return weight_bytes + cache_bytes; }
 };
 
-// Bytes that a layer's cache keeps of one token.
-double cache_bytes_per_token(const spec::AttentionSpec& attention, kernel::KvType type);
-
 class WorkCounter {
  public:
   WorkCounter(const format::ModelFile& file, const kernel::Compute& compute);

@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <map>
 #include <sstream>
 
 #include "base/progress.h"
@@ -132,21 +131,16 @@ bench::MeasureOptions measure_options(const Options& options, const OpenModel& m
   return measure;
 }
 
-// Every depth has caches of its own, all of which are there at the same time.
 RunMemory memory_of(const std::vector<Case>& cases, const bench::MeasureOptions& measure) {
-  RunMemory memory{.other = measure.limit_memory};
-  std::map<size_t, std::vector<size_t>> tokens_by_depth;  // of each sequence
-  size_t most = 0;
-  for (const Case& run : cases) {
-    std::vector<size_t>& tokens = tokens_by_depth[run.depth];
-    tokens.resize(std::max(tokens.size(), run.sequences));
-    for (size_t s = 0; s < run.sequences; ++s) tokens[s] = std::max(tokens[s], run.depth + run.tokens);
-    if (run.phase == Phase::Prefill) memory.prompt = std::max(memory.prompt, run.tokens);
-    memory.prompt = std::max(memory.prompt, run.depth);
-    most = std::max(most, run.sequences);
+  RunMemory memory{.logits = 1, .other = measure.limit_memory};
+  for (const auto& [depth, capacity_S] : bench::cache_capacities(cases)) {
+    memory.sequences.insert(memory.sequences.end(), capacity_S.begin(), capacity_S.end());
+    memory.logits = std::max(memory.logits, capacity_S.size());
+    memory.prompt = std::max(memory.prompt, depth);
   }
-  for (const auto& [depth, tokens] : tokens_by_depth) memory.sequences.insert(memory.sequences.end(), tokens.begin(), tokens.end());
-  memory.logits = most;
+  for (const Case& run : cases) {
+    if (run.phase == Phase::Prefill) memory.prompt = std::max(memory.prompt, run.tokens);
+  }
   return memory;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/progress.h"
+#include "cli/expert_report.h"
 
 namespace moiety::cli {
 namespace {
@@ -98,25 +99,6 @@ std::string experts_text(const Result& result) {
 std::string title_of(const Result& result) {
   const bool prefill = result.run.phase == Phase::Prefill;
   return prefill ? fmt::format("prefill {}", result.run.tokens) : fmt::format("decode, batch {}", result.run.sequences);
-}
-
-// How experts are streamed: what is true of the whole run.
-Json streaming_json(const OpenModel& model) {
-  const model::Lossy& lossy = model.transformer.lossy();
-  return {{"policy", store::name(model.transformer.expert_cache()->policy())},
-          {"lossy", lossy.is_on()},
-          {"prefer_resident", lossy.prefer_resident},
-          {"skip_missing", lossy.skip_missing},
-          {"low_precision", lossy.low_precision}};
-}
-
-std::string streaming_text(const OpenModel& model) {
-  const model::Lossy& lossy = model.transformer.lossy();
-  std::string text = fmt::format("policy {}", store::name(model.transformer.expert_cache()->policy()));
-  if (lossy.is_on()) {
-    text += fmt::format("; LOSSY: prefer-resident {}, skip-missing {}, low-precision {}", lossy.prefer_resident, lossy.skip_missing, lossy.low_precision);
-  }
-  return text;
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/expert_chart.h"
+#include "cli/expert_report.h"
 #include "cli/memory_budget.h"
 #include "cli/open_model.h"
 #include "cli/trace_option.h"

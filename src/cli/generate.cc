@@ -7,6 +7,7 @@
 
 #include "cli/arguments.h"
 #include "cli/command.h"
+#include "cli/expert_report.h"
 #include "cli/memory_budget.h"
 #include "cli/open_model.h"
 #include "cli/sampling_arguments.h"

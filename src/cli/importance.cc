@@ -33,13 +33,11 @@ Text read_text(const std::vector<std::string>& paths, const text::Tokenizer& tok
     text.datasets.push_back(fs::path(path).filename().string());
     corpus::for_each_document(path, [&](std::string_view document) {
       if (most_tokens > 0 && text.tokens.size() >= most_tokens) return;
-      text.tokens.push_back(engine::start_token(spec));
-      const auto encoded = tokenizer.encode(document, false);
-      text.tokens.insert(text.tokens.end(), encoded.begin(), encoded.end());
+      const auto tokens = engine::document_tokens(tokenizer, document, spec);
+      text.tokens.insert(text.tokens.end(), tokens.begin(), tokens.end());
     });
   }
   require(!text.tokens.empty(), "{}: no text in it", paths.front());
-  engine::check_tokens(text.tokens, spec);
   if (most_tokens > 0) text.tokens.resize(std::min(text.tokens.size(), most_tokens));
   return text;
 }

@@ -7,8 +7,9 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/system_memory.h"
-#include "bench/work.h"
+#include "cli/past_visits.h"
 #include "model/step_memory.h"
+#include "store/replay.h"
 
 namespace moiety::cli {
 namespace {
@@ -31,14 +32,20 @@ store::Predictor predictor_of(const std::string& name) {
                               : store::Predictor::Caller;
 }
 
-// Each layer's keys and values of a sequence lie together, in huge pages where the system gives them.
+// So many of the experts that were used most in the trace that the command line names.
+std::vector<store::ExpertId> pinned_by(const ModelArguments& arguments, const spec::ModelSpec& spec, size_t count) {
+  if (arguments.pin.empty()) return {};
+  const PastVisits past = read_past_visits(arguments.pin, false);
+  const trace::TraceHeader of_model = trace::header_of(spec, past.header.model);
+  require(past.header == of_model, "--pin {}: a trace of {}, whose layers and experts are not those of {}", arguments.pin,
+          past.header.model, arguments.model);
+  return store::hot_set(past.experts_L, past.visits, count);
+}
+
 size_t cache_bytes(const spec::ModelSpec& spec, kernel::KvType kv, const RunMemory& run) {
-  constexpr size_t kHugePage = size_t{2} << 20;
-  size_t pages = 0;
-  for (const size_t tokens : run.sequences) {
-    pages += static_cast<size_t>(static_cast<double>(tokens) * bench::cache_bytes_per_token(spec.attention, kv)) / kHugePage + 1;
-  }
-  return static_cast<size_t>(spec.num_layers) * pages * kHugePage;
+  size_t bytes = 0;
+  for (const size_t tokens : run.sequences) bytes += model::KvCache::bytes(spec, {.capacity = tokens, .type = kv});
+  return bytes;
 }
 
 }  // namespace
@@ -105,11 +112,11 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   const size_t for_experts = budget - held;
   const size_t reads = std::clamp<size_t>(for_experts / kShareOnTheWay / experts.reading_bytes(), 1, kMostReads);
   const size_t slots = (for_experts - reads * experts.reading_bytes()) / experts.slot_bytes();
-  bool known = false;
   experts.open({.slots = slots,
                 .reads = reads,
                 .step_bytes = small_step,
-                .policy = store::policy_named(arguments.cache_policy, known),
+                .policy = store::policy_named(arguments.cache_policy).value(),
+                .pinned = pinned_by(arguments, spec, slots / 2),
                 .predictor = predictor_of(arguments.read_ahead)});
   model.transformer.set_lossy(arguments.lossy);
   const double rate = experts.store().measure_read_rate(0.1);
@@ -123,46 +130,6 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
     fmt::print(stderr, "moiety: that is less than the {:.0f} a token visits: nearly all will be read again and again; {} would hold them\n",
                visits, enough_gib(held + reads * experts.reading_bytes() + static_cast<size_t>(visits) * experts.slot_bytes()));
   }
-}
-
-Json expert_statistics_json(const OpenModel& model) {
-  const store::StoreStatistics* s = model.transformer.expert_statistics();
-  if (s == nullptr) return {};
-  const model::Lossy& lossy = model.transformer.lossy();
-  return {{"hits", s->hits},
-          {"misses", s->misses},
-          {"bytes_read", s->bytes_read},
-          {"seconds_waited", s->seconds_waited},
-          {"slots", model.transformer.expert_cache()->slots()},
-          {"policy", store::name(model.transformer.expert_cache()->policy())},
-          {"expected", s->expected},
-          {"expected_right", s->expected_right},
-          {"expected_and_missing", s->expected_missing},
-          {"read_ahead", s->read_ahead},
-          {"bytes_wasted", s->bytes_wasted},
-          {"lossy", lossy.is_on()},
-          {"prefer_resident", lossy.prefer_resident},
-          {"skip_missing", lossy.skip_missing},
-          {"low_precision", lossy.low_precision}};
-}
-
-std::string expert_statistics_text(const OpenModel& model) {
-  const store::StoreStatistics* s = model.transformer.expert_statistics();
-  if (s == nullptr || s->hits + s->misses == 0) return {};
-  const auto percent = [](uint64_t part, uint64_t all) { return 100.0 * static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(all, 1)); };
-  std::string text = fmt::format("experts: {:.1f} % of visits found them in memory (policy {}); {:.2f} GB were read, and {:.1f} s spent waiting for nothing else",
-                                 percent(s->hits, s->hits + s->misses), store::name(model.transformer.expert_cache()->policy()),
-                                 static_cast<double>(s->bytes_read) / 1e9, s->seconds_waited);
-  if (s->expected > 0) {
-    text += fmt::format("; of those expected {:.0f} % came, of those that came {:.0f} % were expected, {} were read ahead, {:.2f} GB of it for nothing",
-                        percent(s->expected_right, s->expected), percent(s->expected_right, s->expected_missing), s->read_ahead,
-                        static_cast<double>(s->bytes_wasted) / 1e9);
-  }
-  const model::Lossy& lossy = model.transformer.lossy();
-  if (lossy.is_on()) {
-    text += fmt::format("; LOSSY: prefer-resident {}, skip-missing {}, low-precision {}", lossy.prefer_resident, lossy.skip_missing, lossy.low_precision);
-  }
-  return text;
 }
 
 }  // namespace moiety::cli

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "cli/open_model.h"
 
 namespace moiety::cli {
@@ -26,10 +25,5 @@ struct RunMemory {
 // process is in, have free: all experts stay in memory if they fit, else as many as do, and the others are read when tokens
 // choose them, which a line on stderr says. Throws Error(Input) naming the least that works if the budget is below it.
 void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemory& run);
-
-// What reading experts has been; null if all stayed in memory.
-Json expert_statistics_json(const OpenModel& model);
-// The same as a sentence, empty if all stayed.
-std::string expert_statistics_text(const OpenModel& model);
 
 }  // namespace moiety::cli

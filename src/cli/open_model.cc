@@ -55,6 +55,7 @@ void ModelArguments::add_memory_to(CLI::App& app) {
   constexpr const char* kGroup = "Experts on the disk";
   app.add_option("--cache-policy", cache_policy, "which experts stay in memory: auto (the one that would have found most so far), lru, lfu, weight, distance, blend")
       ->check(CLI::IsMember({"auto", "lru", "lfu", "weight", "distance", "blend"}))->capture_default_str()->group(kGroup);
+  app.add_option("--pin", pin, "half of the experts in memory are those that this routing trace used most, for good")->group(kGroup);
   app.add_option("--read-ahead", read_ahead, "who says what to read while the disk has nothing to do: the next layer's router, path, previous, none")
       ->check(CLI::IsMember({"router", "path", "previous", "none"}))->capture_default_str()->group(kGroup);
   const auto share = CLI::Range(0.0, 1.0);

@@ -23,7 +23,7 @@ struct ModelArguments {
   bool exact = false;   // kernel::Arithmetic::Exact
   // Of what fit_memory() does (cli/memory_budget.h):
   std::string memory;   // what the process may hold; empty: what is free
-  std::string cache_policy = "auto", read_ahead = "router";
+  std::string cache_policy = "auto", read_ahead = "router", pin;
   model::Lossy lossy;
 
   // Adds MODEL, --threads, --kernels, --kv and --exact.

@@ -36,10 +36,7 @@ Text read_text(const fs::path& path, const OpenModel& model, size_t most_tokens,
   const size_t most = most_tokens > 0 ? most_tokens : SIZE_MAX;
   corpus::for_each_document(path, [&](std::string_view document) {
     if (text.tokens >= most) return;
-    std::vector<int32_t> tokens = {engine::start_token(model.file.spec())};
-    const auto encoded = model.need_tokenizer().encode(document, false);
-    tokens.insert(tokens.end(), encoded.begin(), encoded.end());
-    engine::check_tokens(tokens, model.file.spec());
+    std::vector<int32_t> tokens = engine::document_tokens(model.need_tokenizer(), document, model.file.spec());
     tokens.resize(std::min(tokens.size(), most - text.tokens));
     for (size_t begin = 0; begin < tokens.size(); begin += sequence) {
       const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(begin);

@@ -9,16 +9,15 @@
 #include "cli/arguments.h"
 #include "cli/memory_budget.h"
 #include "cli/open_model.h"
+#include "cli/past_visits.h"
 #include "cli/replay_chart.h"
 #include "cli/trace.h"
 #include "store/replay.h"
-#include "trace/trace_file.h"
 
 namespace moiety::cli {
 namespace {
 
 using store::CachePolicy;
-using store::PastVisit;
 
 constexpr const char* kHelp =
     "What a cache of experts would have found in memory, had it kept the books of a traced run: by policy and size, beside what\n"
@@ -33,6 +32,7 @@ struct Options {
   std::vector<std::string> policies, memory;
   std::vector<double> shares;
   std::vector<size_t> slots;
+  std::string pin;
   bool token_by_token = false, json = false;
 };
 
@@ -49,45 +49,6 @@ struct Row {
   store::ReplayResult result;
 };
 
-struct Past {
-  trace::TraceHeader header;
-  std::vector<size_t> experts_L;
-  std::vector<PastVisit> visits;
-  size_t tokens = 0;
-};
-
-// What tokens [begin, end) of a routing ask for.
-PastVisit visit_of(int layer, const moe::Routing& routing, int begin, int end) {
-  std::vector<store::Demand> all_E(static_cast<size_t>(routing.num_experts), store::Demand{0, 0, 0});
-  for (int n = routing.begin_T1[begin]; n < routing.begin_T1[end]; ++n) {
-    store::Demand& demand = all_E[static_cast<size_t>(routing.experts_N[n])];
-    demand = {routing.experts_N[n], demand.tokens + 1, demand.weight + routing.weights_N[n]};
-  }
-  std::erase_if(all_E, [](const store::Demand& demand) { return demand.tokens == 0; });
-  return {layer, static_cast<size_t>(end - begin), std::move(all_E)};
-}
-
-Past read_past(const Options& options) {
-  trace::TraceReader reader(options.path);
-  Past past{reader.header(), {}, {}, 0};
-  past.experts_L.resize(static_cast<size_t>(past.header.num_layers));
-  for (const int layer : past.header.sparse_layers) past.experts_L[static_cast<size_t>(layer)] = static_cast<size_t>(past.header.num_experts);
-  Progress progress("reading the trace", static_cast<double>(reader.size()), "B");
-  for (trace::StepTrace step; reader.next(step);) {
-    const int tokens = step.num_tokens(), stride = options.token_by_token ? 1 : std::max(1, tokens);
-    for (int at = 0; at < tokens; at += stride) {
-      for (size_t l = 0; l < step.by_sparse_layer.size(); ++l) {
-        past.visits.push_back(visit_of(past.header.sparse_layers[l], step.by_sparse_layer[l], at, at + stride));
-      }
-    }
-    past.tokens += static_cast<size_t>(tokens);
-    progress.update(static_cast<double>(reader.position()));
-  }
-  progress.finish();
-  require(past.tokens > 0, "{}: no step in it", options.path);
-  return past;
-}
-
 std::vector<CachePolicy> policies_of(const Options& options) {
   if (options.policies.empty()) {
     return {CachePolicy::Lru,   CachePolicy::Lfu,  CachePolicy::Weight, CachePolicy::Distance,
@@ -95,9 +56,9 @@ std::vector<CachePolicy> policies_of(const Options& options) {
   }
   std::vector<CachePolicy> policies;
   for (const std::string& name : options.policies) {
-    bool found = false;
-    policies.push_back(store::policy_named(name, found));
-    if (!found) fail(ErrorKind::Usage, "--policy {}: expected auto, lru, lfu, weight, distance, blend or belady", name);
+    const auto policy = store::policy_named(name);
+    if (!policy) fail(ErrorKind::Usage, "--policy {}: expected auto, lru, lfu, weight, distance, blend or belady", name);
+    policies.push_back(*policy);
   }
   return policies;
 }
@@ -127,7 +88,7 @@ ModelSizes sizes_with_model(const Options& options) {
   return out;
 }
 
-std::vector<Size> sizes_of(const Options& options, const Past& past) {
+std::vector<Size> sizes_of(const Options& options, const PastVisits& past) {
   const size_t all = past.header.sparse_layers.size() * static_cast<size_t>(past.header.num_experts);
   std::vector<Size> sizes;
   for (const size_t slots : options.slots) sizes.push_back({fmt::format("{} slots", slots), std::min(slots, all), {}});
@@ -139,9 +100,9 @@ std::vector<Size> sizes_of(const Options& options, const Past& past) {
   return sizes;
 }
 
-double per_token(uint64_t count, const Past& past) { return static_cast<double>(count) / static_cast<double>(past.tokens); }
+double per_token(uint64_t count, const PastVisits& past) { return static_cast<double>(count) / static_cast<double>(past.tokens); }
 
-void print_table(const Past& past, const std::vector<Row>& rows, size_t expert_bytes, double disk) {
+void print_table(const PastVisits& past, const std::vector<Row>& rows, size_t expert_bytes, double disk) {
   fmt::print("{}: {} tokens, {} visits of layers\n\n{:<12}{:>9}  {:<10}{:>10}{:>14}{:>16}", past.header.model, past.tokens, past.visits.size(), "size",
              "slots", "policy", "hit rate", "misses/token", "misses/lru's");
   if (expert_bytes > 0) fmt::print("{:>14}{:>12}", "bytes/token", "tokens/s");
@@ -159,7 +120,7 @@ void print_table(const Past& past, const std::vector<Row>& rows, size_t expert_b
   }
 }
 
-Json to_json(const Past& past, const std::vector<Row>& rows, size_t expert_bytes, double disk) {
+Json to_json(const PastVisits& past, const std::vector<Row>& rows, size_t expert_bytes, double disk) {
   Json list = Json::array();
   for (const Row& row : rows) {
     Json json = {{"size", row.size->name},         {"slots", row.size->slots},        {"policy", store::name(row.policy)},
@@ -188,6 +149,7 @@ int trace_replay(int argc, char** argv) {
   auto* memory = app.add_option("--memory", options.memory, "sizes as what a run of the model may hold, such as 4GiB")->delimiter(',')->needs(model)->excludes(shares)->excludes(slots);
   model->needs(memory);
   app.add_option("--disk", options.disk, "bytes a second that the disk gives, such as 2GB; with --memory")->capture_default_str();
+  app.add_option("--pin", options.pin, "the experts that this other trace used most stay, in half of the places");
   app.add_flag("--token-by-token", options.token_by_token, "as if each token of the trace had been a step of its own");
   app.add_flag("--json", options.json, "one JSON object");
   app.add_option("--plot", options.plot, "draw hit rates over sizes into this SVG file");
@@ -195,15 +157,24 @@ int trace_replay(int argc, char** argv) {
   const std::vector<CachePolicy> policies = policies_of(options);
   const double disk = static_cast<double>(parse_bytes(options.disk, "--disk"));
 
-  const Past past = read_past(options);
+  const PastVisits past = read_past_visits(options.path, options.token_by_token);
   ModelSizes with_model;
   if (!options.model.empty()) with_model = sizes_with_model(options);
   const std::vector<Size> sizes = options.model.empty() ? sizes_of(options, past) : with_model.sizes;
+  std::vector<store::ExpertId> hot;  // the most used first
+  if (!options.pin.empty()) {
+    const PastVisits other = read_past_visits(options.pin, false);
+    require(other.experts_L == past.experts_L, "--pin {}: a trace of {}, whose layers and experts are not those of {}", options.pin,
+            other.header.model, past.header.model);
+    hot = store::hot_set(other.experts_L, other.visits, SIZE_MAX);
+  }
   std::vector<Row> rows;
   Progress progress("replay", static_cast<double>(sizes.size() * policies.size()), "caches");
   for (const Size& size : sizes) {
     for (const CachePolicy policy : policies) {
-      rows.push_back({&size, policy, store::replay(past.experts_L, past.visits, {{size.slots, policy}, size.slots_beside})});
+      const size_t pinned = std::min(size.slots / 2, hot.size());
+      const std::vector<store::ExpertId> stay(hot.begin(), hot.begin() + static_cast<std::ptrdiff_t>(pinned));
+      rows.push_back({&size, policy, store::replay(past.experts_L, past.visits, {{size.slots, policy, stay}, size.slots_beside})});
       progress.update(static_cast<double>(rows.size()));
     }
   }

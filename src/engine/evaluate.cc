@@ -90,10 +90,7 @@ Evaluation evaluate(Transformer& transformer, const text::Tokenizer& tokenizer,
   result.load = moe::Load(spec.moe_layers(), spec.moe.router.num_experts);
 
   for (const std::string_view document : documents) {
-    std::vector<int32_t> tokens = {start_token(spec)};
-    const auto encoded = tokenizer.encode(document, false);
-    tokens.insert(tokens.end(), encoded.begin(), encoded.end());
-    check_tokens(tokens, spec);
+    const std::vector<int32_t> tokens = document_tokens(tokenizer, document, spec);
     const uint64_t sequence = options.trace != nullptr ? options.trace->new_sequence() : 0;
     for (size_t scored = 1; scored < tokens.size();) {
       const size_t begin = scored == 1 ? 0 : scored - std::min(scored, window - step);

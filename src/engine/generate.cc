@@ -75,6 +75,14 @@ int32_t start_token(const spec::ModelSpec& spec) {
   return spec.eos_tokens.empty() ? 0 : spec.eos_tokens[0];
 }
 
+std::vector<int32_t> document_tokens(const text::Tokenizer& tokenizer, std::string_view document, const spec::ModelSpec& spec) {
+  std::vector<int32_t> tokens = {start_token(spec)};
+  const auto encoded = tokenizer.encode(document, false);
+  tokens.insert(tokens.end(), encoded.begin(), encoded.end());
+  check_tokens(tokens, spec);
+  return tokens;
+}
+
 Generated generate(Transformer& transformer, std::span<const int32_t> prompt, const GenerateOptions& options,
                    const TokenCallback& on_token, PromptCache* reuse) {
   const spec::ModelSpec& spec = transformer.spec();

@@ -5,11 +5,13 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "engine/sampler.h"
 #include "model/kv_cache.h"
 #include "model/transformer.h"
+#include "text/tokenizer.h"
 #include "trace/trace_recorder.h"
 
 namespace moiety::engine {
@@ -51,5 +53,8 @@ void check_tokens(std::span<const int32_t> tokens, const spec::ModelSpec& spec);
 
 // The token that texts start after: bos, else the first end-of-text token (documents follow each other in training).
 int32_t start_token(const spec::ModelSpec& spec);
+
+// A text from its beginning, after that token. Throws Error(Input) as check_tokens does.
+std::vector<int32_t> document_tokens(const text::Tokenizer& tokenizer, std::string_view document, const spec::ModelSpec& spec);
 
 }  // namespace moiety::engine

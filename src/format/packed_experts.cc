@@ -12,10 +12,10 @@ namespace moiety::format {
 namespace {
 
 using spec::ElementType;
+using spec::kExpertMatrices;
 using spec::Role;
 using spec::Weight;
 
-constexpr Role kMatrices[] = {Role::ExpertGate, Role::ExpertUp, Role::ExpertDown};
 constexpr int64_t kMostElements = int64_t{1} << 48;
 
 const char* ending(PackedCopy copy) { return copy == PackedCopy::First ? ".packed" : ".low"; }
@@ -72,14 +72,14 @@ PackedExperts::PackedExperts(const GgufFile& file, const spec::ModelSpec& spec)
 // All slabs, but where they lie.
 std::vector<PackedSlab> PackedExperts::read_types(const GgufMetadata& metadata, const spec::ModelSpec& spec, const PackKeys& keys) {
   const size_t experts = static_cast<size_t>(spec.moe_layers()) * static_cast<size_t>(spec.moe.router.num_experts);
-  const size_t wanted = experts * std::size(kMatrices);
+  const size_t wanted = experts * std::size(kExpertMatrices);
   const std::vector<int64_t>& types = metadata.integers(keys.types);
   const std::vector<uint64_t> checksums = metadata.hashes(keys.checksums);
   require(types.size() == wanted && checksums.size() == wanted,
           "{}: metadata {} has {} numbers and {} has {}, expected one for each of {} matrices of experts", metadata.where,
           keys.types, types.size(), keys.checksums, checksums.size(), wanted);
-  std::vector<int64_t> shapes[std::size(kMatrices)];
-  for (size_t m = 0; m < std::size(kMatrices); ++m) shapes[m] = spec::shape_of(spec, kMatrices[m]);
+  std::vector<int64_t> shapes[std::size(kExpertMatrices)];
+  for (size_t m = 0; m < std::size(kExpertMatrices); ++m) shapes[m] = spec::shape_of(spec, kExpertMatrices[m]);
   std::vector<PackedSlab> slabs(wanted);
   for (size_t i = 0; i < wanted; ++i) {
     const uint32_t id = types[i] < 0 || types[i] > UINT32_MAX ? UINT32_MAX : static_cast<uint32_t>(types[i]);
@@ -87,7 +87,7 @@ std::vector<PackedSlab> PackedExperts::read_types(const GgufMetadata& metadata, 
     const bool is_known = type.has_value() && spec::info(*type).is_weight;
     require(is_known, "{}: metadata {} has type {} at place {}, which is none that moiety computes with ({})",
             metadata.where, keys.types, types[i], i, is_known ? "" : spec::weight_type_names());
-    const auto& shape = shapes[i % std::size(kMatrices)];
+    const auto& shape = shapes[i % std::size(kExpertMatrices)];
     slabs[i] = {*type, static_cast<size_t>(shape[0]), static_cast<size_t>(shape[1]), {}, checksums[i], {}};
   }
   return slabs;
@@ -123,8 +123,8 @@ void PackedExperts::find_bytes(const GgufFile& file, const spec::ModelSpec& spec
     const bool is_sparse = spec.feed_forward[static_cast<size_t>(layer)] == spec::FeedForward::Moe;
     for (int expert = 0; is_sparse && expert < spec.moe.router.num_experts; ++expert) {
       after_last = nullptr;
-      for (const Role role : kMatrices) find({role, layer, expert}, PackedCopy::First);
-      for (const Role role : kMatrices) {
+      for (const Role role : kExpertMatrices) find({role, layer, expert}, PackedCopy::First);
+      for (const Role role : kExpertMatrices) {
         if (has_low()) find({role, layer, expert}, PackedCopy::Low);
       }
     }
@@ -136,7 +136,7 @@ void PackedExperts::find_bytes(const GgufFile& file, const spec::ModelSpec& spec
 size_t PackedExperts::number_of(const Weight& weight) const {
   assert(spec::is_expert_matrix(weight.role) && weight.layer >= 0 && weight.expert >= 0);
   const size_t expert = sparse_before_L_[static_cast<size_t>(weight.layer)] * experts_ + static_cast<size_t>(weight.expert);
-  return expert * std::size(kMatrices) + static_cast<size_t>(weight.role) - static_cast<size_t>(Role::ExpertGate);
+  return expert * std::size(kExpertMatrices) + static_cast<size_t>(weight.role) - static_cast<size_t>(Role::ExpertGate);
 }
 
 const PackedSlab& PackedExperts::slab(const Weight& weight, PackedCopy copy) const {

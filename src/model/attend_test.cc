@@ -45,7 +45,7 @@ struct Sequence {
   AttendOptions options;
 
   Sequence(const Shape& s, KvType type, uint64_t seed)
-      : shape(s), kv(type, s.kv_heads, s.key_dim, s.value_dim, s.positions) {
+      : shape(s), kv({type, s.kv_heads, s.key_dim, s.value_dim, s.positions}) {
     Random random(seed);
     query = random_matrix(random, s.positions, s.heads * s.key_dim, s.query_size);
     key = random_matrix(random, s.positions, s.kv_heads * s.key_dim);

@@ -65,33 +65,39 @@ void scatter(std::span<const float> row, float scale, typename Numbers<kType>::N
 
 }  // namespace
 
-KvHeads::KvHeads(KvType type, size_t heads, size_t key_dim, size_t value_dim, size_t capacity)
-    : shape_{.type = type, .key_dim = key_dim, .value_dim = value_dim}, heads_(heads) {
-  using kernel::kKvLanes, kernel::round_up;
+KvLayout::KvLayout(KvType type, size_t num_heads, size_t key_dim, size_t value_dim, size_t capacity)
+    : shape{.type = type, .key_dim = key_dim, .value_dim = value_dim}, heads(num_heads) {
+  using kernel::round_up;
   const size_t positions = round_up(capacity, kernel::kAttendBlock), bytes = kernel::bytes_of(type);
   const size_t scales = type == KvType::Q8 ? (key_dim + kernel::kKeysPerScale - 1) / kernel::kKeysPerScale : 0;
-  shape_.scale_stride = positions;
-  value_start_ = round_up(positions * shape_.padded_key_dim() * bytes, 64);
-  key_scale_start_ = value_start_ + round_up(positions * shape_.padded_value_dim() * bytes, 64);
-  value_scale_start_ = key_scale_start_ + scales * positions * sizeof(float);
-  head_bytes_ = value_scale_start_ + (scales > 0 ? positions * sizeof(float) : 0);
+  shape.scale_stride = positions;
+  value_start = round_up(positions * shape.padded_key_dim() * bytes, 64);
+  key_scale_start = value_start + round_up(positions * shape.padded_value_dim() * bytes, 64);
+  value_scale_start = key_scale_start + scales * positions * sizeof(float);
+  head_bytes = value_scale_start + (scales > 0 ? positions * sizeof(float) : 0);
+}
 
-  const size_t size = heads * head_bytes_, alignment = size >= kLargePage ? kLargePage : 64;
-  memory_.reset(static_cast<std::byte*>(std::calloc(size + alignment, 1)));
+size_t KvLayout::alignment() const { return heads * head_bytes >= kLargePage ? kLargePage : 64; }
+
+KvHeads::KvHeads(const KvLayout& layout) : layout_(layout) {
+  const size_t alignment = layout.alignment();
+  memory_.reset(static_cast<std::byte*>(std::calloc(layout.bytes(), 1)));
   if (!memory_) throw std::bad_alloc();
   const auto address = reinterpret_cast<uintptr_t>(memory_.get());
-  start_ = round_up(address, alignment) - address;
-  if (alignment == kLargePage) madvise(memory_.get() + start_, size / kLargePage * kLargePage, MADV_HUGEPAGE);
+  start_ = kernel::round_up(address, alignment) - address;
+  if (alignment == kLargePage) {
+    madvise(memory_.get() + start_, layout.heads * layout.head_bytes / kLargePage * kLargePage, MADV_HUGEPAGE);
+  }
 }
 
 kernel::KvView KvHeads::head(size_t h) const {
-  const std::byte* bytes = memory_.get() + start_ + h * head_bytes_;
-  kernel::KvView view = shape_;
+  const std::byte* bytes = memory_.get() + start_ + h * layout_.head_bytes;
+  kernel::KvView view = layout_.shape;
   view.keys = bytes;
-  view.values = bytes + value_start_;
+  view.values = bytes + layout_.value_start;
   if (view.type == KvType::Q8) {
-    view.key_scales = reinterpret_cast<const float*>(bytes + key_scale_start_);
-    view.value_scales = reinterpret_cast<const float*>(bytes + value_scale_start_);
+    view.key_scales = reinterpret_cast<const float*>(bytes + layout_.key_scale_start);
+    view.value_scales = reinterpret_cast<const float*>(bytes + layout_.value_scale_start);
   }
   return view;
 }
@@ -100,16 +106,16 @@ template <KvType kType>
 void KvHeads::put_as(size_t h, size_t position, std::span<const float> key, std::span<const float> value) {
   using Number = typename Numbers<kType>::Number;
   constexpr size_t kPair = kernel::pair_of(kType);
-  std::byte* bytes = memory_.get() + start_ + h * head_bytes_;
-  auto* keys = reinterpret_cast<Number*>(bytes) + shape_.key_at(position, 0);
-  auto* values = reinterpret_cast<Number*>(bytes + value_start_);
+  std::byte* bytes = memory_.get() + start_ + h * layout_.head_bytes;
+  auto* keys = reinterpret_cast<Number*>(bytes) + layout_.shape.key_at(position, 0);
+  auto* values = reinterpret_cast<Number*>(bytes + layout_.value_start);
   const size_t key_step = kernel::kKvLanes * kPair;
 
   if constexpr (kType == KvType::Q8) {
-    auto* key_scales = reinterpret_cast<float*>(bytes + key_scale_start_) + position;
+    auto* key_scales = reinterpret_cast<float*>(bytes + layout_.key_scale_start) + position;
     for (size_t d = 0; d < key.size(); d += kernel::kKeysPerScale) {
       const auto part = key.subspan(d, std::min(kernel::kKeysPerScale, key.size() - d));
-      const float scale = key_scales[d / kernel::kKeysPerScale * shape_.scale_stride] = scale_of(part);
+      const float scale = key_scales[d / kernel::kKeysPerScale * layout_.shape.scale_stride] = scale_of(part);
       scatter<kType, kPair>(part, scale, keys + d / kPair * key_step, key_step);
     }
   } else {
@@ -118,11 +124,11 @@ void KvHeads::put_as(size_t h, size_t position, std::span<const float> key, std:
 
   float scale = 1;
   if (kType == KvType::Q8) {
-    scale = reinterpret_cast<float*>(bytes + value_scale_start_)[position] = scale_of(value);
+    scale = reinterpret_cast<float*>(bytes + layout_.value_scale_start)[position] = scale_of(value);
   }
   for (size_t d = 0; d < value.size(); d += kernel::kValuePanel) {
     const auto part = value.subspan(d, std::min(kernel::kValuePanel, value.size() - d));
-    Number* to = values + shape_.value_at(position, d);
+    Number* to = values + layout_.shape.value_at(position, d);
     scatter<kType, 1>(part, scale, to, kPair);
     if (kPair == 1 || position % 2 == 1) continue;
     // The neighbour to come is multiplied by a weight of 0 until then, and must be a number.
@@ -131,7 +137,7 @@ void KvHeads::put_as(size_t h, size_t position, std::span<const float> key, std:
 }
 
 void KvHeads::put(size_t h, size_t position, std::span<const float> key, std::span<const float> value) {
-  switch (shape_.type) {
+  switch (layout_.shape.type) {
     case KvType::F32:
       return put_as<KvType::F32>(h, position, key, value);
     case KvType::F16:
@@ -144,8 +150,8 @@ void KvHeads::put(size_t h, size_t position, std::span<const float> key, std::sp
 }
 
 void KvHeads::copy_from(const KvHeads& other) {
-  assert(other.heads_ == heads_ && other.head_bytes_ == head_bytes_ && other.shape_.type == shape_.type);
-  std::memcpy(memory_.get() + start_, other.memory_.get() + other.start_, heads_ * head_bytes_);
+  assert(other.layout_.heads == layout_.heads && other.layout_.head_bytes == layout_.head_bytes && other.layout_.shape.type == layout_.shape.type);
+  std::memcpy(memory_.get() + start_, other.memory_.get() + other.start_, layout_.heads * layout_.head_bytes);
 }
 
 void KvHeads::get_key(size_t h, size_t position, std::span<float> key) const {
@@ -156,18 +162,21 @@ void KvHeads::get_key(size_t h, size_t position, std::span<float> key) const {
   }
 }
 
+KvLayout KvCache::layout_of(const spec::AttentionSpec& a, const KvOptions& options) {
+  const auto size = [](int n) { return static_cast<size_t>(n); };
+  if (!a.latent) return {options.type, size(a.num_kv_heads), size(a.head_dim), size(a.head_dim), options.capacity};
+  const size_t rank = size(a.latent->kv_rank);
+  return {options.type, 1, rank + size(a.latent->rope_dim), rank, options.capacity};
+}
+
+size_t KvCache::bytes(const spec::ModelSpec& spec, const KvOptions& options) {
+  return static_cast<size_t>(spec.num_layers) * layout_of(spec.attention, options).bytes();
+}
+
 KvCache::KvCache(const spec::ModelSpec& spec, const KvOptions& options)
     : options_(options), is_latent_(spec.attention.latent.has_value()) {
-  const spec::AttentionSpec& a = spec.attention;
-  const auto size = [](int n) { return static_cast<size_t>(n); };
-  for (int layer = 0; layer < spec.num_layers; ++layer) {
-    if (is_latent_) {
-      const size_t rank = size(a.latent->kv_rank);
-      layers_.emplace_back(options.type, 1, rank + size(a.latent->rope_dim), rank, options.capacity);
-    } else {
-      layers_.emplace_back(options.type, size(a.num_kv_heads), size(a.head_dim), size(a.head_dim), options.capacity);
-    }
-  }
+  const KvLayout layout = layout_of(spec.attention, options);
+  for (int layer = 0; layer < spec.num_layers; ++layer) layers_.emplace_back(layout);
 }
 
 void KvCache::copy_from(const KvCache& other) {

@@ -13,15 +13,27 @@
 
 namespace moiety::model {
 
+// How keys and values of some heads lie in memory, with room for `capacity` positions.
+struct KvLayout {
+  KvLayout(kernel::KvType type, size_t num_heads, size_t key_dim, size_t value_dim, size_t capacity);
+
+  // Of the first head. 2 MiB if that is not more than all together take, so that pages can be large.
+  size_t alignment() const;
+  size_t bytes() const { return heads * head_bytes + alignment(); }
+
+  kernel::KvView shape;  // of a head, its addresses counted from 0
+  size_t heads, value_start, key_scale_start, value_scale_start, head_bytes;
+};
+
 // Keys and values of some heads, as the kernels of attention want them (kernel/attend.h).
 class KvHeads {
  public:
-  // Room for `capacity` positions, whose memory is taken as they are written.
-  KvHeads(kernel::KvType type, size_t heads, size_t key_dim, size_t value_dim, size_t capacity);
+  // Memory is taken as positions are written, layout.bytes() at most.
+  explicit KvHeads(const KvLayout& layout);
 
-  size_t heads() const { return heads_; }
-  size_t key_dim() const { return shape_.key_dim; }
-  size_t value_dim() const { return shape_.value_dim; }
+  size_t heads() const { return layout_.heads; }
+  size_t key_dim() const { return layout_.shape.key_dim; }
+  size_t value_dim() const { return layout_.shape.value_dim; }
   kernel::KvView head(size_t h) const;
 
   // Rounds a head's key and value to the type. Threads may put positions at the same time unless these differ in their last
@@ -39,8 +51,7 @@ class KvHeads {
   struct Free {
     void operator()(std::byte* p) const { std::free(p); }
   };
-  kernel::KvView shape_;  // of a head, its addresses counted from 0
-  size_t heads_, value_start_, key_scale_start_, value_scale_start_, head_bytes_;
+  KvLayout layout_;
   size_t start_;  // of head 0 in memory_
   std::unique_ptr<std::byte, Free> memory_;
 };
@@ -58,6 +69,8 @@ struct KvOptions {
 class KvCache {
  public:
   KvCache(const spec::ModelSpec& spec, const KvOptions& options);
+  // What such a cache takes once it is full, at most.
+  static size_t bytes(const spec::ModelSpec& spec, const KvOptions& options);
   // In f32, without a prompt.
   KvCache(const spec::ModelSpec& spec, size_t capacity) : KvCache(spec, KvOptions{.capacity = capacity}) {}
 
@@ -80,6 +93,8 @@ class KvCache {
   KvHeads& layer(int number) { return layers_[static_cast<size_t>(number)]; }
 
  private:
+  static KvLayout layout_of(const spec::AttentionSpec& attention, const KvOptions& options);
+
   KvOptions options_;
   bool is_latent_;
   size_t length_ = 0;

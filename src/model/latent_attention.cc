@@ -119,7 +119,7 @@ KvHeads expand(const Layer& l, const KvHeads& latents, size_t count) {
   constexpr size_t kAtOnce = 512;
   // Eight bits are for what is kept; rounding once is enough.
   const kernel::KvType kept = latents.head(0).type, type = kept == kernel::KvType::Q8 ? kernel::KvType::BF16 : kept;
-  KvHeads kv(type, l.heads, l.plain + l.rope, l.value_dim, count);
+  KvHeads kv({type, l.heads, l.plain + l.rope, l.value_dim, count});
   for (size_t first = 0; first < count; first += kAtOnce) {
     const size_t positions = std::min(kAtOnce, count - first);
     auto latent = Matrix<float>::uninitialised(positions, l.rank + l.rope);

@@ -78,7 +78,7 @@ StreamedExperts::StreamedExperts(const format::ModelFile& file, const kernel::Co
       }
     }
   }
-  slot_bytes_ = (slot_bytes_ + DirectFile::kAlignment - 1) / DirectFile::kAlignment * DirectFile::kAlignment;
+  slot_bytes_ = DirectFile::whole_pages(slot_bytes_);
 }
 
 StreamedExperts::Source StreamedExperts::source_of(const FeedForwardWeights& expert) const {
@@ -104,11 +104,10 @@ StreamedExperts::Source StreamedExperts::source_of(const FeedForwardWeights& exp
 // Its slabs follow one another, from page to page.
 StreamedExperts::Source StreamedExperts::packed_source_of(const FeedForwardWeights& expert, int layer, int number,
                                                           format::PackedCopy copy) const {
-  constexpr spec::Role kRoles[] = {spec::Role::ExpertGate, spec::Role::ExpertUp, spec::Role::ExpertDown};
   Source source;
   for (size_t i = 0; i < 3; ++i) {
     source.matrices[i] = expert.*kMatrices[i];
-    source.slabs.push_back(*file_.packed_expert({kRoles[i], layer, number}, copy));
+    source.slabs.push_back(*file_.packed_expert({spec::kExpertMatrices[i], layer, number}, copy));
   }
   const Bytes first = source.slabs.front().bytes, last = source.slabs.back().bytes;
   source.runs = {{first.data(), last.data() + last.size()}};
@@ -175,7 +174,7 @@ void StreamedExperts::make_room(size_t tokens, size_t logits) {
 // dozen take.
 size_t StreamedExperts::slots_for_reads(size_t tokens) const {
   constexpr size_t kWave = 64;
-  return tokens < kWave ? 0 : std::min(options_.slots / 2, kMoreReads * (is_packed_file_ ? 1 : 2));
+  return tokens < kWave ? 0 : std::min(options_.slots / 2, kMoreReads * store_->slots_a_read());
 }
 
 size_t StreamedExperts::prompt_chunk(size_t prompt) const {

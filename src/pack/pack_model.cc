@@ -14,10 +14,9 @@ using format::ModelFile;
 using format::PackedCopy;
 using format::TensorSource;
 using spec::ElementType;
+using spec::kExpertMatrices;
 using spec::Role;
 using spec::Weight;
-
-constexpr Role kMatrices[] = {Role::ExpertGate, Role::ExpertUp, Role::ExpertDown};
 
 // Calls visit(layer, expert) for all, in the order of the file.
 template <class Visit>
@@ -70,7 +69,7 @@ std::vector<PlannedSlab> plan_slabs(const ModelFile& model, std::span<const form
     plan.push_back(slab);
   };
   for_each_expert(spec, [&](int layer, int expert) {
-    for (const Role role : kMatrices) {
+    for (const Role role : kExpertMatrices) {
       const Weight weight{role, layer, expert};
       const ElementType from = model.type_of(weight);
       ElementType to = format::gguf_type(from);
@@ -82,8 +81,8 @@ std::vector<PlannedSlab> plan_slabs(const ModelFile& model, std::span<const form
       }
       add(weight, PackedCopy::First, from, to);
     }
-    for (size_t i = 0; low && i < std::size(kMatrices); ++i) {
-      const PlannedSlab first = plan[plan.size() - std::size(kMatrices)];
+    for (size_t i = 0; low && i < std::size(kExpertMatrices); ++i) {
+      const PlannedSlab first = plan[plan.size() - std::size(kExpertMatrices)];
       add(first.weight, PackedCopy::Low, first.from, *low);
     }
   });
@@ -153,7 +152,7 @@ std::optional<std::string> find_broken_slab(const ModelFile& file, ThreadPool& t
   size_t done = 0, all = 0;
   for_each_expert(file.spec(), [&](int layer, int expert) {
     for (const PackedCopy copy : {PackedCopy::First, PackedCopy::Low}) {
-      for (const Role role : kMatrices) {
+      for (const Role role : kExpertMatrices) {
         const Weight weight{role, layer, expert};
         if (const auto slab = file.packed_expert(weight, copy)) slabs.push_back({weight, copy, *slab}), all += slab->bytes.size();
       }

@@ -61,6 +61,7 @@ enum class Role {
 };
 
 constexpr bool is_expert(Role role) { return role >= Role::ExpertGate; }
+inline constexpr Role kExpertMatrices[] = {Role::ExpertGate, Role::ExpertUp, Role::ExpertDown};
 constexpr bool is_expert_matrix(Role role) { return role >= Role::ExpertGate && role <= Role::ExpertDown; }
 
 // One weight: its role, its layer (-1 for the model's own), its expert (-1 for all but experts).

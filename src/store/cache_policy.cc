@@ -1,6 +1,7 @@
 #include "store/cache_policy.h"
 
 #include <cmath>
+#include <vector>
 
 namespace moiety::store {
 namespace {
@@ -13,7 +14,16 @@ constexpr Named kNames[] = {{CachePolicy::Auto, "auto"},         {CachePolicy::L
                             {CachePolicy::Weight, "weight"},     {CachePolicy::Distance, "distance"},
                             {CachePolicy::Blend, "blend"},       {CachePolicy::Belady, "belady"}};
 
-double faded(double count, double tokens, double half_life) { return count * std::exp2(-tokens / half_life); }
+// What a use counts so many tokens later. Every score of every expert in memory asks for it at every visit.
+template <int kHalfLife>
+double left_after(uint64_t tokens) {
+  static const std::vector<double> table = [] {
+    std::vector<double> left;
+    for (int i = 0; i < 24 * kHalfLife; ++i) left.push_back(std::exp2(-static_cast<double>(i) / kHalfLife));
+    return left;
+  }();
+  return tokens < table.size() ? table[tokens] : 0;
+}
 
 // What uses spread evenly over so many tokens count at the last of them, on average.
 double share_left(double tokens, double half_life) {
@@ -30,26 +40,27 @@ std::string_view name(CachePolicy policy) {
   return "";
 }
 
-CachePolicy policy_named(std::string_view name, bool& found) {
+std::optional<CachePolicy> policy_named(std::string_view name) {
   for (const Named& row : kNames) {
-    found = row.name == name;
-    if (found) return row.policy;
+    if (row.name == name) return row.policy;
   }
-  return CachePolicy::Auto;
+  return std::nullopt;
 }
 
 void use(ExpertUse& expert, const Demand& demand, size_t tokens, uint64_t visit, uint64_t token) {
-  const double passed = static_cast<double>(token - expert.token), step = static_cast<double>(tokens);
+  const uint64_t passed = token - expert.token;
+  const double step = static_cast<double>(tokens);
   const double uses = static_cast<double>(demand.tokens), weight = static_cast<double>(demand.weight);
-  expert.lately = faded(expert.lately, passed, kLately) + uses * share_left(step, kLately);
-  expert.long_run = faded(expert.long_run, passed, kLongRun) + uses * share_left(step, kLongRun);
-  expert.weight = faded(expert.weight, passed, kLongRun) + weight * share_left(step, kLongRun);
+  expert.lately = expert.lately * left_after<kLately>(passed) + uses * share_left(step, kLately);
+  expert.long_run = expert.long_run * left_after<kLongRun>(passed) + uses * share_left(step, kLongRun);
+  expert.weight = expert.weight * left_after<kLongRun>(passed) + weight * share_left(step, kLongRun);
   expert.visit = visit;
   expert.token = token;
 }
 
 double keep_score(CachePolicy policy, const ExpertUse& expert, uint64_t token, size_t turns, size_t layers) {
-  const double passed = static_cast<double>(token - expert.token), distance = static_cast<double>(turns) / static_cast<double>(layers);
+  const uint64_t passed = token - expert.token;
+  const double distance = static_cast<double>(turns) / static_cast<double>(layers);
   // Layers come in turns: of experts that are worth the same, the one that is wanted last goes. LRU lets each go just before it
   // is wanted when a step visits more than there is room for, and finds nothing.
   constexpr double kTie = 1e-6;
@@ -57,18 +68,18 @@ double keep_score(CachePolicy policy, const ExpertUse& expert, uint64_t token, s
     case CachePolicy::Auto:
     case CachePolicy::Blend: {
       // Long-run share of tokens, and the same of the last few, as chances; a use lately is worth more where uses repeat.
-      const double often = faded(expert.long_run, passed, kLongRun) * (1 - std::exp2(-1 / kLongRun));
-      const double lately = faded(expert.lately, passed, kLately) * (1 - std::exp2(-1 / kLately));
+      const double often = expert.long_run * left_after<kLongRun>(passed) * (1 - left_after<kLongRun>(1));
+      const double lately = expert.lately * left_after<kLately>(passed) * (1 - left_after<kLately>(1));
       return often + lately - kTie * distance;
     }
     case CachePolicy::Lru:
       return static_cast<double>(expert.visit);
     case CachePolicy::Lfu:
-      return faded(expert.long_run, passed, kLongRun) - kTie * distance;
+      return expert.long_run * left_after<kLongRun>(passed) - kTie * distance;
     case CachePolicy::Weight:
-      return faded(expert.weight, passed, kLongRun) - kTie * distance;
+      return expert.weight * left_after<kLongRun>(passed) - kTie * distance;
     case CachePolicy::Distance:
-      return -distance - kTie * passed / (passed + 1000);
+      return -distance - kTie * static_cast<double>(passed) / static_cast<double>(passed + 1000);
     case CachePolicy::Belady:
       return -static_cast<double>(expert.next);
   }

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <span>
+#include <optional>
 #include <string_view>
 
 namespace moiety::store {
@@ -35,11 +35,11 @@ enum class CachePolicy {
 inline constexpr CachePolicy kAutoChoices[] = {CachePolicy::Lru, CachePolicy::Lfu, CachePolicy::Weight, CachePolicy::Distance,
                                                CachePolicy::Blend};
 std::string_view name(CachePolicy policy);
-// The policy of that name, as name() has it; Auto if `found` is false.
-CachePolicy policy_named(std::string_view name, bool& found);
+// As name() has it; nothing: there is none of that name.
+std::optional<CachePolicy> policy_named(std::string_view name);
 
 // Tokens after which a use counts half.
-inline constexpr double kLately = 8, kLongRun = 256;
+inline constexpr int kLately = 8, kLongRun = 256;
 
 // What is known of an expert's use, in memory or not. Time is counted in tokens that its layer has had.
 struct ExpertUse {

@@ -10,6 +10,8 @@ namespace {
 constexpr size_t kNone = SIZE_MAX;
 // Auto replays what it has seen when so many tokens have passed, four times as many, and so on; then it stays.
 constexpr uint64_t kFirstChoice = 32, kLastChoice = 2048;
+// It replays the last visits alone where all would take long: as many as ask for this many scores, a tenth of a second or so.
+constexpr size_t kMostScores = size_t{1} << 23;
 
 }  // namespace
 
@@ -133,6 +135,7 @@ std::vector<ExpertCache::Gone> ExpertCache::use_slots(size_t count) {
 
 // What each policy would have found in memory so far; the one that would have missed least is in force from now on.
 void ExpertCache::choose_policy(int layer, std::span<const Demand> demands, size_t tokens) {
+  if (past_.size() * slots_.size() >= kMostScores) past_.pop_front();
   past_.push_back({layer, tokens, {demands.begin(), demands.end()}});
   past_tokens_ = std::max(past_tokens_, tokens_L_[layer_]);
   if (past_tokens_ < next_choice_) return;
@@ -142,7 +145,7 @@ void ExpertCache::choose_policy(int layer, std::span<const Demand> demands, size
   for (const CachePolicy candidate : kAutoChoices) {
     ExpertCache replay(experts_L, {slots(), candidate, options_.pinned});
     size_t missed = 0;
-    for (const Past& past : past_) missed += replay.visit(past.layer, past.demands, past.tokens).missing.size();
+    for (const PastVisit& past : past_) missed += replay.visit(past.layer, past.demands, past.tokens).missing.size();
     if (missed < least) policy_ = candidate, least = missed;
   }
   while (next_choice_ <= past_tokens_) next_choice_ *= 4;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <span>
@@ -12,6 +13,13 @@
 #include "store/cache_policy.h"
 
 namespace moiety::store {
+
+// A layer's visit in a step of so many tokens.
+struct PastVisit {
+  int layer = 0;
+  size_t tokens = 1;
+  std::vector<Demand> demands;
+};
 
 class ExpertCache {
  public:
@@ -52,16 +60,10 @@ class ExpertCache {
   const ExpertUse& use_of(ExpertId id) const;
   size_t slots() const { return slots_.size() - closed_.size(); }
   std::span<const size_t> closed_slots() const { return closed_; }
-  uint64_t visits() const { return visits_; }
   // In force: what Auto has come to.
   CachePolicy policy() const { return policy_; }
 
  private:
-  struct Past {
-    int layer;
-    size_t tokens;
-    std::vector<Demand> demands;
-  };
   double score(ExpertId id) const;
   void give_slots(int layer, std::vector<Miss>& missing);
   void choose_policy(int layer, std::span<const Demand> demands, size_t tokens);
@@ -76,7 +78,7 @@ class ExpertCache {
   std::vector<uint64_t> tokens_L_;
   size_t layer_ = 0;  // of this visit
   uint64_t visits_ = 0;
-  std::vector<Past> past_;  // of Auto, until it has seen enough
+  std::deque<PastVisit> past_;  // of Auto, until it has seen enough
   uint64_t past_tokens_ = 0, next_choice_ = 0;
 };
 

@@ -31,8 +31,6 @@ void ReadAhead::learn_read(double seconds) {
   blend(read_seconds_, seconds);
 }
 
-double ReadAhead::precision(size_t tokens) const { return kinds_[kind(tokens)].precision; }
-
 size_t ReadAhead::limit(size_t tokens) const {
   const Kind& k = kinds_[kind(tokens)];
   if (!k.is_known || read_seconds_ <= 0 || k.precision < kLeastPrecision) return 0;

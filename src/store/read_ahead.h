@@ -5,7 +5,6 @@
 
 #include <array>
 #include <cstddef>
-#include <span>
 
 namespace moiety::store {
 
@@ -20,7 +19,6 @@ class ReadAhead {
 
   // As many of the experts that are expected next.
   size_t limit(size_t tokens) const;
-  double precision(size_t tokens) const;
 
  private:
   // Of steps of about as many tokens: one token and a prompt are worlds apart.

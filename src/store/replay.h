@@ -9,13 +9,6 @@
 
 namespace moiety::store {
 
-// A layer's visit in a step of so many tokens.
-struct PastVisit {
-  int layer = 0;
-  size_t tokens = 1;
-  std::vector<Demand> demands;
-};
-
 struct ReplayOptions {
   ExpertCache::Options cache;
   // Slots that are in use while a step of so many tokens runs; empty: always all.

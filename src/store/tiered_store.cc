@@ -15,12 +15,10 @@ namespace {
 constexpr size_t kPage = DirectFile::kAlignment;
 constexpr size_t kMostBytesARead = size_t{1} << 20;
 
-size_t up_to_page(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
-
 // Whole pages around a part.
 struct Pages {
   uint64_t begin, end;
-  explicit Pages(const FilePart& part) : begin(part.offset / kPage * kPage), end(up_to_page(part.offset + part.bytes)) {}
+  explicit Pages(const FilePart& part) : begin(part.offset / kPage * kPage), end(DirectFile::whole_pages(part.offset + part.bytes)) {}
   size_t bytes() const { return end - begin; }
   size_t reads() const { return (bytes() + kMostBytesARead - 1) / kMostBytesARead; }
 };
@@ -79,7 +77,7 @@ TieredStore::TieredStore(std::span<const fs::path> files, std::vector<std::vecto
       queue_((options.reads + options.more_reads) * largest_of(parts_LE_).reads, options.engine) {
   assert(options.reads > 0);
   for (const fs::path& file : files) files_.emplace_back(file);
-  const size_t raw_bytes = largest_of(parts_LE_).bytes, block_bytes = up_to_page(std::max(options.slot_bytes, raw_bytes));
+  const size_t raw_bytes = largest_of(parts_LE_).bytes, block_bytes = DirectFile::whole_pages(std::max(options.slot_bytes, raw_bytes));
   options_.slot_bytes = block_bytes;
   const size_t raws = options.in_place ? 0 : options.reads * raw_bytes, blocks = (options.slots + options.reads) * block_bytes;
   std::byte* memory = memory_.allocate(blocks + raws + kPage);
@@ -110,11 +108,11 @@ TieredStore::Transit* TieredStore::transit_of(ExpertId id) {
 }
 
 // Asks for an expert's bytes.
-void TieredStore::start(Transit& transit, ExpertId id, bool wanted) {
+void TieredStore::start(Transit& transit, ExpertId id, Transit::For reader) {
+  for (const FilePart& part : parts_of(id)) files_[part.file].refuse_changes();
   transit.state = Transit::State::Coming;
   transit.id = id;
-  transit.wanted = wanted;
-  transit.late = false;
+  transit.reader = reader;
   transit.parts.clear();
   transit.reads_left = transit.bytes = 0;
   std::byte* to = transit.raw;
@@ -132,11 +130,11 @@ void TieredStore::start(Transit& transit, ExpertId id, bool wanted) {
     transit.bytes += pages.bytes();
   }
   statistics_.bytes_read += transit.bytes;
-  if (!wanted) ++statistics_.read_ahead;
+  if (reader == Transit::For::Guess) ++statistics_.read_ahead;
 }
 
 void TieredStore::release(Transit& transit) {
-  if (transit.late) statistics_.bytes_wasted += transit.bytes;
+  if (transit.reader == Transit::For::Nobody) statistics_.bytes_wasted += transit.bytes;
   transit.state = Transit::State::Free;
 }
 
@@ -150,7 +148,7 @@ bool TieredStore::take_read(bool wait) {
   Transit& transit = transits_[number];
   if (--transit.reads_left > 0) return true;
   transit.state = Transit::State::Here;
-  if (transit.late) release(transit);
+  if (transit.reader == Transit::For::Nobody) release(transit);
   return true;
 }
 
@@ -199,12 +197,12 @@ void TieredStore::start_expected() {
   for (; expected_started_ < limit; ++expected_started_) {
     const ExpertId id = expected_[expected_started_];
     if (Transit* const coming = transit_of(id)) {  // it was expected before, for nothing
-      coming->late = false;
+      coming->reader = Transit::For::Guess;
       continue;
     }
     Transit* const transit = free_transit();
     if (transit == nullptr) return;
-    start(*transit, id, false);
+    start(*transit, id, Transit::For::Guess);
   }
 }
 
@@ -215,9 +213,8 @@ void TieredStore::sort_out_expected(int layer, size_t tokens, const ExpertCache:
   };
   for (Transit& transit : transits_) {
     if (transit.state == Transit::State::Free) continue;
-    transit.wanted = is_missing(transit.id);
-    transit.late = !transit.wanted;
-    if (transit.late && transit.state == Transit::State::Here) release(transit);
+    transit.reader = is_missing(transit.id) ? Transit::For::Visit : Transit::For::Nobody;
+    if (transit.reader == Transit::For::Nobody && transit.state == Transit::State::Here) release(transit);
   }
   const bool right_layer = !expected_.empty() && expected_.front().layer == layer;
   if (right_layer) {
@@ -265,7 +262,7 @@ void TieredStore::abandon(int layer, std::span<const ExpertCache::Miss> left, st
 // Waits until nothing is on its way; nobody has asked for it.
 void TieredStore::finish_reads() {
   for (Transit& transit : transits_) {
-    transit.late = true;
+    transit.reader = Transit::For::Nobody;
     if (transit.state == Transit::State::Here) release(transit);
   }
   while (queue_.in_flight() > 0) take_read(true);
@@ -307,7 +304,7 @@ double TieredStore::measure_read_rate(double duration) {
   try {
     for (bool wanted = true; wanted || queue_.in_flight() > 0; wanted = seconds(Clock::now() - begin) < duration) {
       for (Transit* transit; wanted && (transit = free_transit()) != nullptr; ++experts) {
-        start(*transit, all[random.below(all.size())], true);
+        start(*transit, all[random.below(all.size())], Transit::For::Visit);
       }
       take_read(true);
       for (Transit& transit : transits_) {
@@ -325,15 +322,8 @@ double TieredStore::measure_read_rate(double duration) {
   return rate;
 }
 
-void TieredStore::visit(int layer, std::span<const Demand> demands, size_t tokens, const Use& use_them) {
-  const ExpertCache::Visit visit = cache_.visit(layer, demands, tokens);
-  statistics_.hits += visit.here.size();
-  statistics_.misses += visit.missing.size();
-  disk_is_free_ = false;
-  sort_out_expected(layer, tokens, visit);
-  predict(layer, demands, tokens);
-
-  // Those to be read, in the order in which they lie on the disk
+// Those that are missing and not on their way yet, in the order in which they lie on the disk.
+std::vector<ExpertId> TieredStore::still_to_read(int layer, const ExpertCache::Visit& visit) {
   std::vector<ExpertId> to_read;
   for (const ExpertCache::Miss& miss : visit.missing) {
     if (transit_of({layer, miss.expert}) == nullptr) to_read.push_back({layer, miss.expert});
@@ -342,41 +332,59 @@ void TieredStore::visit(int layer, std::span<const Demand> demands, size_t token
     const FilePart& first = parts_of(id).front();
     return std::pair(first.file, first.offset);
   });
+  return to_read;
+}
+
+// Those that this visit waits for and that are whole.
+std::vector<TieredStore::Transit*> TieredStore::arrived() {
+  while (take_read(false)) {
+  }
+  std::vector<Transit*> whole;
+  for (Transit& transit : transits_) {
+    if (transit.state == Transit::State::Here && transit.reader == Transit::For::Visit) whole.push_back(&transit);
+  }
+  return whole;
+}
+
+void TieredStore::visit(int layer, std::span<const Demand> demands, size_t tokens, const Use& use_them) {
+  const ExpertCache::Visit visit = cache_.visit(layer, demands, tokens);
+  statistics_.hits += visit.here.size();
+  statistics_.misses += visit.missing.size();
+  disk_is_free_ = false;
+  sort_out_expected(layer, tokens, visit);
+  predict(layer, demands, tokens);
+
+  const std::vector<ExpertId> to_read = still_to_read(layer, visit);
   size_t started = 0;
   const auto start_more = [&] {
-    for (Transit* transit; started < to_read.size() && (transit = free_transit()) != nullptr;) start(*transit, to_read[started++], true);
+    for (Transit* transit; started < to_read.size() && (transit = free_transit()) != nullptr; ++started) {
+      start(*transit, to_read[started], Transit::For::Visit);
+    }
     disk_is_free_ = started == to_read.size();
     if (disk_is_free_) start_expected();
   };
 
   std::vector<ExpertCache::Miss> left = visit.missing;
   std::vector<ExpertId> taken_in;  // and not settled
-  std::vector<int> these = visit.here;
   disk_idle_since_ = Clock::now();
   try {
-    if (!to_read.empty()) {
-      for (const DirectFile& file : files_) file.refuse_changes();
-    }
-    bool first = true;
-    do {
+    // First what is in memory, with what was read ahead; then what comes, as it comes
+    std::vector<int> these = visit.here;
+    for (bool first = true; first || !left.empty();) {
       start_more();
-      while (take_read(false)) {
-      }
-      std::vector<Transit*> here;
-      std::vector<Arrival> arrivals;
-      for (Transit& transit : transits_) {
-        if (transit.state != Transit::State::Here || !transit.wanted) continue;
-        here.push_back(&transit);
-        arrivals.push_back({transit.id, transit.parts, transit.block});
-        these.push_back(transit.id.expert);
-      }
+      const std::vector<Transit*> here = arrived();
       if (here.empty() && !first) {
         take_read(true);
         continue;
       }
-      if (here.size() == left.size() && !here.empty()) disk_idle_since_ = Clock::now();
+      if (!here.empty() && here.size() == left.size()) disk_idle_since_ = Clock::now();
+      std::vector<Arrival> arrivals;
+      for (const Transit* transit : here) arrivals.push_back({transit->id, transit->parts, transit->block});
       host_.arrive(arrivals);
-      for (const Transit* transit : here) taken_in.push_back(transit->id);
+      for (const Arrival& arrival : arrivals) {
+        taken_in.push_back(arrival.id);
+        these.push_back(arrival.id.expert);
+      }
       use_them(these);
       for (Transit* transit : here) {
         const auto miss = std::ranges::find(left, transit->id.expert, &ExpertCache::Miss::expert);
@@ -386,7 +394,7 @@ void TieredStore::visit(int layer, std::span<const Demand> demands, size_t token
       these.clear();
       taken_in.clear();
       first = false;
-    } while (!left.empty());
+    }
     start_more();
   } catch (...) {
     abandon(layer, left, taken_in);

@@ -106,8 +106,7 @@ class TieredStore : public ExpertStore {
   struct Transit {
     enum class State { Free, Coming, Here } state = State::Free;
     ExpertId id;
-    bool wanted = false;  // false: read ahead, and nobody has asked for it yet, or nobody did
-    bool late = false;    // nobody did
+    enum class For { Visit, Guess, Nobody } reader = For::Nobody;  // Nobody: it was a wrong guess
     size_t reads_left = 0;
     size_t bytes = 0;
     std::byte* raw = nullptr;
@@ -118,7 +117,7 @@ class TieredStore : public ExpertStore {
   const std::vector<FilePart>& parts_of(ExpertId id) const;
   Transit* free_transit();
   Transit* transit_of(ExpertId id);
-  void start(Transit& transit, ExpertId id, bool wanted);
+  void start(Transit& transit, ExpertId id, Transit::For reader);
   void set_expected(int layer, std::span<const int> experts);
   int layer_after(int layer) const;
   void predict(int layer, std::span<const Demand> demands, size_t tokens);
@@ -127,6 +126,8 @@ class TieredStore : public ExpertStore {
   void release(Transit& transit);
   void finish_reads();
   void sort_out_expected(int layer, size_t tokens, const ExpertCache::Visit& visit);
+  std::vector<ExpertId> still_to_read(int layer, const ExpertCache::Visit& visit);
+  std::vector<Transit*> arrived();
   void settle(Transit& transit, const ExpertCache::Miss& miss);
   void abandon(int layer, std::span<const ExpertCache::Miss> left, std::span<const ExpertId> taken_in);
 

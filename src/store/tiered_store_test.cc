@@ -11,6 +11,7 @@
 #include <map>
 #include <set>
 #include <thread>
+#include <utility>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -45,16 +46,18 @@ class StoreTest : public testing::Test, protected ExpertHost {
   }
   static char mark(int layer, int expert) { return static_cast<char>(1 + layer * kExperts + expert); }
 
+  // Takes copies of the parts, one after the other, or leaves them where they were read to.
   void arrive(std::span<const Arrival> arrivals) override {
     if (refuse_ && !arrivals.empty()) fail(ErrorKind::Io, "not what it should be");
     for (const Arrival& arrival : arrivals) {
       const auto& parts = parts_LE_[static_cast<size_t>(arrival.id.layer)][static_cast<size_t>(arrival.id.expert)];
+      std::vector<const std::byte*> places = arrival.parts;
       std::byte* to = arrival.slot;
-      for (size_t p = 0; p < parts.size(); ++p) {
+      for (size_t p = 0; !in_place_ && p < parts.size(); ++p) {
         std::memcpy(to, arrival.parts[p], parts[p].bytes);
-        to += parts[p].bytes;
+        places[p] = std::exchange(to, to + parts[p].bytes);
       }
-      ASSERT_TRUE(in_slot_.emplace(std::pair(arrival.id.layer, arrival.id.expert), arrival.slot).second);
+      ASSERT_TRUE(in_slot_.emplace(std::pair(arrival.id.layer, arrival.id.expert), places).second);
     }
     most_in_memory_ = std::max(most_in_memory_, in_slot_.size());
   }
@@ -76,9 +79,10 @@ class StoreTest : public testing::Test, protected ExpertHost {
       for (const int e : these) {
         seen.push_back(e);
         const auto& parts = parts_LE_[static_cast<size_t>(layer)][static_cast<size_t>(e)];
-        const size_t size = parts[0].bytes + parts[1].bytes;
-        const std::byte* slot = in_slot_.at({layer, e});
-        ASSERT_TRUE(std::all_of(slot, slot + size, [&](std::byte b) { return b == static_cast<std::byte>(mark(layer, e)); }));
+        const auto& places = in_slot_.at({layer, e});
+        for (size_t p = 0; p < parts.size(); ++p) {
+          ASSERT_TRUE(std::all_of(places[p], places[p] + parts[p].bytes, [&](std::byte b) { return b == static_cast<std::byte>(mark(layer, e)); }));
+        }
       }
     });
     std::ranges::sort(seen);
@@ -86,12 +90,20 @@ class StoreTest : public testing::Test, protected ExpertHost {
   }
   std::vector<fs::path> files() const { return {path_}; }
 
+  // Every slot's expert still has its bytes.
+  void expect_all_whole() {
+    for (const auto& [id, places] : in_slot_) {
+      EXPECT_EQ(*places[0], static_cast<std::byte>(mark(id.first, id.second)));
+      EXPECT_EQ(*places[1], static_cast<std::byte>(mark(id.first, id.second)));
+    }
+  }
+
   test::TemporaryFolder folder_;
   fs::path path_ = folder_.path() / "experts";
   std::vector<std::vector<std::vector<FilePart>>> parts_LE_;
-  std::map<std::pair<int, int>, std::byte*> in_slot_;
+  std::map<std::pair<int, int>, std::vector<const std::byte*>> in_slot_;
   size_t most_in_memory_ = 0;
-  bool refuse_ = false;
+  bool refuse_ = false, in_place_ = false;
 };
 
 TEST_F(StoreTest, AnyVisitsWithAnyNumberOfSlotsHandOverEachExpertOnce) {
@@ -239,19 +251,36 @@ TEST_F(StoreTest, AReplayFindsWhatARunFound) {
   }
 }
 
-TEST_F(StoreTest, SlotsAreGivenBackAndTakenAgain) {
+TEST_F(StoreTest, SlotsAreGivenBackLentToReadsAndTakenAgain) {
   Random random(9);
-  TieredStore store(files(), parts_LE_, *this, options(12, CachePolicy::Blend, 2));
-  for (int i = 0; i < 100; ++i) {
-    const size_t slots = random.below(13);
-    store.use_slots(slots);
-    EXPECT_LE(in_slot_.size(), slots);
-    for (int l = 0; l < kLayers; ++l) visit(store, l, {0, 3, static_cast<int>(4 + random.below(6))});
-    EXPECT_LE(in_slot_.size(), slots);
+  for (const bool in_place : {false, true}) {
+    in_slot_.clear();
+    in_place_ = in_place;
+    TieredStore::Options options = this->options(12, CachePolicy::Blend, 2);
+    options.slot_bytes = 4 * DirectFile::kAlignment;  // what an expert may take as it is read
+    options.in_place = in_place;
+    options.more_reads = 3;
+    TieredStore store(files(), parts_LE_, *this, options);
+    store.assume_read_rate(1e15);
+    for (int i = 0; i < 200; ++i) {
+      const size_t slots = random.below(13);
+      most_in_memory_ = 0;
+      store.use_slots(slots, random.below(13 - slots));
+      EXPECT_LE(in_slot_.size(), slots);
+      expect_all_whole();
+      for (int l = 0; l < kLayers; ++l) {
+        visit(store, l, {0, 3, static_cast<int>(4 + random.below(3)), 7, 8, 9});
+        if (HasFatalFailure()) return;
+        if (random.below(2) == 0) store.expect(l + 1 < kLayers ? l + 1 : 0, std::array{0, 3, 5});
+      }
+      EXPECT_LE(in_slot_.size(), slots);
+      EXPECT_LE(most_in_memory_, slots + 5);
+      expect_all_whole();
+    }
+    store.use_slots(12);
+    for (int i = 0; i < 10; ++i) visit(store, i % kLayers, {0, 1, 2, 3});
+    EXPECT_EQ(in_slot_.size(), 12u);
   }
-  store.use_slots(12);
-  for (int i = 0; i < 10; ++i) visit(store, i % kLayers, {0, 1, 2, 3});
-  EXPECT_EQ(in_slot_.size(), 12u);
 }
 
 TEST_F(StoreTest, WhatTheUserThrowsComesOutAndTheStoreGoesOn) {

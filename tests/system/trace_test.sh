@@ -93,6 +93,8 @@ for (slots, policy), r in replays.items():
 experts = sum(len(l["visits"]) for l in report(path("r"))["layers"])
 assert replay("--slots", str(experts), "--policy", "lru")[experts, "lru"]["misses"] <= experts
 assert replay("--slots", "0", "--policy", "blend")[0, "blend"]["hits"] == 0
+pinned = replay("--share", "0.25", "--policy", "lru", "--pin", path("r"))
+assert list(pinned.values())[0]["hits"] != replays[list(pinned)[0]]["hits"]
 assert "--policy fifo" in run("trace", "replay", path("r"), "--policy", "fifo", status=2)
 
 # What is no trace, or another model's
@@ -115,6 +117,9 @@ if os.access(f"{os.path.dirname(moiety)}/moiety-train", os.X_OK):
     run("train", "recipes/tiny.toml", "--set", f"run.dir={folder}/run", "--set", "train.steps=5", "--set", f"trace.file={path('t')}", "--set", "trace.every=2")
     t = report(path("t"))
     assert t["model"] == "run" and t["steps"] == 3, t
+    run("trace", "replay", path("t"), "--share", "0.5")
+    run("trace", "record", f"{source}/tests/fixtures/models/mixtral/f32", path("numbers.txt"), "--out", path("other"), "--tokens", "50")
+    assert "not those of" in run("trace", "replay", path("other"), "--pin", path("t"), status=1)
     assert all(sum(l["visits"]) == t["tokens"] * t["experts_per_token"] for l in t["layers"]), t
 print("recorded, killed, gone on with, read")
 PYTHON
