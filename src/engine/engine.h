@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "engine/request.h"
-#include "kernel/attend.h"
+#include "model/kv_cache.h"
 #include "model/transformer.h"
 #include "trace/trace_recorder.h"
 
