@@ -1,8 +1,8 @@
 // One HTTP request and the way to answer it: what handlers of any protocol see of the network.
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <functional>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -51,6 +51,14 @@ class Exchange {
   virtual Task<> end_events() = 0;
   // Whether the answer has begun, so that no other can be given.
   virtual bool has_begun() const = 0;
+};
+
+using Handler = std::function<Task<>(Exchange&)>;
+
+struct Route {
+  std::string method, path;
+  Handler handle;
+  bool needs_key = true;  // if the server has API keys
 };
 
 }  // namespace moiety::server
