@@ -46,9 +46,8 @@ class AfterMarkers final : public engine::TokenConstraint {
 
 std::unique_ptr<engine::TokenConstraint> after_reasoning(std::unique_ptr<engine::TokenConstraint> constraint, const OutputRule& rule,
                                                          const text::ReplyFormat& format, const text::Tokenizer& tokenizer) {
-  const bool begins_with_header = !rule.forms.empty() && rule.forms[0].before.starts_with("<|channel|>");
   std::vector<std::string> markers;
-  if (format.channels && !begins_with_header) markers = {"<|channel|>final", "<|message|>"};
+  if (format.channels && rule.kind != OutputRule::Kind::Calls) markers = {"<|channel|>final", "<|message|>"};
   if (!format.channels && format.begins_in_reasoning) markers = {format.think_close};
   if (markers.empty()) return constraint;
   return std::make_unique<AfterMarkers>(std::move(constraint), std::move(markers), tokenizer);

@@ -10,8 +10,8 @@
 
 namespace moiety::server {
 
-// `constraint` from where the reasoning ends, if an answer of this format begins in it; else `constraint` itself. A rule that says
-// how its first form begins with a marker of the format's channels is one from the beginning, too.
+// `constraint` from where the reasoning ends, if an answer of this format begins in it; else `constraint` itself. Calls are
+// marked by themselves where there are channels, and held to their grammar from the beginning.
 std::unique_ptr<engine::TokenConstraint> after_reasoning(std::unique_ptr<engine::TokenConstraint> constraint, const OutputRule& rule,
                                                          const text::ReplyFormat& format, const text::Tokenizer& tokenizer);
 

@@ -125,7 +125,9 @@ void read_answer_fields(const Service& service, const Fields& fields, AnswerRequ
   read_logit_bias(service, fields, request);
   add_stop_strings(fields, "stop", request);
   read_router(service, fields, request);
-  if (const auto grammar = fields.text("grammar"); grammar && !grammar->empty()) request.rule = OutputRule{.grammar = *grammar, .field = "grammar"};
+  if (const auto grammar = fields.text("grammar"); grammar && !grammar->empty()) {
+    request.rule = OutputRule{.kind = OutputRule::Kind::Grammar, .grammar = *grammar, .field = "grammar"};
+  }
   request.priority = static_cast<int>(fields.integer("priority").value_or(0));
   request.speculate = fields.flag("speculate").value_or(true);
 }
@@ -137,11 +139,6 @@ void add_stop_strings(const Fields& fields, const char* name, AnswerRequest& req
     request.stop.push_back(std::move(stop));
     if (request.stop.size() > kMostStops) fields.wrong(name, fmt::format("must have at most {} strings", kMostStops));
   }
-}
-
-void set_json_rule(const Fields& fields, const char* name, OrderedJson schema, AnswerRequest& request) {
-  if (request.rule) fields.wrong(name, fmt::format("and '{}' can't both be given", request.rule->field));
-  request.rule = OutputRule{.forms = {{"", std::move(schema), ""}}, .field = fields.param(name)};
 }
 
 void read_response_format(const Fields& fields, const char* name, const OrderedJson& format, AnswerRequest& request) {
@@ -162,7 +159,9 @@ void read_response_format(const Fields& fields, const char* name, const OrderedJ
   }
   if (type == "json_schema" && schema == nullptr) chosen.wrong("json_schema", "is missing");
   if (schema != nullptr && !schema->is_object() && !schema->is_boolean()) chosen.wrong("json_schema", "must have an object for a schema");
-  set_json_rule(fields, name, schema != nullptr ? *schema : OrderedJson{{"type", "object"}}, request);
+  if (request.rule) fields.wrong(name, fmt::format("and '{}' can't both be given", request.rule->field));
+  request.rule = OutputRule{.kind = schema != nullptr ? OutputRule::Kind::Schema : OutputRule::Kind::Object, .field = fields.param(name)};
+  if (schema != nullptr) request.rule->schema = *schema;
 }
 
 }  // namespace moiety::server

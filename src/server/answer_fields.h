@@ -22,11 +22,8 @@ void read_answer_fields(const Service& service, const Fields& fields, AnswerRequ
 // Adds texts that end an answer. Throws HttpError(400) if there are too many of them, or one is empty or long.
 void add_stop_strings(const Fields& fields, const char* name, AnswerRequest& request);
 
-// The rule of a JSON value that a schema describes, or of any object. Throws HttpError(400) if there is a rule already.
-void set_json_rule(const Fields& fields, const char* name, OrderedJson schema, AnswerRequest& request);
-
 // {"type": "text" | "json_object" | "json_schema", "json_schema": {"schema": {…}}}, or the schema beside the type as
-// /v1/responses has it.
+// /v1/responses has it. Throws HttpError(400), also if there is a rule already.
 void read_response_format(const Fields& fields, const char* name, const OrderedJson& format, AnswerRequest& request);
 
 }  // namespace moiety::server

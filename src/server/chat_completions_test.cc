@@ -281,10 +281,10 @@ TEST(ChatCompletions, AChoiceOfToolsBecomesARule) {
   fixture.answers = {"<tool_call>\n{\"name\": \"weather\", \"arguments\": {}}\n</tool_call>"};
   EXPECT_EQ(post(fixture, kPath, body).json().at("choices").at(0).at("message").at("tool_calls").size(), 1u);
   ASSERT_EQ(fixture.rules.size(), 1u);
-  ASSERT_EQ(fixture.rules[0].forms.size(), 1u);
-  EXPECT_EQ(fixture.rules[0].forms[0].before, "<tool_call>\n");
-  EXPECT_EQ(fixture.rules[0].forms[0].schema.at("properties").at("name").at("const"), "weather");
-  EXPECT_EQ(fixture.rules[0].forms[0].after, "\n</tool_call>");
+  EXPECT_EQ(fixture.rules[0].kind, OutputRule::Kind::Calls);
+  ASSERT_EQ(fixture.rules[0].tools.size(), 1u);
+  EXPECT_EQ(fixture.rules[0].tools[0].name, "weather");
+  EXPECT_EQ(fixture.rules[0].format.tool_blocks.at(0).open, "<tool_call>");
 }
 
 TEST(ChatCompletions, ResponseFormatsBecomeRulesThatBeginAfterTheReasoning) {
@@ -293,7 +293,7 @@ TEST(ChatCompletions, ResponseFormatsBecomeRulesThatBeginAfterTheReasoning) {
   body["response_format"] = {{"type", "json_schema"}, {"json_schema", {{"name", "x"}, {"schema", {{"type", "integer"}}}}}};
   fixture.answers = {"12", "34"};
   EXPECT_EQ(post(fixture, kPath, body).json().at("choices").at(0).at("message").at("content"), "12");
-  EXPECT_EQ(to_text(fixture.rules.at(0).forms.at(0).schema), R"({"type":"integer"})");
+  EXPECT_EQ(to_text(fixture.rules.at(0).schema), R"({"type":"integer"})");
 
   // The model thinks freely until it happens to end its reasoning, which a bias makes happen at once.
   body["chat_template_kwargs"] = {{"enable_thinking", true}};

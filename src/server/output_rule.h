@@ -9,21 +9,31 @@
 
 #include "base/ordered_json.h"
 #include "engine/request.h"
+#include "text/reply.h"
 
 namespace moiety::server {
 
-struct OutputRule {
-  // Text, a JSON value that a schema describes, text.
-  struct Form {
-    std::string before;
-    OrderedJson schema;
-    std::string after;
-  };
-  std::vector<Form> forms;  // the answer is one of these, if there is no grammar
-  std::string grammar;      // GBNF
-  std::string field;  // of the request, for error sentences
+struct Tool {
+  std::string name, description;
+  OrderedJson parameters;  // a JSON schema of the arguments, or null
 
-  bool operator==(const OutputRule&) const = default;
+  bool operator==(const Tool&) const = default;
+};
+
+struct OutputRule {
+  enum class Kind {
+    Object,   // any JSON object
+    Schema,   // a JSON value that `schema` describes
+    Grammar,  // a text of `grammar`
+    Calls,    // calls of `tools`, written as `format` marks them
+  };
+  Kind kind = Kind::Object;
+  OrderedJson schema;
+  std::string grammar;  // GBNF
+  std::vector<Tool> tools;
+  text::ReplyFormat format;
+  bool several_calls = true;
+  std::string field;  // of the request, for error sentences
 };
 
 // A constraint that lets only such answers through, which then end by one of the stop tokens. Throws Error(Input) for a schema or

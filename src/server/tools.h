@@ -10,11 +10,6 @@
 
 namespace moiety::server {
 
-struct Tool {
-  std::string name, description;
-  OrderedJson parameters;  // a JSON schema
-};
-
 struct ToolChoice {
   enum class Kind { Auto, None, Required, Named };
   Kind kind = Kind::Auto;

@@ -102,7 +102,7 @@ class Fixture {
   const text::Tokenizer tokenizer;
 
  private:
-  // Of a rule of forms: the forms' `answers`, in turn.
+  // What is no grammar gets the `answers`, in turn.
   std::vector<int32_t> script_of(const OutputRule& rule) {
     std::string text = rule.grammar;
     if (text.empty() && !answers.empty()) {
