@@ -22,6 +22,7 @@ struct Prompt {
 
 struct AnswerRequest {
   std::vector<Prompt> prompts;
+  std::optional<engine::Request::Pooling> embed;  // the prompts as vectors; there is no text then
   size_t choices = 1;  // answers to each prompt; the seed of each is one more than that of the one before
 
   engine::SamplingOptions sampling;
@@ -34,6 +35,7 @@ struct AnswerRequest {
   bool parallel_calls = true;   // or else the answer ends after the first
   std::shared_ptr<const model::RouterOverride> router;
   bool speculate = true;
+  bool ignore_ends = false;  // stop tokens are tokens like others
   int priority = 0;
   std::string client;
 };

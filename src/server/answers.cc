@@ -1,5 +1,6 @@
 #include "server/answers.h"
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -88,12 +89,16 @@ namespace {
 engine::Request engine_request(const Service& service, const AnswerRequest& wanted, const Prompt& prompt, size_t choice) {
   engine::Request request;
   request.prompt = prompt.tokens;
+  if (wanted.embed) {
+    request.kind = engine::Request::Kind::Embed;
+    request.pooling = *wanted.embed;
+  }
   const size_t room = service.engine.options().context - prompt.tokens.size();
   const size_t otherwise = service.limits.new_tokens == 0 ? room : service.limits.new_tokens;
-  request.max_new_tokens = std::min(room, wanted.max_new_tokens.value_or(otherwise));
+  request.max_new_tokens = std::clamp<size_t>(wanted.max_new_tokens.value_or(otherwise), 1, room);  // the writer drops it if none is wanted
   request.sampling = wanted.sampling;
   request.sampling.seed += choice;
-  request.stop_tokens = prompt.stop_tokens;
+  if (!wanted.ignore_ends) request.stop_tokens = prompt.stop_tokens;
   request.logprobs = wanted.logprobs || wanted.prompt_logprobs;
   request.top_logprobs = wanted.top_logprobs;
   request.prompt_logprobs = wanted.prompt_logprobs;
