@@ -91,13 +91,14 @@ RC_GTEST_PROP(JsonSchema, NumbersInARangeAndNoOthers, (uint64_t seed)) {
   const OrderedJson schema = {{"type", "number"}, {open_low ? "exclusiveMinimum" : "minimum", low}, {open_high ? "exclusiveMaximum" : "maximum", high}};
   Matcher matcher = matcher_of(json_schema_grammar(schema));
   const auto check = [&](std::string text) {
-    if (text == "-0") return;
     const double number = std::stod(text);
+    if (number == 0 && text[0] == '-') return;  // valid, but never written
+    RC_LOG() << schema.dump() << " " << text << "\n";
     RC_ASSERT(accepts(matcher, text) == ((open_low ? number > low : number >= low) && (open_high ? number < high : number <= high)));
   };
   for (const double number : {low, high, any(), any(), any(), low + 0.001, low - 0.001, high - 0.001, high + 0.001, low / 10, high * 10}) {
-    const std::string text = fmt::format("{:.5f}", number);
-    if (number == 0 || text == "-0.00000") continue;
+    const std::string text = fmt::format("{:.4f}", number);
+    if (number == 0 || text == "-0.0000") continue;
     check(text);
     check(text.substr(0, text.size() - 2));
     check(fmt::format("{}", static_cast<int64_t>(number)));

@@ -14,7 +14,7 @@ constexpr uint32_t kMostDigits = 16;
 constexpr double kBeyond = 1e16;  // has more
 constexpr size_t kMostFraction = 40;  // digits of a bound
 // So many digits in all, and so many behind those of a bound, can be told apart when numbers are read as doubles.
-constexpr size_t kTellingDigits = 15, kMostFinerDigits = 6;
+constexpr size_t kTellingDigits = 15, kMostFinerDigits = 4;
 
 // A bound of a magnitude: its digits before and after the point, none of those after at the end being 0.
 struct Decimal {
@@ -29,7 +29,7 @@ class Magnitudes {
 
   Expr between(const Decimal& low, const std::optional<Decimal>& high) {
     const size_t used = std::max(size_of(low), high ? size_of(*high) : 0);
-    finer_digits_ = std::min(kMostFinerDigits, kTellingDigits - std::min(used, kTellingDigits));
+    finer_digits_ = std::min(kMostFinerDigits, (kTellingDigits - std::min(used, kTellingDigits)) / 2);
     const std::string most(kMostDigits, '9');
     const std::string& end = high ? high->whole : most;
     std::vector<Expr> ways;
@@ -105,7 +105,7 @@ class Magnitudes {
   }
   Expr zeros(uint32_t min) { return grammar_.repeat(text("0"), min, static_cast<uint32_t>(finer_digits_)); }
   Expr zeros_then_more() {
-    return grammar_.sequence({zeros(0), digit('1', '9')});
+    return grammar_.sequence({zeros(0), digit('1', '9'), any_digits(0, finer_digits_)});
   }
 
   Expr fraction_from(std::string_view low, bool is_exclusive) {

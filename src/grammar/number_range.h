@@ -22,7 +22,7 @@ struct NumberRange {
 };
 
 // JSON's integers, or numbers without exponents, in the range; nothing() if there are none. At most 16 digits before the point
-// and six beyond the bound's own after it. Throws Error(Input), which begins with `where`, for a bound that takes more.
+// and four beyond the bound's own after it. Throws Error(Input), which begins with `where`, for a bound that takes more.
 Expr integers_in(Grammar& grammar, const NumberRange& range, std::string_view where);
 Expr numbers_in(Grammar& grammar, const NumberRange& range, std::string_view where);
 
