@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "server/exchange.h"
 #include "server/output_rule.h"
 #include "text/reply.h"
 
@@ -38,6 +39,10 @@ struct AnswerRequest {
   bool ignore_ends = false;  // stop tokens are tokens like others
   int priority = 0;
   std::string client;
+  std::shared_ptr<TokenTally> tally;  // what is counted for the log, or null
 };
+
+// Whose request it is: named, counted, and as urgent as the client's key and the request say.
+void set_client(AnswerRequest& answer, const HttpRequest& request);
 
 }  // namespace moiety::server

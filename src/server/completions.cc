@@ -214,7 +214,7 @@ FieldTable completion_fields() {
 
 Task<> completions(Service& service, Exchange& exchange) {
   CompletionRequest request = read_request(service, parse_body(exchange.request().body));
-  request.answer.client = exchange.request().client;
+  set_client(request.answer, exchange.request());
   Answers answers(service, request.answer, co_await boost::asio::this_coro::executor);
   Completion completion(service, request);
   if (request.stream) {

@@ -62,7 +62,7 @@ Task<> embeddings(Service& service, Exchange& exchange) {
 
   AnswerRequest request{.embed = pooling == "last" ? engine::Request::Pooling::Last : engine::Request::Pooling::Mean};
   request.priority = static_cast<int>(body.integer("priority").value_or(0));
-  request.client = exchange.request().client;
+  set_client(request, exchange.request());
   for (PlainPrompt& prompt : read_prompts(service, body, "input")) request.prompts.push_back({std::move(prompt.tokens), {}, {}});
 
   Answers answers(service, request, co_await boost::asio::this_coro::executor);

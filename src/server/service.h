@@ -24,6 +24,7 @@ struct Limits {
   size_t stored_bytes = 64ull << 20;    // … and what they take at most
 };
 
+class Metrics;
 class ResponseStore;
 
 // All threads that run handlers share one.
@@ -37,9 +38,11 @@ struct Service {
   engine::SamplingOptions sampling{.temperature = 0.8f, .top_p = 0.95f};  // of requests that don't say
   Limits limits;
   std::function<jinja::DateTime()> now = jinja::current_date_time;  // what templates print
-  std::function<int64_t()> time;                                     // seconds since 1970, what answers are stamped with
-  ConstraintMaker constrain;                                         // of response_format, grammar and tool_choice
-  std::shared_ptr<ResponseStore> responses;                          // filled in by api_routes
+  Metrics* metrics = nullptr;                                        // where tokens are counted, if anywhere
+  // Filled in by api_routes where they are empty:
+  std::function<int64_t()> time;                     // seconds since 1970, what answers are stamped with
+  ConstraintMaker constrain;                         // of response_format, grammar and tool_choice
+  std::shared_ptr<ResponseStore> responses;          // for previous_response_id
 };
 
 }  // namespace moiety::server
