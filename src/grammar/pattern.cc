@@ -312,6 +312,12 @@ constexpr Format kFormats[] = {
     {"hostname", "^" MOIETY_LABEL(59) "(\\." MOIETY_LABEL(59) "){0,3}$"},
 };
 
+#undef MOIETY_LEAP_YEAR
+#undef MOIETY_DATE
+#undef MOIETY_TIME
+#undef MOIETY_BYTE
+#undef MOIETY_LABEL
+
 }  // namespace
 
 Expr string_matching(JsonText& json, std::string_view pattern, const LengthLimits& limits, std::string_view where) {

@@ -1,6 +1,6 @@
 // Answers by chance as a server would let a model give them: for tests/parity/json_schema.mjs, which has an independent validator.
-// Reads lines {"schema": …, "seed": N, "count": N, "documents": ["…", …]}; for each writes {"error": "…"} or {"samples": ["…", …],
-// "accepted": [true, …]}: texts drawn token by token through the mask, and which documents the grammar has.
+// Reads lines {"schema": …, "seed": N, "count": N, "documents": ["…", …]}; for each writes {"error": "…"} or
+// {"samples": ["…", …], "accepted": [true, …]}: texts drawn token by token through the mask, and which documents the grammar has.
 #include <algorithm>
 #include <iostream>
 #include <string>
@@ -55,7 +55,8 @@ bool accepts(grammar::Matcher& matcher, std::string_view text) {
   return matcher.may_end(state);
 }
 
-OrderedJson answer(const OrderedJson& task, const text::Tokenizer& tokenizer, const std::shared_ptr<const grammar::Vocabulary>& vocabulary) {
+OrderedJson answer(const OrderedJson& task, const text::Tokenizer& tokenizer,
+                   const std::shared_ptr<const grammar::Vocabulary>& vocabulary) {
   const grammar::Grammar made = grammar::json_schema_grammar(task["schema"], {.closed_objects = task.value("closed", true)});
   const auto compiled = std::make_shared<grammar::CompiledGrammar>(made, vocabulary);
   Random random(task["seed"].get<uint64_t>());
