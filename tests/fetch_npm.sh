@@ -16,6 +16,8 @@ packages=(
   @huggingface/tokenizers@0.2.0
   @huggingface/jinja@0.5.11
   tokenizers@0.23.2
+  ajv@8.17.1
+  ajv-formats@3.0.1
   node-llama-cpp@3.22.1
   @node-llama-cpp/linux-x64@3.22.1
 )
