@@ -5,6 +5,7 @@
 #include "server/constraints.h"
 #include "server/openapi.h"
 #include "server/protocols.h"
+#include "server/response_store.h"
 
 namespace moiety::server {
 namespace {
@@ -17,6 +18,7 @@ struct Answering {
 constexpr Answering kAnswering[] = {
     {{"POST", "/v1/chat/completions", "answers a conversation", chat_fields, true}, chat_completions},
     {{"POST", "/v1/completions", "continues a text", completion_fields, true}, completions},
+    {{"POST", "/v1/responses", "answers a conversation, and remembers it", response_fields, true}, responses},
     {{"POST", "/v1/messages", "answers a conversation, in Anthropic's words", message_fields, true}, messages},
     {{"POST", "/v1/messages/count_tokens", "the tokens of a conversation", message_fields}, count_message_tokens},
     {{"POST", "/v1/embeddings", "texts as vectors of length 1", embedding_fields}, embeddings},
@@ -39,6 +41,9 @@ Handler openapi_handler() {
 
 std::vector<Route> api_routes(Service& service) {
   if (!service.constrain) service.constrain = grammar_constraints(service.tokenizer);
+  if (!service.responses) {
+    service.responses = std::make_shared<ResponseStore>(service.limits.stored_responses, service.limits.stored_bytes);
+  }
   if (!service.time) service.time = [] { return static_cast<int64_t>(std::time(nullptr)); };
   std::vector<Route> routes;
   for (const Answering& row : kAnswering) {

@@ -222,9 +222,17 @@ inline void run(Fixture& fixture, Recorded& exchange, asio::cancellation_signal*
   } catch (const HttpError& error) {
     exchange.status = error.status, exchange.body = error.what();
     exchange.error_code = error.code, exchange.error_param = error.param;
+  } catch (const Error& error) {
+    exchange.status = error.kind() == ErrorKind::Input ? 400 : 500, exchange.body = error.what();
   } catch (const boost::system::system_error&) {
     EXPECT_NE(cancel, nullptr);
   }
+}
+
+inline Recorded get(Fixture& fixture, const std::string& path) {
+  Recorded exchange("GET", path, "");
+  run(fixture, exchange);
+  return exchange;
 }
 
 inline Recorded post(Fixture& fixture, const std::string& path, const OrderedJson& body) {
