@@ -43,7 +43,7 @@ function Figure({figure, now, history}) {
   const times = history.map((each) => each.at), values = figure.lines.map((line) => history.map(line));
   return html`<div class="figure">
     <dt>${figure.name}</dt>
-    <dd><span class="value">${figure.value(now)}</span><span class="more">${figure.more?.(now)}</span></dd>
+    <dd class="figure-head"><span class="value">${figure.value(now)}</span><span class="more">${figure.more?.(now)}</span></dd>
     <dd><${SmallPlot} times=${times} values=${values} most=${figure.most?.(now) ?? 0} label=${`${figure.name}, the last minute`} /></dd>
   </div>`;
 }

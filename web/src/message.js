@@ -66,7 +66,7 @@ function Answer({message, at, actions, is_last, is_busy}) {
     ${calls?.map((call) => html`<${Call} key=${call.id} call=${call} />`)}
     ${calls?.length > 0 && is_last && !open && html`<${Results} calls=${calls} give=${actions.results} />`}
     ${failure && html`<${Trouble} failure=${failure} again=${() => actions.again(at)} is_busy=${is_busy} />`}
-    ${!open && html`<div class="actions">
+    ${!open && (content || !failure) && html`<div class="actions">
       ${content && html`<${Copy} text=${content} />`}
       ${!is_busy && html`<button type="button" class="quiet" title="Answer again" aria-label="Answer again" onClick=${() => actions.again(at)}><${Icon} name="again" /></button>`}
       ${message.request && html`<${ShowExperts} request=${message.request} />`}

@@ -4,7 +4,7 @@ import Plot from "uplot";
 import {html} from "./html.js";
 import {on_theme} from "./theme.js";
 
-const kHeight = 44, kSeconds = 60;
+const kHeight = 33, kSeconds = 60;
 
 // `values` are the plot's lines, each a number for each of `times`; the first is filled. `most` is the top if nothing exceeds it.
 export function SmallPlot({times, values, most = 0, label}) {
@@ -13,7 +13,7 @@ export function SmallPlot({times, values, most = 0, label}) {
     const colour = (name) => () => getComputedStyle(box.current).getPropertyValue(name);
     const line = (at) => ({stroke: colour(at ? "--second" : "--accent"), width: 1.5, points: {show: false}, fill: at ? undefined : colour("--accent-wash")});
     plot.current = new Plot({
-      width: box.current.clientWidth || 200, height: kHeight, padding: [2, 0, 1, 0], legend: {show: false}, cursor: {show: false}, axes: [{show: false}, {show: false}],
+      width: box.current.clientWidth || 200, height: kHeight, padding: [2, 0, 0, 0], legend: {show: false}, cursor: {show: false}, axes: [{show: false}, {show: false}],
       scales: {
         x: {time: false, range: (_, _least, last) => [last - kSeconds, last]},
         y: {range: (self, _, top) => [0, Math.max(top ?? 0, self.most) * 1.05 || 1]},
