@@ -29,7 +29,7 @@ void print_routing(const char* path, size_t tokens) {
   const auto ids = bench::draw_tokens(bench::TokenKind::Topics, spec.vocab_size, {}, tokens);
   for (size_t at = 0; at < tokens; at += kStep) {
     const model::Chunk chunk{&cache, std::span(ids).subspan(at, std::min(kStep, tokens - at))};
-    transformer.forward({&chunk, 1}, model::Transformer::LogitsOf::LastTokens,
+    transformer.forward({&chunk, 1},
                         [&](int layer, const moe::Routing& routing) { counter.add_routing(layer, routing); });
   }
 

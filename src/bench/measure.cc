@@ -83,7 +83,7 @@ void Sequences::fill(KvCache& cache, size_t depth) {
   const auto tokens = draw_tokens(options_.tokens, transformer_.spec().vocab_size, kContext, depth);
   for (size_t at = 0; at < depth; at += step) {
     const Chunk chunk{&cache, std::span(tokens).subspan(at, std::min(step, depth - at))};
-    transformer_.forward({&chunk, 1}, Transformer::LogitsOf::LastTokens);
+    transformer_.forward({&chunk, 1});
     add_done(chunk.tokens.size());
   }
 }
@@ -127,7 +127,7 @@ Round Sequences::run(size_t number, size_t round) {
       parts[s].tokens = static_cast<int>(chunks[s].tokens.size());
     }
     if (trace != nullptr) trace->begin(parts);
-    transformer_.forward(chunks, Transformer::LogitsOf::LastTokens, observe);
+    transformer_.forward(chunks, observe);
     if (trace != nullptr) trace->end();
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

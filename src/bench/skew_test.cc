@@ -41,7 +41,7 @@ std::vector<Skew> measured(format::SyntheticRouting routing) {
     const auto tokens = draw_tokens(TokenKind::Topics, spec.vocab_size, {0, 0, sequence}, 100);
     model::KvCache cache(spec, tokens.size());
     const model::Chunk chunk{&cache, tokens};
-    transformer.forward({&chunk, 1}, model::Transformer::LogitsOf::LastTokens,
+    transformer.forward({&chunk, 1},
                         [&](int layer, const moe::Routing& found) { counter.add_routing(layer, found); });
   }
   std::vector<Skew> skews;

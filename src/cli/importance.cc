@@ -81,8 +81,8 @@ int importance(int argc, char** argv) {
   for (size_t begin = 0; begin < text.tokens.size(); begin += window, ++windows) {
     const auto tokens = std::span(text.tokens).subspan(begin, std::min(window, text.tokens.size() - begin));
     model::KvCache cache(file.spec(), tokens.size());
-    const model::Chunk chunk{&cache, tokens};
-    transformer.forward({&chunk, 1}, model::Transformer::LogitsOf::AllTokens);
+    const model::Chunk chunk{&cache, tokens, tokens.size()};
+    transformer.forward({&chunk, 1});
     progress.update(static_cast<double>(begin + tokens.size()));
   }
   progress.finish();

@@ -48,9 +48,9 @@ int logits(int argc, char** argv) {
 
   Json layers = Json::array();
   model::KvCache cache(spec, {ids.size(), model.kv, ids.size()});
-  const model::Chunk chunk{&cache, ids};
+  const model::Chunk chunk{&cache, ids, ids.size()};
   const Matrix<float> result =
-      model.transformer.forward({&chunk, 1}, model::Transformer::LogitsOf::AllTokens,
+      model.transformer.forward({&chunk, 1},
                                 [&](int layer, const moe::Routing& routing) { layers.push_back(to_json(layer, routing)); });
   format::write_npy(out, result.flat(), {static_cast<int64_t>(result.rows()), static_cast<int64_t>(result.cols())});
   if (!routes_path.empty()) write_file(routes_path, Json{{"tokens", ids}, {"layers", layers}}.dump() + "\n");

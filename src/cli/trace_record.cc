@@ -54,7 +54,7 @@ void record(OpenModel& model, std::span<const int32_t> tokens, trace::TraceRecor
   for (size_t at = 0; at < tokens.size(); at += kChunk) {
     const model::Chunk chunk{&cache, tokens.subspan(at, std::min(kChunk, tokens.size() - at))};
     recorder.begin({{sequence, at, static_cast<int>(chunk.tokens.size())}});
-    model.transformer.forward({&chunk, 1}, model::Transformer::LogitsOf::LastTokens, recorder.observer());
+    model.transformer.forward({&chunk, 1}, recorder.observer());
     recorder.end();
   }
 }

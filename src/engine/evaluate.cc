@@ -43,7 +43,8 @@ void evaluate_window(Transformer& transformer, std::span<const int32_t> window, 
   const size_t seen = first_scored - 1;  // these were predicted from, and recorded, in the window before
   Matrix<float> logits;  // of all chunks
   for (size_t at = 0; at < inputs.size(); at += step) {
-    const Chunk chunk{&cache, inputs.subspan(at, std::min(step, inputs.size() - at))};
+    const size_t count = std::min(step, inputs.size() - at);
+    const Chunk chunk{&cache, inputs.subspan(at, count), count};
     const size_t first_new = std::max(at, seen) - at;
     const bool recorded = options.trace != nullptr && first_new < chunk.tokens.size();
     if (recorded) {
@@ -58,7 +59,7 @@ void evaluate_window(Transformer& transformer, std::span<const int32_t> window, 
         }
       }
     };
-    Matrix<float> of_chunk = transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens, observe);
+    Matrix<float> of_chunk = transformer.forward({&chunk, 1}, observe);
     if (recorded) options.trace->end();
     if (step >= inputs.size()) {
       logits = std::move(of_chunk);

@@ -26,9 +26,9 @@ struct Sequence {
   // Logits [1, V] after these next tokens.
   Matrix<float> feed(std::span<const int32_t> tokens) {
     const Chunk chunk{&cache, tokens};
-    if (trace == nullptr) return transformer.forward({&chunk, 1}, Transformer::LogitsOf::LastTokens);
+    if (trace == nullptr) return transformer.forward({&chunk, 1});
     trace->begin({{number, cache.length(), static_cast<int>(tokens.size())}});
-    Matrix<float> logits = transformer.forward({&chunk, 1}, Transformer::LogitsOf::LastTokens, trace->observer());
+    Matrix<float> logits = transformer.forward({&chunk, 1}, trace->observer());
     trace->end();
     return logits;
   }

@@ -29,8 +29,8 @@ Reference model_reference(model::Transformer& transformer, kernel::KvType kv) {
   return [&transformer, kv](const Window& window) {
     const size_t size = window.tokens.size();
     model::KvCache cache(transformer.spec(), {size, kv, size});
-    const model::Chunk chunk{&cache, window.tokens.first(size - 1)};
-    const Matrix<float> logits = transformer.forward({&chunk, 1}, model::Transformer::LogitsOf::AllTokens);
+    const model::Chunk chunk{&cache, window.tokens.first(size - 1), size - 1};
+    const Matrix<float> logits = transformer.forward({&chunk, 1});
     Matrix<float> out = scored_rows(window, logits.view());
     for (size_t i = 0; i < out.rows(); ++i) to_log_probabilities(out.row(i));
     return out;

@@ -17,8 +17,8 @@ struct OpenRandomModel {
   }
   Matrix<float> logits(std::span<const int32_t> inputs) {
     model::KvCache cache(transformer->spec(), inputs.size());
-    const model::Chunk chunk{&cache, inputs};
-    return transformer->forward({&chunk, 1}, model::Transformer::LogitsOf::AllTokens);
+    const model::Chunk chunk{&cache, inputs, inputs.size()};
+    return transformer->forward({&chunk, 1});
   }
 
   ThreadPool threads{1};

@@ -1,6 +1,7 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
@@ -35,43 +36,68 @@ int32_t likeliest(std::span<const float> logits_V) {
   return static_cast<int32_t>(std::max_element(logits_V.begin(), logits_V.end()) - logits_V.begin());
 }
 
-// The tokens that may be drawn, likeliest first, and their probabilities before the last renormalisation.
+// exp(x) for x <= 0, to a few units in the last place: 2^n * 2^f with a polynomial for |f| <= 1/2. Without branches, so that
+// the compiler makes vectors of it.
+inline float exp_negative(float x) {
+  const float y = std::max(x * 1.44269504f, -126.0f);
+  const float n = (y + 12582912.0f) - 12582912.0f, f = y - n;  // n: the nearest integer
+  float p = 1.54035304e-4f;
+  p = p * f + 1.33335581e-3f;
+  p = p * f + 9.61812911e-3f;
+  p = p * f + 5.55041087e-2f;
+  p = p * f + 2.40226507e-1f;
+  p = p * f + 6.93147181e-1f;
+  p = p * f + 1.0f;
+  return x < -87 ? 0.0f : p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+}
+
+// The tokens that may be drawn and their probabilities times anything.
 struct Candidates {
-  std::vector<int32_t> tokens;
-  std::vector<double> probabilities;
+  std::vector<int32_t> tokens;  // empty: all, in the order of their numbers
+  std::vector<float> weights;
 };
 
+// The likeliest that together have this share of the weight of all, likeliest first.
+std::vector<int32_t> likeliest_with(float share, std::span<const float> weights, std::vector<int32_t> tokens) {
+  const auto likelier = [&](int32_t a, int32_t b) { return weights[a] != weights[b] ? weights[a] > weights[b] : a < b; };
+  double all = 0;
+  for (const int32_t token : tokens) all += weights[token];
+  for (size_t sorted = 0, more = 64; sorted < tokens.size(); more *= 4) {  // few are enough mostly
+    const size_t end = std::min(tokens.size(), sorted + more);
+    if (end < tokens.size()) std::nth_element(tokens.begin() + sorted, tokens.begin() + end, tokens.end(), likelier);
+    std::sort(tokens.begin() + sorted, tokens.begin() + end, likelier);
+    sorted = end;
+    double mass = 0;
+    for (size_t i = 0; i < sorted; ++i) {
+      mass += weights[tokens[i]];
+      if (mass < share * all) continue;
+      tokens.resize(i + 1);
+      return tokens;
+    }
+  }
+  return tokens;
+}
+
 Candidates candidates(const SamplingOptions& options, std::span<const float> logits_V) {
+  const float largest = *std::max_element(logits_V.begin(), logits_V.end()), sharpness = 1 / options.temperature;
+  std::vector<float> weights(logits_V.size());
+  for (size_t v = 0; v < weights.size(); ++v) weights[v] = exp_negative((logits_V[v] - largest) * sharpness);
+  const bool some = options.top_k > 0 && static_cast<size_t>(options.top_k) < weights.size();
+  if (!some && options.top_p >= 1 && options.min_p <= 0) return {{}, std::move(weights)};
+
   Candidates c;
-  c.tokens.resize(logits_V.size());
-  std::iota(c.tokens.begin(), c.tokens.end(), 0);
-  const auto likelier = [&](int32_t a, int32_t b) {
-    return logits_V[a] != logits_V[b] ? logits_V[a] > logits_V[b] : a < b;
-  };
-  if (options.top_k > 0 && static_cast<size_t>(options.top_k) < c.tokens.size()) {
+  for (size_t v = 0; v < weights.size(); ++v) {
+    if (weights[v] > 0 && (some || weights[v] >= options.min_p)) c.tokens.push_back(static_cast<int32_t>(v));
+  }
+  if (some && static_cast<size_t>(options.top_k) < c.tokens.size()) {
+    const auto likelier = [&](int32_t a, int32_t b) { return weights[a] != weights[b] ? weights[a] > weights[b] : a < b; };
     std::nth_element(c.tokens.begin(), c.tokens.begin() + options.top_k, c.tokens.end(), likelier);
     c.tokens.resize(static_cast<size_t>(options.top_k));
   }
-  std::sort(c.tokens.begin(), c.tokens.end(), likelier);
-
-  double sum = 0;
-  for (const int32_t token : c.tokens) {
-    c.probabilities.push_back(std::exp((double{logits_V[token]} - logits_V[c.tokens[0]]) / options.temperature));
-    sum += c.probabilities.back();
-  }
-  for (double& p : c.probabilities) p /= sum;
-
-  size_t keep = c.tokens.size();
-  if (options.top_p < 1) {
-    double mass = 0;
-    for (size_t i = 0; i < keep; ++i) {
-      mass += c.probabilities[i];
-      if (mass >= options.top_p) keep = i + 1;
-    }
-  }
-  while (keep > 1 && c.probabilities[keep - 1] < options.min_p * c.probabilities[0]) --keep;
-  c.tokens.resize(keep);
-  c.probabilities.resize(keep);
+  if (options.top_p < 1) c.tokens = likeliest_with(options.top_p, weights, std::move(c.tokens));
+  std::erase_if(c.tokens, [&](int32_t token) { return weights[token] < options.min_p; });
+  std::ranges::sort(c.tokens);
+  for (const int32_t token : c.tokens) c.weights.push_back(weights[token]);
   return c;
 }
 
@@ -93,19 +119,21 @@ void check(const SamplingOptions& o) {
 }
 
 int32_t sample(const SamplingOptions& options, std::span<const float> logits_V, std::span<const int32_t> prompt,
-               std::span<const int32_t> generated) {
+               std::span<const int32_t> generated, uint64_t draw) {
   std::vector<float> logits(logits_V.begin(), logits_V.end());
   penalise(options, prompt, generated, logits);
   if (options.temperature == 0) return likeliest(logits);
 
   const Candidates c = candidates(options, logits);
-  const double total = std::accumulate(c.probabilities.begin(), c.probabilities.end(), 0.0);
-  double left = Random(options.seed, 0, generated.size()).uniform() * total;
-  for (size_t i = 0; i < c.tokens.size(); ++i) {
-    left -= c.probabilities[i];
-    if (left < 0) return c.tokens[i];
+  double left = Random(options.seed, draw, generated.size()).uniform() * std::accumulate(c.weights.begin(), c.weights.end(), 0.0);
+  size_t drawn = 0;
+  for (size_t i = 0; i < c.weights.size(); ++i) {
+    if (c.weights[i] == 0) continue;
+    drawn = i;
+    left -= c.weights[i];
+    if (left < 0) break;
   }
-  return c.tokens.back();
+  return c.tokens.empty() ? static_cast<int32_t>(drawn) : c.tokens[drawn];
 }
 
 }  // namespace moiety::engine

@@ -21,9 +21,10 @@ struct SamplingOptions {
 // Throws Error(Usage) naming the option that makes no sense.
 void check(const SamplingOptions& options);
 
-// The token after `prompt` and `generated`. A pure function: the randomness is that of (seed, how many were generated).
+// The token after `prompt` and `generated`. A pure function: the randomness is that of (seed, how many were generated, `draw`,
+// which tells draws for the same place apart).
 // Order: penalties, temperature, top-k, top-p, min-p. Ties go to the lower id.
 int32_t sample(const SamplingOptions& options, std::span<const float> logits_V, std::span<const int32_t> prompt,
-               std::span<const int32_t> generated);
+               std::span<const int32_t> generated, uint64_t draw = 0);
 
 }  // namespace moiety::engine

@@ -25,8 +25,8 @@ struct Watched {
                                   statistics->observer()};
     Transformer transformer(*file, compute);
     KvCache cache(spec, tokens.size());
-    const Chunk chunk{&cache, tokens};
-    transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens,
+    const Chunk chunk{&cache, tokens, tokens.size()};
+    transformer.forward({&chunk, 1},
                         [&](int, const moe::Routing& routing) { routings.push_back(routing); });
   }
   const format::InputSums& sums(const std::string& name) const { return statistics->importance().tensors.at(name); }

@@ -14,7 +14,7 @@ Step make_step(const spec::AttentionSpec& spec, const Frequencies& frequencies, 
   Step step;
   std::vector<KvCache*> cache_T;
   for (const Chunk& chunk : chunks) {
-    const StepPart part{chunk.cache, step.tokens(), chunk.tokens.size(), chunk.cache->length()};
+    const StepPart part{chunk.cache, step.tokens(), chunk.tokens.size(), chunk.cache->length(), chunk.router};
     step.parts.push_back(part);
     for (size_t i = 0; i < part.tokens; ++i) {
       const size_t position = part.first_position + i;

@@ -9,6 +9,7 @@
 #include "base/matrix.h"
 #include "kernel/linear.h"
 #include "model/kv_cache.h"
+#include "model/router_override.h"
 #include "spec/model_spec.h"
 
 namespace moiety::model {
@@ -17,6 +18,9 @@ namespace moiety::model {
 struct Chunk {
   KvCache* cache = nullptr;
   std::span<const int32_t> tokens;
+  size_t logits = 1;                       // of how many of the tokens, the last ones, logits are wanted
+  const RouterOverride* router = nullptr;  // if these tokens choose experts otherwise than the model says
+  Matrix<float>* states_TD = nullptr;      // takes the tokens' activations after the last layer and its norm
 };
 
 // Rows of a step that are one sequence's.
@@ -24,6 +28,7 @@ struct StepPart {
   KvCache* cache = nullptr;
   size_t first_token = 0, tokens = 0;
   size_t first_position = 0;
+  const RouterOverride* router = nullptr;
 };
 
 // What every layer wants to know of each row.

@@ -128,7 +128,7 @@ void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const
   }
   const bool streams = streamed_ && streamed_->is_open();
   store::ExpertStore& experts = streams ? static_cast<store::ExpertStore&>(streamed_->store()) : all_experts_;
-  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), lossy_, [&] {
+  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), step.parts, lossy_, [&] {
     if (streams && streamed_->wants_predictions()) expect_next(number, x_TD.view());
   });
   add_to_stream(moe.out_TD.view(), x_TD.view());
@@ -142,7 +142,7 @@ void Transformer::expect_next(int number, MatrixView<const float> x_TD) {
   while (next < spec().num_layers && spec().feed_forward[next] != spec::FeedForward::Moe) ++next;
   if (next == spec().num_layers) return;
   const LayerWeights& w = weights_.layers[next];
-  const moe::Routing routing = route(compute_, spec().moe, w.moe, norm(x_TD, w.feed_forward_norm).view());
+  const moe::Routing routing = route(compute_, spec().moe, w.moe, next, norm(x_TD, w.feed_forward_norm).view(), {});
   std::vector<store::Demand> demands = demands_of(routing);
   std::ranges::stable_sort(demands, std::greater(), [](const store::Demand& d) { return std::pair(d.tokens, d.weight); });
   std::vector<int> experts;
@@ -150,19 +150,20 @@ void Transformer::expect_next(int number, MatrixView<const float> x_TD) {
   streamed_->store().expect(next, experts);
 }
 
-Matrix<float> Transformer::head(std::span<const Chunk> chunks, MatrixView<const float> x_TD, LogitsOf which) const {
-  Matrix<float> last;
-  if (which == LogitsOf::LastTokens) {
-    last = Matrix<float>(chunks.size(), x_TD.cols());
-    size_t end = 0;
-    for (size_t c = 0; c < chunks.size(); ++c) {
-      end += chunks[c].tokens.size();
-      std::copy(x_TD.row(end - 1).begin(), x_TD.row(end - 1).end(), last.row(c).begin());
-    }
-    x_TD = std::as_const(last).view();
+// Of the rows whose logits are wanted; hands out states on the way.
+Matrix<float> Transformer::head(std::span<const Chunk> chunks, MatrixView<const float> x_TD) const {
+  size_t rows = 0, end = 0;
+  for (const Chunk& chunk : chunks) rows += chunk.logits;
+  Matrix<float> wanted(rows, x_TD.cols());
+  rows = 0;
+  for (const Chunk& chunk : chunks) {
+    if (chunk.states_TD != nullptr) *chunk.states_TD = norm(x_TD.middle_rows(end, chunk.tokens.size()), weights_.final_norm);
+    end += chunk.tokens.size();
+    for (size_t t = end - chunk.logits; t < end; ++t) std::ranges::copy(x_TD.row(t), wanted.row(rows++).begin());
   }
-  const Matrix<float> normed_TD = norm(x_TD, weights_.final_norm);
-  auto logits_TV = Matrix<float>::uninitialised(x_TD.rows(), weights_.head_VD.rows);
+  const Matrix<float> normed_TD = norm(wanted.view(), weights_.final_norm);
+  auto logits_TV = Matrix<float>::uninitialised(rows, weights_.head_VD.rows);
+  if (rows == 0) return logits_TV;
   kernel::linear(compute_, normed_TD.view(), weights_.head_VD, logits_TV.view());
   for (size_t t = 0; t < logits_TV.rows(); ++t) {
     add(weights_.head_bias_V, logits_TV.row(t));
@@ -181,17 +182,20 @@ void Transformer::refuse_nans(MatrixView<const float> logits) const {
        file_.path().string());
 }
 
-Matrix<float> Transformer::forward(std::span<const Chunk> chunks, LogitsOf which, const RoutingObserver& observe) {
+Matrix<float> Transformer::forward(std::span<const Chunk> chunks, const RoutingObserver& observe) {
   if (streamed_ && streamed_->is_open()) {
-    size_t tokens = 0;
-    for (const Chunk& chunk : chunks) tokens += chunk.tokens.size();
-    streamed_->make_room(tokens, which == LogitsOf::AllTokens ? tokens : chunks.size());
+    size_t tokens = 0, logits = 0;
+    for (const Chunk& chunk : chunks) {
+      tokens += chunk.tokens.size();
+      logits += chunk.logits;
+    }
+    streamed_->make_room(tokens, logits);
   }
   Matrix<float> x_TD = embed(chunks);
   const Step step = make_step(spec().attention, frequencies_, chunks);
   for (int number = 0; number < spec().num_layers; ++number) layer(number, step, x_TD, observe);
   for (const Chunk& chunk : chunks) chunk.cache->advance(chunk.tokens.size());
-  Matrix<float> logits = head(chunks, x_TD.view(), which);
+  Matrix<float> logits = head(chunks, x_TD.view());
   refuse_nans(logits.view());
   return logits;
 }

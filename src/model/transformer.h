@@ -28,16 +28,13 @@ class Transformer {
 
   const spec::ModelSpec& spec() const { return file_.spec(); }
   const format::ModelFile& file() const { return file_; }
+  ThreadPool& threads() const { return compute_.threads; }
 
-  enum class LogitsOf {
-    LastTokens,  // one row a chunk: its last token's
-    AllTokens,   // one row a token
-  };
-  // Runs the chunks' tokens through all layers, appends to their caches, returns logits [rows, V]. A chunk's numbers are
+  // Runs the chunks' tokens through all layers, appends to their caches, returns the logits that they want, [rows, V]. A chunk's numbers are
   // the same bits whatever other chunks are there and however a sequence was cut into chunks. Token ids must be in the
   // vocabulary, caches have room. Throws Error(Input) naming the tensor if the model turns out to hold NaNs.
   // Error(Io) if an expert can't be read; the caches then are what they were.
-  Matrix<float> forward(std::span<const Chunk> chunks, LogitsOf which, const RoutingObserver& observe = {});
+  Matrix<float> forward(std::span<const Chunk> chunks, const RoutingObserver& observe = {});
 
   // Takes everything but the experts into memory, as it is computed with, instead of when it is first needed: none of it is
   // paged from then on. `progress` is told the bytes done, and of how many.
@@ -62,7 +59,7 @@ class Transformer {
   void add_to_stream(MatrixView<const float> y_TD, MatrixView<float> x_TD) const;  // x += residual scale * y
   void layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe);
   void expect_next(int number, MatrixView<const float> x_TD);
-  Matrix<float> head(std::span<const Chunk> chunks, MatrixView<const float> x_TD, LogitsOf which) const;
+  Matrix<float> head(std::span<const Chunk> chunks, MatrixView<const float> x_TD) const;
   void refuse_nans(MatrixView<const float> logits) const;
   void keep_a_copy(kernel::WeightView& matrix);
 

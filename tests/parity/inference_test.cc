@@ -46,15 +46,15 @@ struct Loaded {
 
   Matrix<float> logits(std::span<const int32_t> tokens, const RoutingObserver& observe = {}) {
     KvCache cache(file.spec(), tokens.size());
-    const Chunk chunk{&cache, tokens};
-    return transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens, observe);
+    const Chunk chunk{&cache, tokens, tokens.size()};
+    return transformer.forward({&chunk, 1}, observe);
   }
   std::vector<int32_t> greedy(std::vector<int32_t> prompt, size_t count) {
     KvCache cache(file.spec(), prompt.size() + count);
     std::vector<int32_t> out, next = std::move(prompt);
     while (out.size() < count) {
       const Chunk chunk{&cache, next};
-      const Matrix<float> row = transformer.forward({&chunk, 1}, Transformer::LogitsOf::LastTokens);
+      const Matrix<float> row = transformer.forward({&chunk, 1});
       const auto values = row.flat();
       out.push_back(static_cast<int32_t>(std::max_element(values.begin(), values.end()) - values.begin()));
       next = {out.back()};
@@ -180,8 +180,8 @@ TEST_P(AgainstHuggingFace, AnyChunkingGivesTheSameBits) {
     while (at < ids_.size()) {
       const size_t most = ids_.size() - at;
       const size_t count = trial == 0 ? 1 : std::min<size_t>(most, 1 + random.below(trial));
-      const Chunk chunk{&cache, std::span(ids_).subspan(at, count)};
-      const Matrix<float> part = model.transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens);
+      const Chunk chunk{&cache, std::span(ids_).subspan(at, count), count};
+      const Matrix<float> part = model.transformer.forward({&chunk, 1});
       for (size_t t = 0; t < count; ++t) {
         ASSERT_TRUE(std::ranges::equal(part.row(t), whole.row(at + t))) << "position " << at + t;
       }
@@ -197,8 +197,8 @@ TEST_P(AgainstHuggingFace, CompanyAndThreadsDoNotChangeABit) {
   Loaded crowd(checkpoint(), *kernel::available_kernels()[0], 3);
   const std::vector<int32_t> other(ids_.rbegin(), ids_.rend());
   KvCache cache_a(crowd.file.spec(), 64), cache_b(crowd.file.spec(), 64), cache_c(crowd.file.spec(), 64);
-  const Chunk chunks[] = {{&cache_a, other}, {&cache_b, ids_}, {&cache_c, std::span(other).first(5)}};
-  const Matrix<float> together = crowd.transformer.forward(chunks, Transformer::LogitsOf::AllTokens);
+  const Chunk chunks[] = {{&cache_a, other, other.size()}, {&cache_b, ids_, ids_.size()}, {&cache_c, std::span(other).first(5), 5}};
+  const Matrix<float> together = crowd.transformer.forward(chunks);
   for (size_t t = 0; t < ids_.size(); ++t) {
     ASSERT_TRUE(std::ranges::equal(together.row(other.size() + t), whole.row(t))) << "position " << t;
   }

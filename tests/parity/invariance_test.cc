@@ -40,7 +40,7 @@ class Model {
 
   KvCache cache(const Sequence& s, KvType type) const { return {file_.spec(), {capacity_, type, s.prompt}}; }
   Matrix<float> forward(std::span<const Chunk> chunks, size_t threads) {
-    return transformers_[threads - 1]->forward(chunks, Transformer::LogitsOf::AllTokens);
+    return transformers_[threads - 1]->forward(chunks);
   }
 
   std::vector<Sequence> sequences(std::span<const size_t> lengths, KvType type, Random& random) {
@@ -53,7 +53,7 @@ class Model {
       }
       s.prompt = random.below(length + 1);
       KvCache kv = cache(s, type);
-      const Chunk chunk{&kv, s.tokens};
+      const Chunk chunk{&kv, s.tokens, s.tokens.size()};
       s.logits_TV = forward({&chunk, 1}, 1);
     }
     return out;
@@ -82,7 +82,7 @@ void expect_the_same_when_cut(Model& model, const std::vector<Sequence>& sequenc
     for (const size_t i : taken) {
       const auto rest = std::span(sequences[i].tokens).subspan(caches[i].length());
       const size_t count = random.below(3) == 0 ? 1 : 1 + random.below(std::min(rest.size(), most_tokens));
-      chunks.push_back({&caches[i], rest.first(count)});
+      chunks.push_back({&caches[i], rest.first(count), count});
     }
     const Matrix<float> logits = model.forward(chunks, 1 + random.below(kMostThreads));
 
@@ -165,7 +165,7 @@ TEST(LatentAttention, ItsTwoWaysDifferByRoundingOnly) {
     for (int32_t i = 0; i < 40; ++i) tokens.push_back(i * 7 + 3);
     const auto logits = [&](size_t prompt) {
       KvCache cache(file.spec(), {tokens.size(), KvType::BF16, prompt});
-      const Chunk chunk{&cache, tokens};
+      const Chunk chunk{&cache, tokens, tokens.size()};
       return fast.forward({&chunk, 1}, 2);
     };
     const Matrix<float> absorbed = logits(0), expanded = logits(tokens.size());

@@ -25,8 +25,8 @@ std::vector<float> logits_of(const path& file_path, int num_threads, kernel::Ari
   KvCache cache(file.spec(), tokens.size());
   std::vector<float> all;
   for (const auto& [first, count] : {std::pair<size_t, size_t>{0, 15}, {15, 8}, {23, 1}}) {
-    const Chunk chunk{&cache, std::span<const int32_t>(tokens).subspan(first, count)};
-    const Matrix<float> logits = transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens);
+    const Chunk chunk{&cache, std::span<const int32_t>(tokens).subspan(first, count), count};
+    const Matrix<float> logits = transformer.forward({&chunk, 1});
     const auto values = logits.flat();
     all.insert(all.end(), values.begin(), values.end());
   }

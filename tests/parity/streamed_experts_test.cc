@@ -32,8 +32,8 @@ struct Loaded {
     std::vector<float> all;
     for (size_t at = 0, c = 0; at < tokens.size(); ++c) {
       const size_t size = std::min(c < chunks.size() ? chunks[c] : 1, tokens.size() - at);
-      const Chunk chunk{&cache, tokens.subspan(at, size)};
-      const Matrix<float> logits = transformer.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens);
+      const Chunk chunk{&cache, tokens.subspan(at, size), size};
+      const Matrix<float> logits = transformer.forward({&chunk, 1});
       const auto values = logits.flat();
       all.insert(all.end(), values.begin(), values.end());
       at += size;

@@ -71,9 +71,9 @@ TEST_P(TrainingAndInference, AgreeOnLogitsAndExperts) {
   const kernel::Compute compute{*kernel::available_kernels()[0], threads};
   model::Transformer transformer(file, compute);
   model::KvCache cache(file.spec(), tokens.size());
-  const model::Chunk chunk{&cache, tokens};
+  const model::Chunk chunk{&cache, tokens, tokens.size()};
   size_t sparse_layer = 0;
-  const Matrix<float> inferred = transformer.forward({&chunk, 1}, model::Transformer::LogitsOf::AllTokens,
+  const Matrix<float> inferred = transformer.forward({&chunk, 1},
       [&](int layer, const moe::Routing& routing) {
         ASSERT_LT(sparse_layer, routes.size());
         const moe::Routing& in_training = routes[sparse_layer++]->routing;

@@ -1,0 +1,337 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "base/error.h"
+#include "engine/generate.h"
+#include "engine/tally.h"
+#include "engine/token_choice.h"
+
+namespace moiety::engine {
+namespace {
+
+double seconds_between(Clock::time_point start, Clock::time_point end) { return std::chrono::duration<double>(end - start).count(); }
+
+EngineOptions filled_in(EngineOptions options, const model::Transformer& transformer) {
+  const auto positions = static_cast<size_t>(transformer.spec().max_positions);
+  if (options.context == 0 || options.context > positions) options.context = positions;
+  options.max_running = std::max<size_t>(options.max_running, 1);
+  if (options.cache_tokens == 0) options.cache_tokens = std::max(options.context, options.max_running * std::min<size_t>(2048, options.context));
+  options.context = std::min(options.context, options.cache_tokens);
+  if (options.step_tokens == 0) options.step_tokens = transformer.prompt_chunk(options.context);
+  constexpr size_t kForPrompts = 32;
+  options.step_tokens = std::max(options.step_tokens, options.max_running + kForPrompts);
+  return options;
+}
+
+void check_router(const model::RouterOverride& router, const spec::ModelSpec& spec) {
+  const int experts = spec.moe.router.num_experts;
+  require(spec.moe_layers() > 0, "the model has no experts whose router could be overridden");
+  require(router.experts_per_token >= 0 && router.experts_per_token <= experts, "{} experts for a token: the model has {}",
+          router.experts_per_token, experts);
+  require(router.bias_LE.empty() || router.bias_LE.size() == static_cast<size_t>(spec.num_layers * experts),
+          "a router's bias needs a number for each of {} layers' {} experts", spec.num_layers, experts);
+}
+
+}  // namespace
+
+class Engine::Impl {
+ public:
+  Impl(model::Transformer& transformer, const EngineOptions& wanted)
+      : options(filled_in(wanted, transformer)),
+        tally(transformer.spec()),
+        transformer_(transformer),
+        room_(transformer.spec(), {options.context, options.cache_tokens, options.kv, options.share_prefixes}),
+        scheduler_(room_, {options.max_running, options.step_tokens, options.speculate}),
+        thread_([this] { run(); }) {}
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+  }
+
+  uint64_t submit(Request request, std::shared_ptr<Listener> listener);
+  void cancel(uint64_t id);
+  const spec::ModelSpec& spec() const { return transformer_.spec(); }
+
+  const EngineOptions options;
+  Tally tally;
+
+ private:
+  void check(const Request& request) const;
+  // All that follow are the engine's thread's.
+  void run();
+  bool take_arrivals();
+  void step(std::span<const Turn> turns);
+  void choose(std::span<const Turn> turns, std::span<const TurnResult> results, std::span<std::vector<NewToken>> chosen);
+  void take_prompt(const Turn& turn, const TurnResult& result);
+  void take_answer(const Turn& turn, std::span<const NewToken> chosen, Tally::Step& counts);
+  static void finish(Sequence& sequence, Outcome::Stop stop, std::string error = {});
+  void end(uint64_t id);
+  void end_those_that_are_through();
+  void update_tally();
+
+  model::Transformer& transformer_;
+  CacheRoom room_;
+  Scheduler scheduler_;
+  SpeculationWatch watch_;
+  std::optional<Clock::time_point> paused_;  // since then nothing was computed, though there is something to do
+
+  std::mutex mutex_;  // guards these
+  std::condition_variable wake_;
+  std::vector<std::unique_ptr<Sequence>> arrived_;
+  std::vector<uint64_t> cancelled_;
+  uint64_t last_id_ = 0;
+  bool stopping_ = false;
+
+  std::thread thread_;  // last: it uses all of the above
+};
+
+void Engine::Impl::check(const Request& request) const {
+  const size_t answer = request.kind == Request::Kind::Embed ? 0 : 1;
+  engine::check(request.sampling);
+  check_tokens(request.prompt, transformer_.spec());
+  require(!request.prompt.empty(), "the prompt has no tokens; give at least one");
+  require(request.prompt.size() + answer <= options.context, "the prompt has {} tokens, the context holds {}{}", request.prompt.size(),
+          options.context, answer > 0 ? " with the answer's" : "");
+  require(answer == 0 || request.max_new_tokens > 0, "no token is asked for; ask for one at least");
+  if (request.router) check_router(*request.router, transformer_.spec());
+}
+
+uint64_t Engine::Impl::submit(Request request, std::shared_ptr<Listener> listener) {
+  check(request);
+  auto sequence = std::make_unique<Sequence>();
+  sequence->tokens = request.prompt;
+  sequence->request = std::move(request);
+  sequence->listener = std::move(listener);
+  sequence->submitted = Clock::now();
+  tally.update([](EngineStatistics& statistics) { ++statistics.requests, ++statistics.waiting; });
+  const std::lock_guard lock(mutex_);
+  const uint64_t id = sequence->id = ++last_id_;
+  arrived_.push_back(std::move(sequence));
+  wake_.notify_one();
+  return id;
+}
+
+void Engine::Impl::cancel(uint64_t id) {
+  const std::lock_guard lock(mutex_);
+  cancelled_.push_back(id);
+  wake_.notify_one();
+}
+
+void Engine::Impl::run() {
+  while (take_arrivals()) {
+    update_tally();
+    const std::vector<Turn> turns = scheduler_.next(watch_);
+    if (turns.empty()) continue;
+    step(turns);
+    paused_ = Clock::now();
+    end_those_that_are_through();
+    update_tally();
+  }
+  // What is left was cancelled.
+  while (!scheduler_.idle()) {
+    Sequence& any = *(scheduler_.running().empty() ? scheduler_.waiting() : scheduler_.running()).front();
+    finish(any, Outcome::Stop::Cancelled);
+    end(any.id);
+  }
+}
+
+// Waits until there is something to do; false if it is to stop.
+bool Engine::Impl::take_arrivals() {
+  std::vector<std::unique_ptr<Sequence>> arrived;
+  std::vector<uint64_t> cancelled;
+  bool stopping = false;
+  {
+    std::unique_lock lock(mutex_);
+    if (scheduler_.idle()) {
+      paused_.reset();
+      wake_.wait(lock, [&] { return stopping_ || !arrived_.empty(); });
+    }
+    arrived.swap(arrived_);
+    cancelled.swap(cancelled_);
+    stopping = stopping_;
+  }
+  for (auto& sequence : arrived) {
+    if (options.trace != nullptr) sequence->trace_number = options.trace->new_sequence();
+    scheduler_.add(std::move(sequence));
+  }
+  for (const uint64_t id : cancelled) {
+    Sequence* sequence = scheduler_.find(id);
+    if (sequence == nullptr) continue;
+    finish(*sequence, Outcome::Stop::Cancelled);
+    end(id);
+  }
+  return !stopping;
+}
+
+void Engine::Impl::step(std::span<const Turn> turns) {
+  const auto start = Clock::now();
+  for (const Turn& turn : turns) {
+    Sequence& s = *turn.sequence;
+    if (s.started != Clock::time_point()) continue;
+    s.started = start;
+    s.outcome.queue_seconds = seconds_between(s.submitted, start);
+    s.outcome.cached_tokens = s.computed();
+    tally.update([&](EngineStatistics& statistics) { statistics.cached_tokens += s.computed(); });
+  }
+
+  Tally::Step counts{.pause = paused_ ? seconds_between(*paused_, start) : 0};
+  std::vector<std::vector<NewToken>> chosen(turns.size());
+  try {
+    const bool only_answers = std::ranges::all_of(turns, [](const Turn& turn) { return turn.sequence->is_decoding(); });
+    const StepResult result = run_step(transformer_, turns, options.trace, [&](int layer, const moe::Routing& routing) {
+      tally.add_routing(layer, routing, turns);
+    });
+    if (only_answers) watch_.saw(result.logits_RV.rows(), seconds_between(start, Clock::now()));
+    choose(turns, result.turns, chosen);
+    for (size_t i = 0; i < turns.size(); ++i) take_prompt(turns[i], result.turns[i]);
+  } catch (const std::exception& error) {
+    if (turns.size() == 1) return finish(*turns[0].sequence, Outcome::Stop::Failed, error.what());
+    // Perhaps one sequence's experts can't be read: the others go on.
+    for (const Turn& turn : turns) step({&turn, 1});
+    return;
+  }
+  counts.seconds = seconds_between(start, Clock::now());
+  for (size_t i = 0; i < turns.size(); ++i) {
+    scheduler_.charge(turns[i].sequence->request.client, turns[i].tokens);
+    take_answer(turns[i], chosen[i], counts);
+  }
+  tally.add_step(counts);
+}
+
+// Each sequence's next tokens, those without constraints on all threads.
+void Engine::Impl::choose(std::span<const Turn> turns, std::span<const TurnResult> results, std::span<std::vector<NewToken>> chosen) {
+  std::vector<size_t> free;
+  const auto choose_one = [&](size_t i) {
+    const size_t rows = 1 + turns[i].drafted.size(), all = results[i].logits_RV.rows();
+    chosen[i] = choose_tokens(*turns[i].sequence, turns[i].drafted, results[i].logits_RV.middle_rows(all - rows, rows));
+  };
+  for (size_t i = 0; i < turns.size(); ++i) {
+    if (!turns[i].wants_token()) continue;
+    if (!turns[i].sequence->request.constraint) {
+      free.push_back(i);
+      continue;
+    }
+    try {
+      choose_one(i);
+    } catch (const Error& error) {
+      finish(*turns[i].sequence, Outcome::Stop::Failed, error.what());
+    }
+  }
+  transformer_.threads().parallel_for(free.size(), [&](size_t n) { choose_one(free[n]); });
+}
+
+// What is asked of a prompt's own tokens.
+void Engine::Impl::take_prompt(const Turn& turn, const TurnResult& result) {
+  Sequence& s = *turn.sequence;
+  if (turn.wants_prompt_logprobs()) {
+    if (s.prompt_logprobs.empty()) s.prompt_logprobs.push_back({s.tokens[0], 0, {}});
+    for (size_t r = 0; r < turn.tokens && s.prompt_logprobs.size() < s.prompt(); ++r) {
+      const int32_t next = s.tokens[s.prompt_logprobs.size()];
+      s.prompt_logprobs.push_back(with_logprobs(next, result.logits_RV.row(r), s.request.top_logprobs));
+    }
+    if (turn.is_rest) s.listener->on_prompt(s.prompt_logprobs);
+  }
+  if (s.request.kind != Request::Kind::Embed) return;
+  const bool is_mean = s.request.pooling == Request::Pooling::Mean;
+  s.state_sum_D.resize(result.states_TD.cols());
+  for (size_t t = is_mean ? 0 : result.states_TD.rows() - 1; t < result.states_TD.rows(); ++t) {
+    const auto state_D = result.states_TD.row(t);
+    for (size_t d = 0; d < state_D.size(); ++d) s.state_sum_D[d] = (is_mean ? s.state_sum_D[d] : 0) + state_D[d];
+  }
+  if (!turn.is_rest) return;
+  const double parts = is_mean ? static_cast<double>(s.prompt()) : 1;
+  for (const double sum : s.state_sum_D) s.outcome.embedding_D.push_back(static_cast<float>(sum / parts));
+  finish(s, Outcome::Stop::Length);
+}
+
+void Engine::Impl::take_answer(const Turn& turn, std::span<const NewToken> chosen, Tally::Step& counts) {
+  Sequence& s = *turn.sequence;
+  const bool was_prompt = s.said().empty();
+  if (was_prompt) counts.prompt_tokens += turn.tokens;
+  if (!turn.wants_token() || s.is_through) return;
+  if (was_prompt) {
+    s.answering = Clock::now();
+    s.outcome.prefill_seconds = seconds_between(s.started, s.answering);
+  }
+
+  const auto rightly = std::ranges::mismatch(chosen, turn.drafted, {}, [](const NewToken& token) { return token.token; });
+  const auto accepted = static_cast<size_t>(rightly.in2 - turn.drafted.begin());
+  s.cache->truncate(s.tokens.size() + accepted);
+  s.drafter.learn(turn.drafted.size(), accepted);
+  s.outcome.drafted += turn.drafted.size();
+  s.outcome.accepted += accepted;
+  counts.drafted += turn.drafted.size();
+  counts.accepted += accepted;
+
+  for (const NewToken& token : chosen) {
+    if (is_stop(s, token.token)) {
+      s.outcome.stop_token = token.token;
+      return finish(s, Outcome::Stop::StopToken);
+    }
+    s.tokens.push_back(token.token);
+    ++s.outcome.new_tokens;
+    ++counts.new_tokens;
+    if (!s.listener->on_token(token)) return finish(s, Outcome::Stop::Listener);
+    if (s.said().size() == s.request.max_new_tokens) return finish(s, Outcome::Stop::Length);
+    if (s.tokens.size() > options.context) return finish(s, Outcome::Stop::ContextFull);
+  }
+}
+
+void Engine::Impl::finish(Sequence& sequence, Outcome::Stop stop, std::string error) {
+  sequence.is_through = true;
+  sequence.outcome.stop = stop;
+  sequence.outcome.error = std::move(error);
+}
+
+void Engine::Impl::end(uint64_t id) {
+  const std::unique_ptr<Sequence> sequence = scheduler_.remove(id);
+  if (sequence->cache) room_.put_aside(*sequence);
+  Outcome& outcome = sequence->outcome;
+  outcome.prompt_tokens = sequence->prompt();
+  if (sequence->answering != Clock::time_point()) outcome.decode_seconds = seconds_between(sequence->answering, Clock::now());
+  sequence->listener->on_end(outcome);
+}
+
+void Engine::Impl::end_those_that_are_through() {
+  std::vector<uint64_t> through;
+  for (const auto& sequence : scheduler_.running()) {
+    if (sequence->is_through) through.push_back(sequence->id);
+  }
+  for (const uint64_t id : through) end(id);
+}
+
+void Engine::Impl::update_tally() {
+  tally.update([&](EngineStatistics& statistics) {
+    statistics.running = scheduler_.running().size();
+    statistics.waiting = scheduler_.waiting().size();
+    statistics.preemptions = scheduler_.preemptions();
+    const store::StoreStatistics* store = transformer_.expert_statistics();
+    if (store == nullptr) return;
+    statistics.expert_hits = store->hits;
+    statistics.expert_misses = store->misses;
+    statistics.expert_bytes_read = store->bytes_read;
+    statistics.expert_slots = transformer_.expert_cache()->slots();
+  });
+}
+
+Engine::Engine(model::Transformer& transformer, const EngineOptions& options) : impl_(std::make_unique<Impl>(transformer, options)) {}
+Engine::~Engine() = default;
+
+const EngineOptions& Engine::options() const { return impl_->options; }
+const spec::ModelSpec& Engine::spec() const { return impl_->spec(); }
+uint64_t Engine::submit(Request request, std::shared_ptr<Listener> listener) { return impl_->submit(std::move(request), std::move(listener)); }
+void Engine::cancel(uint64_t id) { impl_->cancel(id); }
+EngineStatistics Engine::statistics() const { return impl_->tally.statistics(); }
+std::vector<std::vector<uint32_t>> Engine::visits_of(uint64_t id) const { return impl_->tally.visits_of(id); }
+void Engine::save_prompts(const fs::path&) {}
+void Engine::load_prompts(const fs::path&) {}
+
+}  // namespace moiety::engine
