@@ -51,6 +51,7 @@ function map_of(values) {
 
 async function chat(body, answer, id) {
   const said = body.messages.at(-1).content;
+  if (JSON.stringify(body).length > 1e5) return refuse(answer, 400, "The prompt has 40960 tokens; the context has 32768.", {}, "context_length_exceeded");
   if (/fail/.test(said)) return refuse(answer, 503, "The queue is full: 16 requests wait already.", {"retry-after": "3"});
   if (/key/.test(said)) return refuse(answer, 401, "No API key was given.");
   visits.set(id, new Float64Array(kLayers * kExperts));
@@ -60,7 +61,7 @@ async function chat(body, answer, id) {
   answer.on("close", () => { open = false; });
   const say = async (field, text) => {
     for (const word of text.split(/(?<=\s)/)) {
-      if (!open) return;
+      if (!open || tokens === body.max_tokens) return;
       delta({[field]: word});
       visit(id);
       ++tokens;
@@ -78,7 +79,7 @@ async function chat(body, answer, id) {
   } else {
     await say("content", /long/.test(said) ? kMarkdown.repeat(12) : kMarkdown);
     if (/lose/.test(said)) { --running; return answer.destroy(); }
-    delta({}, "stop");
+    delta({}, tokens === body.max_tokens ? "length" : "stop");
   }
   --running;
   event(answer, {choices: [], usage: {prompt_tokens: 24, completion_tokens: tokens, prompt_tokens_details: {cached_tokens: 8}}});
@@ -101,7 +102,8 @@ async function live(id, answer) {
 }
 
 const send = (answer, value) => answer.writeHead(200, {"content-type": "application/json"}).end(JSON.stringify(value));
-const refuse = (answer, status, message, headers = {}) => answer.writeHead(status, {"content-type": "application/json", ...headers}).end(JSON.stringify({error: {message}}));
+const refuse = (answer, status, message, headers = {}, code) =>
+  answer.writeHead(status, {"content-type": "application/json", ...headers}).end(JSON.stringify({error: {message, code}}));
 
 let requests = 0;
 createServer(async (request, answer) => {

@@ -28,7 +28,9 @@ function revived(chat) {
   return {...chat, messages: chat.messages.map((message) => is_open(message) ? {...message, state: "stopped"} : message)};
 }
 
-export const is_open = (message) => message.state === "waiting" || message.state === "streaming";
+export function is_open(message) {
+  return message.state === "waiting" || message.state === "streaming";
+}
 const save = () => saved.set(chats.value);
 export const chat_of = (id) => chats.value.find((chat) => chat.id === id);
 const title_of = (text) => {
