@@ -63,6 +63,21 @@ const map_of = (page) => page.locator(".heat-map").evaluate((canvas) => {
   return {hash, colours: colours.size};
 });
 
+// How far the lightness (OKLab's, of the pixels as they are) of the legend's colours is from a straight line, 0 to 1; and where
+// the line begins and ends.
+const legend_of = (page) => page.locator(".legend canvas").evaluate((canvas) => {
+  const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, 1);
+  const linear = (byte) => byte / 255 <= 0.04045 ? byte / 255 / 12.92 : ((byte / 255 + 0.055) / 1.055) ** 2.4;
+  const light = Array.from({length: canvas.width}, (_, at) => {
+    const [r, g, b] = [0, 1, 2].map((part) => linear(data[4 * at + part]));
+    return 0.2104542553 * Math.cbrt(0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b) +
+           0.7936177850 * Math.cbrt(0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b) -
+           0.0040720468 * Math.cbrt(0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b);
+  });
+  const [first, last] = [light[0], light.at(-1)];
+  return {first, last, off: Math.max(...light.map((each, at) => Math.abs(each - first - (last - first) * at / (light.length - 1))))};
+});
+
 // Serious violations of the accessibility rules (axe-core), in words. Its script is not the page's own: it is put in by the browser.
 async function violations(page) {
   await page.evaluate(axe + "; 0");
@@ -101,6 +116,8 @@ if (key) {
     await page.locator(".figures-list").waitFor();
     assert.deepEqual(await violations(page), [], "before anything is said");
     await shot("welcome");
+    const light = await legend_of(page);
+    assert.ok(light.first > light.last + 0.5 && light.off < 0.02, `the light scale: ${JSON.stringify(light)}`);
     const blank = await map_of(page);
     await set(page, "Longest answer", 24);
     await page.locator(".view-machine").click();
@@ -168,6 +185,8 @@ if (key) {
     await page.waitForTimeout(1000);
     assert.notEqual((await map_of(page)).hash, map.hash, "the map stands still");
     await shot("dark");
+    const scale = await legend_of(page);
+    assert.ok(scale.last > scale.first + 0.5 && scale.off < 0.02, `the dark scale: ${JSON.stringify(scale)}`);
     assert.deepEqual(await violations(page), [], "in the dark");
     assert.ok(await stop_button(page).isVisible(), "the answer was over before it could be stopped");
     await page.keyboard.press("Escape");

@@ -21,10 +21,11 @@ export function App() {
 
   return html`
     <div class="app" data-view=${shown} data-panel=${beside}>
-      <a class="skip" href="#say" onClick=${(event) => { event.preventDefault(); show("chat"); document.getElementById("say")?.focus(); }}>To the conversation</a>
+      <a class="skip" href="#say" onClick=${(event) => { event.preventDefault(); show("chat"); setTimeout(() => document.getElementById("say")?.focus()); }}>To the conversation</a>
       <header class="bar">
         <h1 class="brand"><${Mark} />moiety</h1>
         <p class="model" title=${model}>${model}</p>
+        <button type="button" class="quiet new-icon" title="New chat" aria-label="New chat" onClick=${begin}><${Icon} name="plus" /></button>
         <${ThemeSwitch} />
       </header>
       <nav class="views" aria-label="Parts of the page">
@@ -43,6 +44,12 @@ export function App() {
       <aside class="part part-machine" aria-label="Machine"><${Machine} /></aside>
       <aside class="part part-settings" aria-label="Settings"><${Settings} /></aside>
     </div>`;
+}
+
+function begin() {
+  start();
+  view.set("chat");
+  setTimeout(() => document.getElementById("say")?.focus());
 }
 
 const Mark = () => html`<svg class="mark" viewBox="0 0 16 16" aria-hidden="true">
@@ -65,7 +72,7 @@ function Chats() {
     list.current?.querySelector("button")?.focus();
   };
   return html`<div ref=${list} class="chats">
-    <button type="button" class="new" onClick=${() => { start(); view.set("chat"); setTimeout(() => document.getElementById("say")?.focus()); }}>
+    <button type="button" class="new" onClick=${begin}>
       <${Icon} name="plus" />New chat</button>
     ${all.length === 0 && html`<p class="faint-text">Chats are kept in this browser only.</p>`}
     <ul>

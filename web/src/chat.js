@@ -17,6 +17,8 @@ export function Chat({model}) {
     if (last?.request) looked_at.set(last.request);
   }, [last?.request]);
 
+  useEffect(() => { document.title = chat ? `${chat.title} · moiety` : "moiety"; }, [chat?.title]);
+
   const actions = {
     again: (at) => regenerate(id, at),
     resend: (at, text) => resend(id, at, text),

@@ -24,7 +24,8 @@ function scale_of(named) {
   const points = named.map(lab_of), first = points[0][0], last = points.at(-1)[0];
   return Array.from({length: 256}, (_, at) => {
     const light = first + (last - first) * at / 255;
-    const next = Math.max(1, points.findIndex(([l]) => first < last ? l >= light : l <= light));
+    const passed = points.filter(([l]) => first < last ? l <= light : l >= light).length;
+    const next = Math.min(Math.max(1, passed), points.length - 1);
     const [from, to] = [points[next - 1], points[next]], part = (light - from[0]) / (to[0] - from[0]);
     return rgb_of([light, from[1] + (to[1] - from[1]) * part, from[2] + (to[2] - from[2]) * part]);
   });

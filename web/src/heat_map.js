@@ -4,7 +4,7 @@ import {css_of, scales} from "./colours.js";
 import {html} from "./html.js";
 import {is_dark, is_still, on_theme} from "./theme.js";
 
-const kTallest = 336, kTallestRow = 16, kFlattestRow = 3;  // pixels
+const kTallest = 320, kTallestRow = 16, kFlattestRow = 3;  // pixels
 const kEase = 180;                                         // milliseconds from one map to the next
 
 // The bytes of a map are 255 * sqrt(visits / the most visits of a cell), layer after layer.

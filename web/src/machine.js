@@ -8,7 +8,7 @@ import {SmallPlot} from "./plot.js";
 const units = ["B", "KiB", "MiB", "GiB", "TiB"];
 function bytes(count) {
   const power = count < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(count) / 10)), value = count / 1024 ** power;
-  return `${value >= 100 || power === 0 ? Math.round(value) : value.toPrecision(3)} ${units[power]}`;
+  return `${Number(value.toPrecision(3)).toLocaleString("en")} ${units[power]}`;
 }
 const rate = (count) => count >= 100 ? Math.round(count).toLocaleString("en") : count ? count.toPrecision(2) : "0";
 const hit_rate = ({hits, misses}) => hits + misses ? hits / (hits + misses) : null;
@@ -31,7 +31,7 @@ const figures = [
 export function Machine() {
   const {model, now, history, failure} = use(live);
   return html`<div class="machine">
-    <div class="panel-head"><h2>Machine</h2>${failure && html`<p class="state">not connected</p>`}</div>
+    <h2 class="for-readers">Machine</h2>
     ${failure && html`<p class="notice" role="status">${failure}</p>`}
     ${now ? html`<dl class="figures-list">${figures.filter(({is_there}) => !is_there || is_there(now)).map((figure) => html`<${Figure} key=${figure.name} figure=${figure} now=${now} history=${history} />`)}</dl>`
           : !failure && html`<p class="faint-text">Asking the server …</p>`}
@@ -60,7 +60,7 @@ function Experts({model, now}) {
         ${choices.map(([name, label]) => html`<button type="button" key=${name} aria-pressed=${source === name} disabled=${name === "answer" && !has_answer}
           onClick=${() => want(name)}>${label}</button>`)}
       </div></div>
-    <p class="faint-text">${source === "answer" ? "How often the answer visited each expert, its prompt included." : "Visits of all requests, the older the less they count."}</p>
+    <p class="faint-text">${source === "answer" ? "Visits of this answer's tokens, prompt included" : "Visits of all requests, the latest count most"}</p>
     <${HeatMap} layers=${model.layers} experts=${model.experts} values=${values}
       label=${source === "answer" ? "Experts that this answer visited, by layer" : "Load of all experts, by layer"} />
     <${Busiest} model=${model} values=${values} />

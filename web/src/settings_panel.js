@@ -7,9 +7,9 @@ export function Settings() {
   const now = use(settings), {model} = use(live);
   const is_changed = Object.keys(now).some((name) => now[name] !== (nothing_set[name] ?? ""));
   return html`<form class="settings" onSubmit=${(event) => event.preventDefault()}>
-    <div class="panel-head"><h2>Settings</h2>
-      ${is_changed && html`<button type="button" class="quiet text" onClick=${() => settings.set(nothing_set)}>Reset</button>`}</div>
-    <p class="faint-text">For the next answers. What is left empty is up to the server.</p>
+    <h2 class="for-readers">Settings</h2>
+    <div class="panel-head"><p class="faint-text">For the next answers. What is left empty is up to the server.</p>
+      ${is_changed && html`<button type="button" class="plain" onClick=${() => settings.set(nothing_set)}>Reset</button>`}</div>
     <label class="field wide"><span class="label">System prompt</span>
       <textarea rows="4" value=${now.system} placeholder="Who the model is to be, and how it answers" onInput=${(event) => set("system", event.target.value)}></textarea></label>
     <div class="fields">
