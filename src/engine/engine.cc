@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "base/error.h"
@@ -313,6 +314,13 @@ void Engine::Impl::update_tally() {
     statistics.running = scheduler_.running().size();
     statistics.waiting = scheduler_.waiting().size();
     statistics.preemptions = scheduler_.preemptions();
+    std::set<const model::KvPage*> pages;
+    for (const auto& sequence : scheduler_.running()) {
+      for (const auto& page : sequence->cache->pages()) pages.insert(page.get());
+    }
+    statistics.cache_tokens = room_.pool().limit() * model::KvPage::kPositions;
+    statistics.cache_tokens_used = pages.size() * model::KvPage::kPositions;
+    statistics.cache_tokens_shared = (room_.pool().in_use() - pages.size()) * model::KvPage::kPositions;
     const store::StoreStatistics* store = transformer_.expert_statistics();
     if (store == nullptr) return;
     statistics.expert_hits = store->hits;
