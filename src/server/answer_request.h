@@ -36,6 +36,7 @@ struct AnswerRequest {
   bool speculate = true;
   int priority = 0;
   std::string client;
+  std::string request;  // the HTTP request's id
 };
 
 }  // namespace moiety::server

@@ -123,6 +123,7 @@ Answers::Answers(const Service& service, const AnswerRequest& request, asio::any
       const Prompt& prompt = request.prompts[choice / request.choices];
       AnswerWriter writer(service.tokenizer, request, prompt, choice);
       ids_.push_back(engine_.submit(std::move(requests[choice]), std::make_shared<Writer>(inbox_, std::move(writer))));
+      service.answer_ids->add(request.request, ids_.back());
     }
   } catch (...) {
     for (const uint64_t id : ids_) engine_.cancel(id);

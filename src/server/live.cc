@@ -18,10 +18,10 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kBetween{250};
 
 // Of all answers to a request together.
-std::vector<std::vector<float>> visits_of(const LiveSource& source, const std::string& request) {
+std::vector<std::vector<float>> visits_of(const Service& service, const std::string& request) {
   std::vector<std::vector<float>> sum_LE;
-  for (const uint64_t id : source.answers.find(request)) {
-    const std::vector<std::vector<uint32_t>> visits_LE = source.engine.visits_of(id);
+  for (const uint64_t id : service.answer_ids->find(request)) {
+    const std::vector<std::vector<uint32_t>> visits_LE = service.engine.visits_of(id);
     sum_LE.resize(std::max(sum_LE.size(), visits_LE.size()));
     for (size_t layer = 0; layer < visits_LE.size(); ++layer) {
       sum_LE[layer].resize(std::max(sum_LE[layer].size(), visits_LE[layer].size()));
@@ -40,22 +40,22 @@ void add_map(Json& event, const char* name, std::string map, std::string& sent) 
   sent = std::move(map);
 }
 
-Task<> tell(LiveSource source, Exchange& exchange) {
+Task<> tell(const Service& service, Exchange& exchange) {
   const auto asked = exchange.request().query.find("request");
   const std::string request = asked == exchange.request().query.end() ? "" : asked->second;
   co_await exchange.begin_events();
-  co_await exchange.send_event(model_event(source.engine.spec(), source.engine.options().context).dump(), "model");
+  co_await exchange.send_event(model_event(service.engine.spec(), service.engine.options().context).dump(), "model");
 
   boost::asio::steady_timer timer(co_await boost::asio::this_coro::executor);
-  engine::EngineStatistics before = source.engine.statistics();
+  engine::EngineStatistics before = service.engine.statistics();
   Clock::time_point since = Clock::now();
   std::string sent_all, sent_answer;
   for (;;) {
-    engine::EngineStatistics now = source.engine.statistics();
+    engine::EngineStatistics now = service.engine.statistics();
     const Clock::time_point time = Clock::now();
-    Json event = figures_event(before, now, std::chrono::duration<double>(time - since).count(), {resident_memory(), source.memory_budget});
+    Json event = figures_event(before, now, std::chrono::duration<double>(time - since).count(), {resident_memory(), service.memory_budget});
     add_map(event, "all", heat_map(now.load_LE), sent_all);
-    if (!request.empty()) add_map(event, "answer", heat_map(visits_of(source, request)), sent_answer);
+    if (!request.empty()) add_map(event, "answer", heat_map(visits_of(service, request)), sent_answer);
     co_await exchange.send_event(event.dump());
 
     before = std::move(now);
@@ -67,8 +67,8 @@ Task<> tell(LiveSource source, Exchange& exchange) {
 
 }  // namespace
 
-std::vector<Route> live_routes(const LiveSource& source) {
-  return {{.method = "GET", .path = "/live", .handle = [source](Exchange& exchange) { return tell(source, exchange); }}};
+std::vector<Route> live_routes(const Service& service) {
+  return {{.method = "GET", .path = "/live", .handle = [&service](Exchange& exchange) { return tell(service, exchange); }}};
 }
 
 }  // namespace moiety::server
