@@ -217,6 +217,76 @@ if (key) {
     await close();
   });
 
+  // From here on some answers come from a script: things that a small model does not say.
+  const scripted = (page, deltas, end = "data: [DONE]\n\n") => page.route("**/v1/chat/completions", (route) => route.fulfill({
+    status: 200, contentType: "text/event-stream",
+    body: deltas.map((delta) => `data: ${JSON.stringify({choices: [{index: 0, delta, finish_reason: delta.finish ?? null}]})}\n\n`).join("") + end,
+  }));
+
+  await test("nothing that a model says is run or fetched", async () => {
+    const {page, close} = await open(desk);
+    const evil = "<script>hurt = 1</script><img src=x onerror='hurt = 1'>\n\n![picture](https://example.org/a.png) [go](javascript:hurt=1) " +
+      "[web](https://example.org/)\n\n<iframe src='https://example.org'></iframe>\n\n```\"onmouseover=hurt=1\n</code><svg onload='hurt=1'>\n```\n\n" +
+      "<style>body { display: none }</style>\n\n| a |\n| --- |\n| <b onclick=hurt=1>b</b> |\n\n[ref]\n\n[ref]: data:text/html,hurt";
+    await scripted(page, [{content: evil.slice(0, 60)}, {content: evil.slice(60)}, {finish: "stop"}]);
+    await say(page, "hello");
+    await finished(page, 1);
+    const found = await page.locator(".assistant .markdown").evaluate((element) => ({
+      elements: element.querySelectorAll("script, img, iframe, svg, style, object, form, input").length,
+      links: [...element.querySelectorAll("a")].map((link) => link.href),
+      handlers: [...element.querySelectorAll("*")].filter((each) => [...each.attributes].some(({name}) => name.startsWith("on") || name === "style")).length,
+      text: element.innerText, hurt: typeof hurt,
+    }));
+    assert.equal(found.elements + found.handlers, 0);
+    assert.deepEqual(found.links, ["https://example.org/a.png", "https://example.org/"]);
+    assert.equal(found.hurt, "undefined");
+    assert.match(found.text, /<script>hurt = 1<\/script>/);
+    await close();
+  });
+
+  await test("reasoning is folded, tools are called, a lost connection is told", async () => {
+    const {page, close, shot} = await open(desk);
+    const call = (index, fields) => ({tool_calls: [{index, ...fields}]});
+    await scripted(page, [{role: "assistant", content: ""}, {reasoning_content: "Which "}, {reasoning_content: "town?"},
+      call(0, {id: "a", type: "function", function: {name: "weather", arguments: ""}}), call(0, {function: {arguments: "{\"town\": "}}),
+      call(0, {function: {arguments: "\"Jena\"}"}}), call(1, {id: "b", function: {name: "time", arguments: "{}"}}), {finish: "tool_calls"}]);
+    await say(page, "hello");
+    await finished(page, 1);
+    assert.equal(await page.locator(".reasoning .markdown").isVisible(), false);
+    await page.getByText("Thoughts").click();
+    assert.equal(await page.locator(".reasoning .markdown").innerText(), "Which town?");
+    await page.getByText("weather").first().click();
+    assert.deepEqual(JSON.parse(await page.locator(".call pre").first().innerText()), {town: "Jena"});
+    await shot("call");
+    assert.deepEqual(await violations(page), [], "tool calls");
+
+    await page.unroute("**/v1/chat/completions");
+    await scripted(page, [{content: "It rai"}], "");
+    const asked = page.waitForRequest("**/v1/chat/completions");
+    await page.getByLabel("Result of weather").fill("rain");
+    await page.getByLabel("Result of time").fill("noon");
+    await page.getByRole("button", {name: "Give them to the model"}).click();
+    const {messages} = (await asked).postDataJSON();
+    assert.deepEqual(messages.slice(1), [
+      {role: "assistant", content: "", tool_calls: [{id: "a", type: "function", function: {name: "weather", arguments: "{\"town\": \"Jena\"}"}},
+                                                    {id: "b", type: "function", function: {name: "time", arguments: "{}"}}]},
+      {role: "tool", content: "rain", tool_call_id: "a"}, {role: "tool", content: "noon", tool_call_id: "b"}]);
+    await finished(page, 2);
+    assert.equal(await answers(page).last().locator(".markdown").innerText(), "It rai");
+    assert.match(await page.locator(".trouble").innerText(), /connection was lost/);
+    await close();
+  });
+
+  await test("a long answer is drawn whole", async () => {
+    const {page, close} = await open(desk);
+    const paragraph = "Some *words* of a [long](https://example.org/) answer, `code` and all. ".repeat(8);
+    await scripted(page, [...Array(400).fill({content: `${paragraph}\n\n- one\n- two\n\n`}), {finish: "stop"}]);
+    await say(page, "hello");
+    await finished(page, 1);
+    assert.equal(await page.locator(".assistant .markdown > div p").count(), 400);
+    await close();
+  });
+
   await test("on a telephone", async () => {
     const {page, close, shot} = await open({...phone, reducedMotion: "reduce"});
     await set(page, "Longest answer", 32);
