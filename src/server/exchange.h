@@ -1,9 +1,12 @@
 // One HTTP request and the way to answer it: what handlers of any protocol see of the network.
 #pragma once
 
+#include <atomic>
 #include <boost/asio/awaitable.hpp>
+#include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -15,6 +18,11 @@ namespace moiety::server {
 template <class T = void>
 using Task = boost::asio::awaitable<T>;
 
+// What a request came to, for its line in the log. Whoever knows adds to it, on any thread (MeteredListener does).
+struct TokenTally {
+  std::atomic<uint64_t> prompt = 0, cached = 0, generated = 0;
+};
+
 struct HttpRequest {
   std::string method;  // "POST"
   std::string path;    // "/v1/chat/completions", decoded, without what follows a '?'
@@ -23,6 +31,8 @@ struct HttpRequest {
   std::string body;
   std::string client;  // the API key's name, else the address: whose turn it is
   std::string id;      // of this request, for logs and the header x-request-id
+  int priority = 0;    // of the API key; higher goes first
+  std::shared_ptr<TokenTally> tokens = std::make_shared<TokenTally>();
 };
 
 using Headers = std::vector<std::pair<std::string, std::string>>;
@@ -30,13 +40,14 @@ using Headers = std::vector<std::pair<std::string, std::string>>;
 // Thrown by handlers: becomes an answer with this status, in the shape of the protocol that was spoken.
 class HttpError : public std::runtime_error {
  public:
-  HttpError(int status, const std::string& message, std::string code_ = {}, std::string param_ = {})
-      : std::runtime_error(message), status(status), code(std::move(code_)), param(std::move(param_)) {}
+  HttpError(int status_, const std::string& message, std::string code_ = {}, std::string param_ = {})
+      : std::runtime_error(message), status(status_), code(std::move(code_)), param(std::move(param_)) {}
   int status;
   std::string code, param;  // may be empty
   Headers headers;          // such as Retry-After
 };
 
+// (g++ 12 destroys a lambda that is a temporary of an expression with co_await in it twice: name it first.)
 // All tasks of one exchange run on its executor, one at a time. When the client leaves, the handler's task is cancelled where it
 // waits: what it holds is destroyed, as by an exception.
 class Exchange {
@@ -56,9 +67,10 @@ class Exchange {
 using Handler = std::function<Task<>(Exchange&)>;
 
 struct Route {
-  std::string method, path;
+  std::string method, path;  // a path that ends in '*' takes all that begin like it and are no route of their own
   Handler handle;
   bool needs_key = true;  // if the server has API keys
+  bool always = false;    // answered while the model loads and while the server drains, too
 };
 
 }  // namespace moiety::server
