@@ -254,6 +254,77 @@ TEST(Engine, ThoseThatMemoryRunsShortForGoOnLater) {
   }
 }
 
+TEST(Engine, WhatIsKnownSurvivesARestart) {
+  for (const spec::ModelSpec& spec : {Model::wide_context(), with_latents()}) {
+    Model model(spec);
+    const fs::path file = model.folder / "prompts";
+    Random random(8);
+    std::vector<Request> requests;
+    const auto shared = random_tokens(400, random);
+    for (size_t i = 0; i < 5; ++i) {
+      std::vector<int32_t> prompt = shared;
+      const auto own = random_tokens(100 * i + 50, random);
+      prompt.insert(prompt.end(), own.begin(), own.end());
+      requests.push_back(request_of(prompt, 30));
+    }
+    std::vector<std::vector<int32_t>> before;
+    const auto ask_all = [&](Engine& engine, bool is_known) {
+      for (size_t i = 0; i < requests.size(); ++i) {
+        const auto heard = std::make_shared<Heard>();
+        engine.submit(copy_of(requests[i]), heard);
+        heard->wait();
+        if (!is_known) before.push_back(heard->tokens);
+        EXPECT_EQ(heard->tokens, before[i]);
+        if (is_known) {
+          EXPECT_EQ(heard->outcome.cached_tokens, requests[i].prompt.size() - 1);
+        }
+      }
+    };
+    {
+      Engine engine(model.transformer, {.max_running = 4});
+      ask_all(engine, false);
+      while (engine.statistics().running > 0) std::this_thread::yield();
+      engine.save_prompts(file);
+    }
+    {
+      Engine engine(model.transformer, {.max_running = 4});
+      engine.load_prompts(file);
+      ask_all(engine, true);
+    }
+    {
+      Engine small(model.transformer, {.context = 600, .max_running = 1, .cache_tokens = 1024});
+      small.load_prompts(file);  // as much as there is room for
+      const auto heard = std::make_shared<Heard>();
+      small.submit(copy_of(requests[0]), heard);
+      EXPECT_EQ(heard->wait().tokens, before[0]);
+    }
+    // Every byte counts, and what was cut off is missed.
+    const std::string good = read_file(file);
+    Engine engine(model.transformer, {.max_running = 4});
+    for (int i = 0; i < 60; ++i) {
+      std::string bad = good;
+      if (i % 2 == 0) bad.resize(random.below(good.size()));
+      else bad[random.below(good.size())] ^= 1;
+      write_file(file, bad);
+      EXPECT_THROW(engine.load_prompts(file), Error);
+    }
+    write_file(file, good);
+    EXPECT_NO_THROW(engine.load_prompts(file));
+  }
+}
+
+TEST(Engine, PromptsOfAnotherModelAreRefused) {
+  spec::ModelSpec spec = Model::wide_context();
+  Model model(spec);
+  spec.norm_eps *= 2;
+  Model other(spec);
+  const fs::path file = model.folder / "prompts";
+  Engine(model.transformer, {}).save_prompts(file);
+  Engine engine(other.transformer, {});
+  EXPECT_THROW(engine.load_prompts(file), Error);
+  EXPECT_THROW(engine.load_prompts(model.folder / "none"), Error);
+}
+
 TEST(Engine, TextThatRepeatsIsDraftedAndTheSame) {
   Model model;
   Request request;
