@@ -68,7 +68,7 @@ Task<> tell(const Service& service, Exchange& exchange) {
 }  // namespace
 
 std::vector<Route> live_routes(const Service& service) {
-  return {{.method = "GET", .path = "/live", .handle = [&service](Exchange& exchange) { return tell(service, exchange); }}};
+  return {{.method = "GET", .path = "/live", .handle = [&service](Exchange& exchange) { return tell(service, exchange); }, .endless = true}};
 }
 
 }  // namespace moiety::server

@@ -6,6 +6,7 @@
 #include <boost/asio/this_coro.hpp>
 
 #include "server/live_events.h"
+#include "server/test_server.h"
 #include "support/api_fixture.h"
 
 namespace moiety::server {
@@ -101,6 +102,16 @@ TEST(Live, AnswersToOneRequestCountTogether) {
     }
   }
   EXPECT_EQ(listen(fixture.service, "both", 2)->events[1]["answer"], heat_map(sum_LE));
+}
+
+TEST(Live, AServerThatEndsDoesNotWaitForListeners) {
+  Fixture fixture;
+  TestServer server({.drain_time = std::chrono::minutes(1)}, live_routes(fixture.service));
+  TestClient client = server.client();
+  client.send("GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  EXPECT_NE(client.read_to("event: model").find("200 OK"), std::string::npos);
+  server.server->drain();
+  EXPECT_NE(client.read_to_end().find("the server is ending"), std::string::npos);
 }
 
 }  // namespace

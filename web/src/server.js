@@ -116,5 +116,9 @@ export async function* chat(body, signal) {
 // What the machine does, some times a second.
 export async function* live(request, signal) {
   const answer = await ask(`/live${request ? `?request=${encodeURIComponent(request)}` : ""}`, {signal});
-  for await (const {name, data} of events_of(answer)) yield {name, ...JSON.parse(data)};
+  for await (const {name, data} of events_of(answer)) {
+    const event = JSON.parse(data);
+    if (event.error) throw new Failure(event.error.message, "retry");
+    yield {name, ...event};
+  }
 }
