@@ -101,6 +101,7 @@ std::vector<Field> with_answer_fields(std::vector<Field> rows) {
       {"grammar", FieldType::Text, "a GBNF grammar that the answer follows"},
       {"router", FieldType::Object, "experts_per_token, and bias: [[layer, expert, number], …] added to the router's logits, for this answer",
        router_fields},
+      {"ignore_eos", FieldType::Flag, "the answer goes on where the model would end it"},
       {"priority", FieldType::Integer, "higher goes first", -1000, 1000},
       {"speculate", FieldType::Flag, "whether tokens may be drafted from what was said before; the text is the same"},
   });
@@ -128,6 +129,7 @@ void read_answer_fields(const Service& service, const Fields& fields, AnswerRequ
   if (const auto grammar = fields.text("grammar"); grammar && !grammar->empty()) {
     request.rule = OutputRule{.kind = OutputRule::Kind::Grammar, .grammar = *grammar, .field = "grammar"};
   }
+  request.ignore_ends = fields.flag("ignore_eos").value_or(false);
   request.priority = static_cast<int>(fields.integer("priority").value_or(0));
   request.speculate = fields.flag("speculate").value_or(true);
 }

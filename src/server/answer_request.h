@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "server/exchange.h"
 #include "server/output_rule.h"
 #include "text/reply.h"
 
@@ -22,6 +23,7 @@ struct Prompt {
 
 struct AnswerRequest {
   std::vector<Prompt> prompts;
+  std::optional<engine::Request::Pooling> embed;  // the prompts as vectors; there is no text then
   size_t choices = 1;  // answers to each prompt; the seed of each is one more than that of the one before
 
   engine::SamplingOptions sampling;
@@ -34,9 +36,14 @@ struct AnswerRequest {
   bool parallel_calls = true;   // or else the answer ends after the first
   std::shared_ptr<const model::RouterOverride> router;
   bool speculate = true;
+  bool ignore_ends = false;  // stop tokens are tokens like others
   int priority = 0;
   std::string client;
-  std::string request;  // the HTTP request's id
+  std::string request;                // the HTTP request's id
+  std::shared_ptr<TokenTally> tally;  // what is counted for the log, or null
 };
+
+// Whose request it is: named, counted, and as urgent as the client's key and the request say.
+void set_client(AnswerRequest& answer, const HttpRequest& request);
 
 }  // namespace moiety::server

@@ -1,8 +1,11 @@
 #include "server/answer_writer.h"
 
+#include <algorithm>
+
 #include "jinja/unicode.h"
 #include "server/ids.h"
 #include "text/reply_tokens.h"
+#include "text/utf8.h"
 
 namespace moiety::server {
 namespace {
@@ -30,6 +33,7 @@ AnswerWriter::AnswerWriter(const text::Tokenizer& tokenizer, const AnswerRequest
       takes_calls_(request.takes_calls),
       parallel_calls_(request.parallel_calls),
       logprobs_(request.logprobs),
+      wants_none_(request.max_new_tokens == size_t{0}),
       choice_(choice) {
   if (format_) parser_.emplace(*format_);
   if (format_ && format_->begins_in_reasoning) {
@@ -44,12 +48,14 @@ AnswerEvent AnswerWriter::on_prompt(std::span<const engine::NewToken> tokens) co
 
 AnswerEvent AnswerWriter::on_token(const engine::NewToken& token) {
   AnswerEvent event{.choice = choice_};
+  if (wants_none_) return event;
   const bool is_text = !format_ || text::is_shown(token.token, *format_, *tokenizer_);
   const std::string text = is_text ? stream_.push(token.token) : std::string();
   // A token that gives no text is part of a character, which comes with a later one.
-  if (logprobs_) held_.push_back({{token, text_bytes_}, text_bytes_ + std::max<size_t>(text.size(), 1)});
+  if (logprobs_) held_.push_back({{token, text_chars_}, text_bytes_ + std::max<size_t>(text.size(), 1)});
   show(stops_.push(text), event);
   text_bytes_ += text.size();
+  text_chars_ += text::count_characters(text);
   show_tokens(shown_bytes_, event);
   reasoning_tokens_ += kind_ == Kind::Reasoning;
   return event;
@@ -69,6 +75,7 @@ AnswerEvent AnswerWriter::on_end(const engine::Outcome& outcome) {
   Ending ending{.stop_string = stops_.found(), .outcome = outcome, .reasoning_tokens = reasoning_tokens_};
   const bool is_whole = outcome.stop == Stop::StopToken || outcome.stop == Stop::Listener || stops_.found();
   ending.reason = !is_whole ? "length" : calls_ > 0 ? "tool_calls" : "stop";
+  if (wants_none_) ending.reason = "length", ending.outcome.new_tokens = 0;
   event.ending = std::move(ending);
   return event;
 }

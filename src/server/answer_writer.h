@@ -37,10 +37,11 @@ class AnswerWriter {
   std::optional<text::ReplyParser> parser_;
   text::TextStream stream_;
   StopStrings stops_;
-  bool takes_calls_, parallel_calls_, logprobs_;
+  bool takes_calls_, parallel_calls_, logprobs_, wants_none_;
   size_t choice_;
 
-  size_t text_bytes_ = 0, shown_bytes_ = 0;  // of the text so far; of it, what no stop string can take back
+  size_t text_bytes_ = 0, text_chars_ = 0;  // of the text so far
+  size_t shown_bytes_ = 0;                  // of it, what no stop string can take back
   struct Held {
     ShownToken token;
     size_t end;  // of its text

@@ -1,5 +1,6 @@
 #include "server/answers.h"
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -11,6 +12,7 @@
 
 #include "server/after_reasoning.h"
 #include "server/answer_writer.h"
+#include "server/metered_listener.h"
 
 namespace moiety::server {
 
@@ -85,22 +87,33 @@ class Answers::Writer final : public engine::Listener {
 
 namespace {
 
+std::unique_ptr<engine::TokenConstraint> constraint(const Service& service, const OutputRule& rule, const Prompt& prompt) {
+  try {
+    std::unique_ptr<engine::TokenConstraint> made = service.constrain(rule, prompt.stop_tokens);
+    return prompt.format ? after_reasoning(std::move(made), rule, *prompt.format, service.tokenizer) : std::move(made);
+  } catch (const Error& error) {
+    throw HttpError(400, error.what(), "", rule.field);
+  }
+}
+
 engine::Request engine_request(const Service& service, const AnswerRequest& wanted, const Prompt& prompt, size_t choice) {
   engine::Request request;
   request.prompt = prompt.tokens;
+  if (wanted.embed) {
+    request.kind = engine::Request::Kind::Embed;
+    request.pooling = *wanted.embed;
+  }
   const size_t room = service.engine.options().context - prompt.tokens.size();
   const size_t otherwise = service.limits.new_tokens == 0 ? room : service.limits.new_tokens;
-  request.max_new_tokens = std::min(room, wanted.max_new_tokens.value_or(otherwise));
+  request.max_new_tokens = std::clamp<size_t>(wanted.max_new_tokens.value_or(otherwise), 1, room);  // the writer drops it if none is wanted
   request.sampling = wanted.sampling;
   request.sampling.seed += choice;
-  request.stop_tokens = prompt.stop_tokens;
+  if (!wanted.ignore_ends) request.stop_tokens = prompt.stop_tokens;
   request.logprobs = wanted.logprobs || wanted.prompt_logprobs;
   request.top_logprobs = wanted.top_logprobs;
   request.prompt_logprobs = wanted.prompt_logprobs;
   if (wanted.rule) {
-    if (!service.constrain) throw HttpError(400, fmt::format("'{}' is not supported by this server", wanted.rule->field), "", wanted.rule->field);
-    request.constraint = service.constrain(*wanted.rule, prompt.stop_tokens);
-    if (prompt.format) request.constraint = after_reasoning(std::move(request.constraint), *wanted.rule, *prompt.format, service.tokenizer);
+    request.constraint = constraint(service, *wanted.rule, prompt);
   }
   request.router = wanted.router;
   request.speculate = wanted.speculate;
@@ -121,8 +134,10 @@ Answers::Answers(const Service& service, const AnswerRequest& request, asio::any
   try {
     for (size_t choice = 0; choice < requests.size(); ++choice) {
       const Prompt& prompt = request.prompts[choice / request.choices];
-      AnswerWriter writer(service.tokenizer, request, prompt, choice);
-      ids_.push_back(engine_.submit(std::move(requests[choice]), std::make_shared<Writer>(inbox_, std::move(writer))));
+      std::shared_ptr<engine::Listener> listener =
+          std::make_shared<Writer>(inbox_, AnswerWriter(service.tokenizer, request, prompt, choice));
+      if (service.metrics != nullptr) listener = std::make_shared<MeteredListener>(*service.metrics, request.tally, std::move(listener));
+      ids_.push_back(engine_.submit(std::move(requests[choice]), std::move(listener)));
       service.answer_ids->add(request.request, ids_.back());
     }
   } catch (...) {
@@ -171,6 +186,13 @@ void Answer::add(AnswerEvent&& event) {
   for (ShownToken& token : event.tokens) tokens.push_back(std::move(token));
   for (engine::NewToken& token : event.prompt) prompt.push_back(std::move(token));
   if (event.ending) ending = std::move(*event.ending);
+}
+
+void set_client(AnswerRequest& answer, const HttpRequest& request) {
+  answer.client = request.client;
+  answer.request = request.id;
+  answer.priority += request.priority;
+  answer.tally = request.tokens;
 }
 
 void Usage::add(const Ending& ending, bool counts_prompt) {

@@ -23,7 +23,7 @@ struct AnswerPart {
 
 struct ShownToken {
   engine::NewToken token;
-  size_t offset = 0;  // where its text begins, in bytes of the answer's text
+  size_t offset = 0;  // where its text begins, in characters of the answer's text
 };
 
 struct Ending {

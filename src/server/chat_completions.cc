@@ -120,8 +120,7 @@ class Chat {
 
 Task<> chat_completions(Service& service, Exchange& exchange) {
   ChatRequest request = read_chat_request(service, parse_body(exchange.request().body));
-  request.answer.client = exchange.request().client;
-  request.answer.request = exchange.request().id;
+  set_client(request.answer, exchange.request());
   Answers answers(service, request.answer, co_await boost::asio::this_coro::executor);
   Chat chat(service, request);
   if (request.stream) {

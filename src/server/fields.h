@@ -15,7 +15,7 @@
 
 namespace moiety::server {
 
-enum class FieldType { Text, Integer, Number, Flag, List, Object, TextOrList, TextOrObject, TextOrNumber, Any };
+enum class FieldType { Text, Integer, Number, Flag, List, Object, TextOrList, TextOrObject, Any };
 
 struct Field;
 using FieldTable = std::span<const Field>;

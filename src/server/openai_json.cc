@@ -58,10 +58,4 @@ OrderedJson logprobs_json(const text::Tokenizer& tokenizer, std::span<const Show
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
-OrderedJson error_json(const HttpError& error) {
-  const char* type = error.status == 429 ? "rate_limit_error" : error.status >= 500 ? "server_error" : "invalid_request_error";
-  const auto or_null = [](const std::string& text) { return text.empty() ? OrderedJson() : OrderedJson(text); };
-  return {{"error", {{"message", error.what()}, {"type", type}, {"param", or_null(error.param)}, {"code", or_null(error.code)}}}};
-}
-
 }  // namespace moiety::server

@@ -18,7 +18,4 @@ OrderedJson logprob_json(const text::Tokenizer& tokenizer, int32_t token, float 
 // {"content": [{token, logprob, bytes, top_logprobs}], "refusal": null}
 OrderedJson logprobs_json(const text::Tokenizer& tokenizer, std::span<const ShownToken> tokens);
 
-// {"error": {message, type, param, code}}
-OrderedJson error_json(const HttpError& error);
-
 }  // namespace moiety::server

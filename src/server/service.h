@@ -25,6 +25,7 @@ struct Limits {
   size_t stored_bytes = 64ull << 20;    // … and what they take at most
 };
 
+class Metrics;
 class ResponseStore;
 
 // All threads that run handlers share one.
@@ -39,10 +40,12 @@ struct Service {
   Limits limits;
   uint64_t memory_budget = 0;  // bytes; 0: none was set
   std::function<jinja::DateTime()> now = jinja::current_date_time;  // what templates print
-  std::function<int64_t()> time;                                     // seconds since 1970, what answers are stamped with
-  ConstraintMaker constrain;                                         // of response_format, grammar and tool_choice
-  std::shared_ptr<ResponseStore> responses;                          // filled in by api_routes
+  Metrics* metrics = nullptr;                                        // where tokens are counted, if anywhere
   std::shared_ptr<AnswerIds> answer_ids = std::make_shared<AnswerIds>();  // for who asks what an answer's experts do
+  // Filled in by api_routes where they are empty:
+  std::function<int64_t()> time;                     // seconds since 1970, what answers are stamped with
+  ConstraintMaker constrain;                         // of response_format, grammar and tool_choice
+  std::shared_ptr<ResponseStore> responses;          // for previous_response_id
 };
 
 }  // namespace moiety::server
