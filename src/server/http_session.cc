@@ -68,7 +68,8 @@ Task<> HttpSession::run() {
 }
 
 void HttpSession::drain() {
-  if (is_idle_) connection_->changed.notify();
+  is_draining_ = true;
+  connection_->changed.notify();
 }
 
 void HttpSession::cancel(const HttpError& reason) {
@@ -131,8 +132,7 @@ Task<std::shared_ptr<const Route>> HttpSession::receive(RequestParser& parser, H
 
 Task<bool> HttpSession::wait_for_request() {
   connection_->set_deadline(state_.options.idle_time);
-  is_idle_ = true;
-  const auto stays = [&] { return !connection_->has_ended() && !connection_->is_late() && state_.phase != Phase::Draining; };
+  const auto stays = [&] { return !connection_->has_ended() && !connection_->is_late() && !is_draining_; };
   for (;;) {
     // Empty lines between requests are nothing (RFC 9112, 2.2).
     const std::string_view incoming = connection_->incoming();
@@ -145,7 +145,6 @@ Task<bool> HttpSession::wait_for_request() {
     if (!stays()) break;
     co_await connection_->changed.wait();
   }
-  is_idle_ = false;
   connection_->clear_deadline();
   co_return !connection_->incoming().empty();
 }
