@@ -111,6 +111,7 @@ class HttpServer::Impl {
   }
 
   ~Impl() {
+    on_end({});
     stop();
     wait();
     if (!state_.options.unix_socket.empty()) {

@@ -120,12 +120,14 @@ Task<bool> HttpSession::serve_one() {
 // The request and who is to answer it. Throws HttpError if nobody is.
 Task<std::shared_ptr<const Route>> HttpSession::receive(RequestParser& parser, HttpExchange& exchange, BodyAllowance& allowance) {
   co_await read_head(parser);
+  const auto keeps_alive = [&] { return parser.keeps_alive() && state_.phase != Phase::Draining; };
   set_out(parser, exchange);
+  if (parser.is_complete()) exchange.keep_alive = keeps_alive();
   const auto route = choose_route(exchange);
   co_await read_body(parser, allowance);
   parser.finish();
   exchange.mutable_request().body = std::move(parser.request().body);
-  exchange.keep_alive = parser.keeps_alive() && state_.phase != Phase::Draining;
+  exchange.keep_alive = keeps_alive();
   check_phase(*route);
   co_return route;
 }
@@ -181,6 +183,7 @@ void HttpSession::set_out(RequestParser& parser, HttpExchange& exchange) {
 
 std::shared_ptr<const Route> HttpSession::choose_route(HttpExchange& exchange) {
   HttpRequest& request = exchange.mutable_request();
+  if (is_too_many_) exchange.keep_alive = false;
   if (is_too_many_) throw unavailable("too many connections at a time", 2);
   check_origin(exchange);
   RouteTable::Found found = state_.routes.find(request.method, request.path);
