@@ -26,6 +26,7 @@ constexpr Command kCommands[] = {
     {"train", cli::train, "train a model from text"},
     {"generate", cli::generate, "continue a text"},
     {"chat", cli::chat, "a conversation in the terminal"},
+    {"serve", cli::serve, "answer programs and browsers over HTTP"},
     {"eval", cli::eval, "bits per byte and experts used, by text"},
     {"bench", cli::bench, "speed, against the limits of this machine"},
     {"convert", cli::convert, "a checkpoint, Hugging Face folder or GGUF file into another"},

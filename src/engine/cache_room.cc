@@ -1,6 +1,9 @@
 #include "engine/cache_room.h"
 
 #include <algorithm>
+#include <ranges>
+
+#include "engine/prompt_file.h"
 
 namespace moiety::engine {
 namespace {
@@ -115,6 +118,21 @@ void CacheRoom::learn(const Sequence& sequence) {
   });
   known_.push_back(std::move(fresh));
   if (known_.size() > kMostKnown) known_.pop_front();
+}
+
+void CacheRoom::save(const fs::path& file, const std::string& model) const {
+  std::vector<SavedPrompt> prompts;
+  // Those used last first: what does not fit when it is read are the last.
+  for (const Known& known : known_ | std::views::reverse) {
+    if (!known.terms.router) prompts.push_back({known.tokens, known.pages, known.terms.prompt, known.terms.is_long});
+  }
+  write_prompts(file, model, pool_.layout().shape, prompts);
+}
+
+void CacheRoom::load(const fs::path& file, const std::string& model) {
+  for (SavedPrompt& saved : read_prompts(file, model, pool_)) {
+    known_.push_front({std::move(saved.tokens), std::move(saved.pages), {saved.prompt, saved.is_long, nullptr}});
+  }
 }
 
 }  // namespace moiety::engine

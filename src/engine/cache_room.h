@@ -44,9 +44,10 @@ class CacheRoom {
 
   const model::KvPool& pool() const { return pool_; }
 
-  // What is known, as a file and back. Throws Error(Input) for one of another model, or that is broken.
-  void save(const fs::path& file) const;
-  void load(const fs::path& file);
+  // What is known, as a file and back (prompt_file.h), but for what was computed with routers of its own. `model` says whose
+  // numbers they are.
+  void save(const fs::path& file, const std::string& model) const;
+  void load(const fs::path& file, const std::string& model);
 
  private:
   // How some tokens were computed.
@@ -64,7 +65,7 @@ class CacheRoom {
   struct Match {
     size_t tokens = 0;
     std::span<const std::shared_ptr<model::KvPage>> pages = {};
-    std::optional<std::list<Known>::iterator> known = {};
+    std::optional<std::list<Known>::const_iterator> known = {};
   };
 
   model::KvOptions cache_options(const Sequence& sequence) const;
@@ -78,7 +79,7 @@ class CacheRoom {
   const spec::ModelSpec& spec_;
   Options options_;
   model::KvPool pool_;
-  mutable std::list<Known> known_;  // the least recently used first
+  std::list<Known> known_;  // the least recently used first
 };
 
 }  // namespace moiety::engine

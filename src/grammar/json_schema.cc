@@ -134,7 +134,7 @@ class Compiler {
       const auto it = json.find(step);
       return it == json.end() ? nullptr : &*it;
     }
-    const bool is_index = !step.empty() && step.size() <= 7 && std::all_of(step.begin(), step.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const bool is_index = !step.empty() && step.size() <= 7 && step.find_first_not_of("0123456789") == step.npos;
     if (!json.is_array() || !is_index) return nullptr;
     const size_t index = std::stoul(step);
     return index < json.size() ? &json[index] : nullptr;

@@ -235,6 +235,10 @@ TEST(JsonSchema, HostileSchemasAreRefused) {
   std::string wide = R"({"properties": {"a0": true)";
   for (int i = 1; i < 5000; ++i) wide += ", \"a" + std::to_string(i) + "\": true";
   EXPECT_NE(refusal(wide + "}}"), "");
+  std::string list = "[0";
+  for (int i = 1; i < 50'000; ++i) list += "," + std::to_string(i);
+  EXPECT_NE(refusal("{\"allOf\": [{\"enum\": " + list + "]}, {\"enum\": " + list + "]}]}"), "");
+  EXPECT_NE(refusal("{\"properties\": {\"" + std::string(100'000, 'a') + "\": {}}}"), "");
 }
 
 TEST(JsonSchema, ManyOptionalPropertiesStayCheap) {

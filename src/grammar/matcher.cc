@@ -8,7 +8,6 @@ namespace moiety::grammar {
 namespace {
 
 constexpr size_t kMostFramesInStep = 20'000;
-constexpr size_t kManyFrames = 100'000, kManySteps = 1'000'000;
 
 }  // namespace
 
@@ -34,7 +33,7 @@ void Matcher::clear() {
 }
 
 bool Matcher::is_large() const {
-  return frames_.size() > kManyFrames || next_.size() > kManySteps;
+  return frames_.size() > many_frames_ || next_.size() > many_steps_;
 }
 
 void Matcher::use_work(uint64_t units) {
@@ -169,6 +168,9 @@ void Matcher::forget_all_but(const std::vector<State*>& states) {
     std::sort(frames.begin(), frames.end());
     *states[i] = number_of(std::move(frames));
   }
+  // What is needed by itself must not make each step forget all others.
+  many_frames_ = std::max(kManyFrames, 2 * frames_.size());
+  many_steps_ = std::max(kManySteps, 2 * next_.size());
 }
 
 }  // namespace moiety::grammar

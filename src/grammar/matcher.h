@@ -59,6 +59,7 @@ class Matcher {
   // Sorted numbers of frames; a string for the sake of its hash.
   using Frames = std::u32string;
 
+  static constexpr size_t kManyFrames = 100'000, kManySteps = 1'000'000;
   static constexpr uint32_t kBottom = 0;  // of all stacks: the text is over
 
   uint32_t frame(uint32_t state, uint32_t count, uint32_t below);
@@ -76,6 +77,7 @@ class Matcher {
   size_t classes_;
   uint64_t work_left_ = UINT64_MAX;
   State start_ = kDead;
+  size_t many_frames_ = kManyFrames, many_steps_ = kManySteps;  // more of them are large
 
   std::vector<Frame> frames_;
   std::unordered_map<Key, uint32_t, KeyHash> frame_numbers_;

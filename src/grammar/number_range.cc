@@ -28,7 +28,8 @@ class Magnitudes {
   Magnitudes(Grammar& grammar, bool fractions) : grammar_(grammar), fractions_(fractions) {}
 
   Expr between(const Decimal& low, const std::optional<Decimal>& high) {
-    const size_t used = std::max(size_of(low), high ? size_of(*high) : 0);
+    // A number that is read as its bound does no harm unless the bound is excluded.
+    const size_t used = std::max(low.is_exclusive ? size_of(low) : 0, high && high->is_exclusive ? size_of(*high) : 0);
     finer_digits_ = std::min(kMostFinerDigits, (kTellingDigits - std::min(used, kTellingDigits)) / 2);
     const std::string most(kMostDigits, '9');
     const std::string& end = high ? high->whole : most;

@@ -297,7 +297,7 @@ class Parser {
   "|" MOIETY_LEAP_YEAR "-02-29)"
 #define MOIETY_TIME "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 #define MOIETY_BYTE "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-#define MOIETY_LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?"
+#define MOIETY_LABEL(most) "[A-Za-z0-9]([A-Za-z0-9-]{0," #most "}[A-Za-z0-9])?"
 
 struct Format {
   std::string_view name, pattern;
@@ -307,10 +307,16 @@ constexpr Format kFormats[] = {
     {"time", "^" MOIETY_TIME "$"},
     {"date-time", "^" MOIETY_DATE "T" MOIETY_TIME "$"},
     {"uuid", "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"},
-    {"email", "^[A-Za-z0-9_+-]{1,32}(\\.[A-Za-z0-9_+-]{1,15}){0,2}@(" MOIETY_LABEL "\\.){1,3}[A-Za-z]{2,24}$"},
+    {"email", "^[A-Za-z0-9_+-]{1,32}(\\.[A-Za-z0-9_+-]{1,15}){0,2}@(" MOIETY_LABEL(30) "\\.){1,3}[A-Za-z]{2,24}$"},
     {"ipv4", "^" MOIETY_BYTE "(\\." MOIETY_BYTE "){3}$"},
-    {"hostname", "^" MOIETY_LABEL "(\\." MOIETY_LABEL "){0,3}$"},
+    {"hostname", "^" MOIETY_LABEL(59) "(\\." MOIETY_LABEL(59) "){0,3}$"},
 };
+
+#undef MOIETY_LEAP_YEAR
+#undef MOIETY_DATE
+#undef MOIETY_TIME
+#undef MOIETY_BYTE
+#undef MOIETY_LABEL
 
 }  // namespace
 

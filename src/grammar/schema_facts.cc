@@ -8,6 +8,8 @@
 namespace moiety::grammar {
 namespace {
 
+constexpr size_t kMostRequired = 2000, kMostComparedValues = 2000, kLongestPointer = 2000;
+
 struct Keyword {
   std::string_view name;
   unsigned types;  // that it speaks of
@@ -128,6 +130,7 @@ bool is_assertion(std::string_view keyword) {
 std::string pointer_to(const std::string& where, std::string_view key) {
   std::string pointer = where + "/";
   for (const char c : key) pointer += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
+  require(pointer.size() <= kLongestPointer, "{}: a schema inside of names that are too long", where);
   return pointer;
 }
 
@@ -181,6 +184,8 @@ void SchemaFacts::add_values(const LocatedSchema& schema) {
       values = allowed;
       return;
     }
+    require(values->size() <= kMostComparedValues && allowed.size() <= kMostComparedValues,
+            "{}: lists of more than {} values to be compared", schema.where, kMostComparedValues);
     std::erase_if(*values, [&](const OrderedJson* value) {
       return std::none_of(allowed.begin(), allowed.end(), [&](const OrderedJson* other) { return *other == *value; });
     });
@@ -218,6 +223,7 @@ void SchemaFacts::add_object(const LocatedSchema& schema) {
     for (const OrderedJson& name : *list) {
       require(name.is_string(), "{}/required: expected a list of names", schema.where);
       required.push_back(name.get<std::string>());
+      require(required.size() <= kMostRequired, "{}/required: more than {} names", schema.where, kMostRequired);
     }
   }
   if (const OrderedJson* names = find(schema, "propertyNames")) property_names.push_back({names, schema.where + "/propertyNames"});

@@ -277,6 +277,14 @@ void fold(const AttendState& from, const AttendState& into, size_t rows, size_t 
   }
 }
 
+// They begin somewhere else in every block, so that the processor doesn't foresee them.
+inline void fetch_scales(const KvView& kv) {
+  if (kv.key_scales == nullptr) return;
+  constexpr size_t kALine = 64 / sizeof(float);
+  for (size_t i = 0; i < kv.key_scales_a_position() * kAttendBlock; i += kALine) __builtin_prefetch(kv.key_scales + i, 0, 2);
+  for (size_t i = 0; i < kAttendBlock; i += kALine) __builtin_prefetch(kv.value_scales + i, 0, 2);
+}
+
 template <class Isa, class Type>
 void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const AttendState& state, float* scratch) {
   // What part of the block is seen
@@ -290,6 +298,7 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
     most_end = most_end < end[r] ? end[r] : most_end;
   }
   if (most_end == 0) return;
+  fetch_scales(kv);
   const size_t padded_end = round_up(most_end, kKvLanes), lanes = padded_end - padded_first;
 
   // Scores

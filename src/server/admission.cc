@@ -98,4 +98,26 @@ HttpError Admission::refusal(const std::string& why) const {
   return error;
 }
 
+namespace {
+
+Task<> handle_in_turn(Admission& admission, const Handler& handle, Exchange& exchange) {
+  const Ticket ticket = co_await admission.enter(exchange.request());
+  co_await handle(exchange);
+}
+
+bool is_work(const Route& route) {
+  constexpr std::string_view kPaths[] = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings"};
+  return route.method == "POST" && std::find(std::begin(kPaths), std::end(kPaths), route.path) != std::end(kPaths);
+}
+
+}  // namespace
+
+std::vector<Route> behind(Admission& admission, std::vector<Route> routes) {
+  for (Route& route : routes) {
+    if (!is_work(route)) continue;
+    route.handle = [&admission, handle = std::move(route.handle)](Exchange& exchange) { return handle_in_turn(admission, handle, exchange); };
+  }
+  return routes;
+}
+
 }  // namespace moiety::server

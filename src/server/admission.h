@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "server/exchange.h"
 
@@ -65,5 +66,8 @@ class Admission {
   std::map<std::string, size_t> running_of_;  // clients
   std::list<Waiter*> waiters_;                // in the order in which they came
 };
+
+// The same routes; those that make text or embeddings pass through `admission` first.
+std::vector<Route> behind(Admission& admission, std::vector<Route> routes);
 
 }  // namespace moiety::server

@@ -39,6 +39,7 @@ struct AnswerRequest {
   bool ignore_ends = false;  // stop tokens are tokens like others
   int priority = 0;
   std::string client;
+  std::string request;                // the HTTP request's id
   std::shared_ptr<TokenTally> tally;  // what is counted for the log, or null
 };
 

@@ -138,6 +138,7 @@ Answers::Answers(const Service& service, const AnswerRequest& request, asio::any
           std::make_shared<Writer>(inbox_, AnswerWriter(service.tokenizer, request, prompt, choice));
       if (service.metrics != nullptr) listener = std::make_shared<MeteredListener>(*service.metrics, request.tally, std::move(listener));
       ids_.push_back(engine_.submit(std::move(requests[choice]), std::move(listener)));
+      service.answer_ids->add(request.request, ids_.back());
     }
   } catch (...) {
     for (const uint64_t id : ids_) engine_.cancel(id);
@@ -189,6 +190,7 @@ void Answer::add(AnswerEvent&& event) {
 
 void set_client(AnswerRequest& answer, const HttpRequest& request) {
   answer.client = request.client;
+  answer.request = request.id;
   answer.priority += request.priority;
   answer.tally = request.tokens;
 }

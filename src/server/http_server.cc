@@ -139,9 +139,13 @@ class HttpServer::Impl {
   void stop() {
     asio::post(io_, [this] { end(); });
   }
-  void wait() {
+  bool wait() {
     const std::lock_guard lock(join_);
     if (thread_.joinable()) thread_.join();
+    return is_drained_;
+  }
+  void on_drain(std::function<void()> act) {
+    asio::post(io_, [this, act = std::move(act)]() mutable { on_drain_ = std::move(act); });
   }
   void on_end(std::function<void()> act) {
     asio::post(io_, [this, act = std::move(act)]() mutable { on_end_ = std::move(act); });
@@ -208,7 +212,8 @@ class HttpServer::Impl {
   void begin_drain() {
     if (state_.phase == Phase::Draining) return;
     state_.phase = Phase::Draining;
-    if (state_.running > 0) state_.log.note(fmt::format("no more requests are taken; {} still run", state_.running));
+    if (on_drain_) on_drain_();
+    if (state_.running > 0) state_.log.note(fmt::format("no more requests are taken; {} still run", state_.running.load()));
     asio::co_spawn(io_, drain_all(), asio::detached);
   }
 
@@ -220,6 +225,7 @@ class HttpServer::Impl {
     reason.headers = {{"Retry-After", "10"}};
     each_session([&](HttpSession& session) { session.cancel(reason); });
     co_await sessions_end(state_.options.linger_time);
+    is_drained_ = true;
     end();
   }
 
@@ -260,7 +266,7 @@ class HttpServer::Impl {
   // io_ comes after what its tasks use: it destroys them.
   ServerState state_;
   std::shared_ptr<asio::ssl::context> tls_;
-  std::function<void()> on_end_;
+  std::function<void()> on_drain_, on_end_;
   std::atomic<size_t> connections_ = 0;
   asio::io_context io_;
   asio::signal_set signals_;
@@ -269,7 +275,7 @@ class HttpServer::Impl {
   std::optional<Local::acceptor> local_;
   std::string address_;
   uint16_t port_ = 0;
-  bool is_ending_ = false;
+  bool is_ending_ = false, is_drained_ = false;
   std::mutex join_;
   std::thread thread_;
 };
@@ -286,7 +292,8 @@ size_t HttpServer::connections() const { return impl_->connections(); }
 size_t HttpServer::running() const { return impl_->running(); }
 void HttpServer::drain() { impl_->drain(); }
 void HttpServer::stop() { impl_->stop(); }
-void HttpServer::wait() { impl_->wait(); }
+bool HttpServer::wait() { return impl_->wait(); }
+void HttpServer::on_drain(std::function<void()> act) { impl_->on_drain(std::move(act)); }
 void HttpServer::on_end(std::function<void()> act) { impl_->on_end(std::move(act)); }
 
 }  // namespace moiety::server

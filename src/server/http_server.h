@@ -35,9 +35,10 @@ class HttpServer {
   // Takes no more requests, waits for those that run up to options.drain_time, cancels the rest and ends.
   void drain();
   void stop();  // at once
-  // Until it has ended.
-  void wait();
-  // Called by the server's thread when it is about to end. To be set before anybody drains or stops it.
+  // Until it has ended. Returns whether it was drained, all requests answered or told why not.
+  bool wait();
+  // Called by the server's thread when it begins to drain, and when it is about to end.
+  void on_drain(std::function<void()> act);
   void on_end(std::function<void()> act);
 
  private:

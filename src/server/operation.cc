@@ -8,7 +8,7 @@
 
 #include "base/system_memory.h"
 #include "engine/engine.h"
-#include "server/http_session.h"
+#include "server/admission.h"
 
 namespace moiety::server {
 namespace {
@@ -81,15 +81,19 @@ std::string engine_metrics(const engine::EngineStatistics& s) {
   return text;
 }
 
-std::vector<Route> operation_routes(const std::function<const HttpServer*()>& server, const Metrics& metrics,
-                                    std::function<std::string()> more_metrics) {
+std::string admission_metrics(const Admission& admission) {
+  return metric_text("moiety_admission_running", "gauge", "Requests for text that are worked on.", static_cast<double>(admission.running())) +
+         metric_text("moiety_admission_waiting", "gauge", "Requests for text that wait for their turn.", static_cast<double>(admission.waiting()));
+}
+
+std::vector<Route> operation_routes(const HttpServer& server, const Metrics& metrics, std::function<std::string()> more_metrics) {
   const auto route = [](const char* path, Handler handle, bool needs_key) {
     return Route{.method = "GET", .path = path, .handle = std::move(handle), .needs_key = needs_key, .always = true};
   };
-  const Handler ready = [server](Exchange& exchange) { return answer_health(exchange, server()->phase()); };
+  const Handler ready = [&server](Exchange& exchange) { return answer_health(exchange, server.phase()); };
   const Handler live = [](Exchange& exchange) { return answer_health(exchange, Phase::Ready); };
-  const Handler count = [server, &metrics, more_metrics](Exchange& exchange) {
-    std::string text = metrics.text() + server_metrics(*server()) + process_metrics();
+  const Handler count = [&server, &metrics, more_metrics](Exchange& exchange) {
+    std::string text = metrics.text() + server_metrics(server) + process_metrics();
     if (more_metrics) text += more_metrics();
     return exchange.answer(200, "text/plain; version=0.0.4; charset=utf-8", std::move(text));
   };

@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "jinja/date_time.h"
+#include "server/answer_ids.h"
 #include "server/output_rule.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -37,8 +38,10 @@ struct Service {
   int64_t created = 0;                                // seconds since 1970
   engine::SamplingOptions sampling{.temperature = 0.8f, .top_p = 0.95f};  // of requests that don't say
   Limits limits;
+  uint64_t memory_budget = 0;  // bytes; 0: none was set
   std::function<jinja::DateTime()> now = jinja::current_date_time;  // what templates print
   Metrics* metrics = nullptr;                                        // where tokens are counted, if anywhere
+  std::shared_ptr<AnswerIds> answer_ids = std::make_shared<AnswerIds>();  // for who asks what an answer's experts do
   // Filled in by api_routes where they are empty:
   std::function<int64_t()> time;                     // seconds since 1970, what answers are stamped with
   ConstraintMaker constrain;                         // of response_format, grammar and tool_choice

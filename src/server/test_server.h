@@ -1,6 +1,7 @@
 // A server for tests: on a free port, quiet, with handlers that can be watched.
 #pragma once
 
+#include <boost/asio/this_coro.hpp>
 #include <condition_variable>
 #include <mutex>
 
@@ -49,9 +50,8 @@ struct TestServer {
     };
     for (Route& route : more) routes.push_back(std::move(route));
     server = std::make_unique<HttpServer>(std::move(options), std::move(routes), log, metrics);
-    server->add_routes(operation_routes([this] { return server.get(); }, metrics));
+    server->add_routes(operation_routes(*server, metrics));
     server->set_ready();
-    // Routes are in place once a request posted behind them is through.
   }
   ~TestServer() { server.reset(); }
 
