@@ -114,12 +114,13 @@ double bandwidth(ThreadPool& threads, std::span<const float> memory) {
 }
 
 struct Cache {
-  model::KvHeads kv;
+  model::KvCache kv;
   Matrix<float> query, mixed;
   Cache(ThreadPool& threads, const Shape& s, KvType type, size_t positions)
-      : kv({type, s.kv_heads, s.key_dim, s.value_dim, positions}),
+      : kv({type, 1, s.kv_heads, s.key_dim, s.value_dim}, positions),
         query(kPrompt, s.heads * s.key_dim),
         mixed(kPrompt, s.heads * s.value_dim) {
+    kv.reserve(positions);
     Random random(1);
     std::vector<float> numbers(1 << 16);
     for (float& x : numbers) x = static_cast<float>(random.normal());
@@ -129,7 +130,7 @@ struct Cache {
         const auto at = [&](size_t n, size_t salt) {
           return std::span(numbers).subspan((p * 1237 + h * 4099 + salt) % (numbers.size() - n), n);
         };
-        kv.put(h, p, at(s.key_dim, 0), at(s.value_dim, 17));
+        kv.layer(0).put(h, p, at(s.key_dim, 0), at(s.value_dim, 17));
       }
     });
   }
@@ -137,7 +138,7 @@ struct Cache {
 
 double attend_seconds(const kernel::Compute& compute, const Shape& s, Cache& cache, size_t first, size_t tokens) {
   const model::AttendOptions options{.heads = s.heads, .scale = 0.1f};
-  const model::AttendRun run{0, tokens, first, &cache.kv};
+  const model::AttendRun run{0, tokens, first, cache.kv.layer(0)};
   return seconds_of([&] {
     model::attend(compute, options, {&run, 1}, std::as_const(cache.query).view().middle_rows(0, tokens),
                   cache.mixed.view().middle_rows(0, tokens));
@@ -207,6 +208,7 @@ struct LatentLayer {
     Random random(3);
     Matrix<float> x_TD(tokens, 2048);
     for (float& x : x_TD.flat()) x = static_cast<float>(random.uniform() - 0.5);
+    cache.reserve(depth);
     for (size_t p = 0; p < depth; ++p) {
       const auto row = x_TD.row(p % tokens);
       cache.layer(0).put(0, p, row.first(576), row.first(512));

@@ -11,6 +11,8 @@ namespace {
 constexpr size_t kHugePage = size_t{2} << 20, kPiece = size_t{64} << 20;
 
 size_t up_to(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+// The size of a piece that is made for so many bytes.
+size_t piece_for(size_t bytes) { return up_to(std::max(bytes, kPiece), kHugePage); }
 
 }  // namespace
 
@@ -21,7 +23,7 @@ HugeMemory::~HugeMemory() {
 std::byte* HugeMemory::allocate(size_t bytes) {
   bytes = up_to(bytes, 64);
   if (pieces_.empty() || pieces_.back().size() - used_ < bytes) {
-    const size_t size = up_to(std::max(bytes, kPiece), kHugePage);
+    const size_t size = piece_for(bytes);
     void* piece = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (piece == MAP_FAILED) throw std::bad_alloc();
     madvise(piece, size, MADV_HUGEPAGE);  // a wish: without it the same memory is only slower
@@ -31,6 +33,12 @@ std::byte* HugeMemory::allocate(size_t bytes) {
   std::byte* const out = pieces_.back().data() + used_;
   used_ += bytes;
   return out;
+}
+
+size_t HugeMemory::bytes(size_t count, size_t bytes) {
+  bytes = std::max<size_t>(up_to(bytes, 64), 64);
+  const size_t a_piece = piece_for(bytes) / bytes;
+  return count / a_piece * up_to(a_piece * bytes, kHugePage) + up_to(count % a_piece * bytes, kHugePage);
 }
 
 void HugeMemory::give_back(std::span<std::byte> memory) {

@@ -19,6 +19,9 @@ class HugeMemory {
   // writes them. Throws std::bad_alloc.
   std::byte* allocate(size_t bytes);
 
+  // What `count` allocations of `bytes` take at most once they are written.
+  static size_t bytes(size_t count, size_t bytes);
+
   // The system may have this memory until it is written again; what it held is gone.
   static void give_back(std::span<std::byte> memory);
 

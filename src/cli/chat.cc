@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "base/json.h"
+#include "base/ordered_json.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/open_chat_template.h"
@@ -15,13 +16,13 @@
 #include "cli/sampling_arguments.h"
 #include "engine/generate.h"
 #include "text/reply.h"
+#include "text/reply_tokens.h"
 #include "text/text_stream.h"
 
 namespace moiety::cli {
 namespace {
 
 using engine::Generated;
-using OrderedJson = nlohmann::ordered_json;
 using Kind = text::ReplyPart::Kind;
 
 constexpr const char* kHelp =
@@ -57,11 +58,6 @@ class CatchInterrupt {
   struct sigaction before_ {};
 };
 
-OrderedJson parse_ordered(const std::string& text, const std::string& name) {
-  parse_json(text, name);  // for its bounds and sentences
-  return OrderedJson::parse(text);
-}
-
 class Chat {
  public:
   explicit Chat(const Arguments& arguments)
@@ -70,7 +66,7 @@ class Chat {
         template_(open_chat_template(arguments.model.model)),
         model_(arguments.model),
         context_(OrderedJson::object()) {
-    if (arguments.context) context_ = parse_ordered(read_file(*arguments.context), *arguments.context);
+    if (arguments.context) context_ = parse_ordered_json(read_file(*arguments.context), *arguments.context);
     require(context_.is_object(), "{}: expected a JSON object with messages", arguments.context.value_or(""));
     for (const std::string& setting : arguments.settings) set(setting);
     context_["add_generation_prompt"] = true;
@@ -99,7 +95,8 @@ class Chat {
     const bool with_tools = context_.contains("tools") && !context_["tools"].empty();
     const text::ReplyFormat format = text::reply_format(template_.source(with_tools), prompt);
     const std::vector<int32_t> ids = model_.need_tokenizer().encode(prompt, false);
-    engine::GenerateOptions options{.max_new_tokens = arguments_.count, .sampling = sampling_, .stop_tokens = stop_tokens(format), .kv = model_.kv};
+    engine::GenerateOptions options{.max_new_tokens = arguments_.count, .sampling = sampling_, .kv = model_.kv};
+    options.stop_tokens = text::stop_tokens(model_.file.spec().eos_tokens, template_, format, *model_.tokenizer);
 
     text::Reply reply;
     text::ReplyParser parser(format);
@@ -112,9 +109,7 @@ class Chat {
     };
     const CatchInterrupt interrupts;
     result_ = engine::generate(model_.transformer, ids, options, [&](int32_t token) {
-      // Special tokens are not part of an answer, unless they mark its parts.
-      const bool shown = !model_.tokenizer->is_special(token) || format.is_marker(model_.tokenizer->token_bytes(token));
-      if (shown) pass_on(parser.push(stream.push(token)));
+      if (text::is_shown(token, format, *model_.tokenizer)) pass_on(parser.push(stream.push(token)));
       return stopped == 0;
     }, &cache_);
     pass_on(parser.push(stream.finish()));
@@ -139,7 +134,7 @@ class Chat {
     json["usage"] = {{"prompt_tokens", prompt_tokens_},
                      {"cached_tokens", result_.reused_tokens},
                      {"completion_tokens", result_.tokens.size()}};
-    fmt::print("{}\n", json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
+    fmt::print("{}\n", to_text(json));
   }
 
  private:
@@ -149,32 +144,14 @@ class Chat {
     if (equals == setting.npos || equals == 0) fail(ErrorKind::Usage, "--set {}: expected NAME=VALUE", setting);
     const std::string value = setting.substr(equals + 1);
     const bool is_json = Json::accept(value);
-    context_[setting.substr(0, equals)] = is_json ? parse_ordered(value, "--set") : OrderedJson(value);
+    context_[setting.substr(0, equals)] = is_json ? parse_ordered_json(value, "--set") : OrderedJson(value);
   }
 
   std::string render() {
     context_["messages"] = messages_;
-    const std::string text = context_.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+    const std::string text = to_text(context_);
     const jinja::DateTime now = arguments_.now ? jinja::parse_date_time(*arguments_.now) : jinja::current_date_time();
     return template_.render(jinja::Context::parse(text, "the conversation"), now);
-  }
-
-  // All that the configuration names, and what the template closes a turn with: GGUF files name only one end.
-  std::vector<int32_t> stop_tokens(const text::ReplyFormat& format) const {
-    const auto& ends = model_.file.spec().eos_tokens;
-    std::vector<int32_t> stops(ends.begin(), ends.end());
-    const auto add = [&](const std::string& token) {
-      const auto id = model_.tokenizer->find(token);
-      if (id && model_.tokenizer->is_special(*id)) stops.push_back(*id);
-    };
-    const auto& tokens = template_.tokens();
-    if (const auto end = tokens.find("eos_token"); end != tokens.end()) add(end->second);
-    std::vector<std::string> turn_ends = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|return|>", "<|call|>"};
-    if (!format.channels) turn_ends.push_back("<|end|>");
-    for (const std::string& token : turn_ends) {
-      if (template_.source(false).find(token) != std::string::npos) add(token);
-    }
-    return stops;
   }
 
   static OrderedJson calls_of(const text::Reply& reply) {

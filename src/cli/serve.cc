@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <ctime>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
@@ -12,13 +13,17 @@
 #include "cli/command.h"
 #include "cli/config_file.h"
 #include "cli/memory_budget.h"
+#include "cli/open_chat_template.h"
 #include "cli/open_model.h"
 #include "cli/service_manager.h"
 #include "cli/trace_option.h"
 #include "engine/engine.h"
 #include "server/admission.h"
+#include "server/api.h"
 #include "server/http_server.h"
+#include "server/live.h"
 #include "server/operation.h"
+#include "server/page.h"
 
 namespace moiety::cli {
 namespace {
@@ -127,6 +132,12 @@ void say_ready(const Arguments& a, const server::HttpServer& server) {
              a.alias, server.address(), static_cast<double>(resident_memory()) / 0x1p30, where, key);
 }
 
+// A model without one completes texts and does not chat.
+std::optional<text::ChatTemplate> find_template(const OpenModel& model) {
+  if (find_chat_template(model.file.path()).sources.empty()) return std::nullopt;
+  return open_chat_template(model.file.path());
+}
+
 // Prompts that were computed in an earlier life are worth having, but not worth failing for.
 void load_prompts(engine::Engine& engine, const std::string& file, server::Log& log) {
   if (file.empty() || !fs::exists(file)) return;
@@ -161,6 +172,7 @@ int serve(int argc, char** argv) {
   server::Admission admission(a.admission);
   std::optional<server::HttpServer> server(std::in_place, a.http, std::vector<server::Route>{}, log, metrics);
   server->add_routes(server::operation_routes(*server, metrics));
+  server->add_routes(server::page_routes());
   std::atomic<bool> is_loading = true;
   server->on_drain([] { tell_service_manager("STOPPING=1"); });
   server->on_end([&is_loading] {
@@ -178,6 +190,18 @@ int serve(int argc, char** argv) {
 
   const auto more_metrics = [&] { return server::admission_metrics(admission) + server::engine_metrics(engine.statistics()); };
   server->add_routes(server::operation_routes(*server, metrics, more_metrics));
+  const std::optional<text::ChatTemplate> chat_template = find_template(model);
+  server::Service service{.engine = engine,
+                          .tokenizer = model.need_tokenizer(),
+                          .chat_template = chat_template ? &*chat_template : nullptr,
+                          .model = a.alias,
+                          .other_names = {a.model.model, trace::model_name(a.model.model)},
+                          .created = std::time(nullptr),
+                          .limits = {.prompt_tokens = a.max_prompt},
+                          .memory_budget = a.model.memory.empty() ? 0 : parse_bytes(a.model.memory),
+                          .metrics = &metrics};
+  server->add_routes(server::behind(admission, server::api_routes(service)));
+  server->add_routes(server::live_routes(service));
   is_loading = false;
   server->set_ready();
   tell_service_manager("READY=1");

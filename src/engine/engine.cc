@@ -1,14 +1,18 @@
 #include "engine/engine.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "base/error.h"
 #include "engine/generate.h"
 #include "engine/tally.h"
 #include "engine/token_choice.h"
+#include "spec/model_spec.h"
 
 namespace moiety::engine {
 namespace {
@@ -36,6 +40,17 @@ void check_router(const model::RouterOverride& router, const spec::ModelSpec& sp
           "a router's bias needs a number for each of {} layers' {} experts", spec.num_layers, experts);
 }
 
+// Whose keys and values these are: the model, as far as its shape and the first bytes of its tensors tell, and its arithmetic.
+std::string identity_of(const model::Transformer& transformer) {
+  std::string all = spec::to_json(transformer.spec()).dump() + transformer.arithmetic_name();
+  for (const auto& tensor : transformer.file().tensors()) {
+    const auto first = tensor.bytes.first(std::min<size_t>(64, tensor.bytes.size()));
+    all += tensor.name;
+    all.append(reinterpret_cast<const char*>(first.data()), first.size());
+  }
+  return fmt::format("{:016x}", XXH3_64bits(all.data(), all.size()));
+}
+
 }  // namespace
 
 class Engine::Impl {
@@ -58,6 +73,8 @@ class Engine::Impl {
 
   uint64_t submit(Request request, std::shared_ptr<Listener> listener);
   void cancel(uint64_t id);
+  void save_prompts(const fs::path& file);
+  void load_prompts(const fs::path& file);
   const spec::ModelSpec& spec() const { return transformer_.spec(); }
 
   const EngineOptions options;
@@ -123,6 +140,18 @@ void Engine::Impl::cancel(uint64_t id) {
   const std::lock_guard lock(mutex_);
   cancelled_.push_back(id);
   wake_.notify_one();
+}
+
+void Engine::Impl::save_prompts(const fs::path& file) {
+  const std::lock_guard lock(mutex_);  // the engine's thread waits
+  require(scheduler_.idle() && arrived_.empty(), "{}: prompts are saved while nothing runs", file.string());
+  room_.save(file, identity_of(transformer_));
+}
+
+void Engine::Impl::load_prompts(const fs::path& file) {
+  const std::lock_guard lock(mutex_);
+  require(scheduler_.idle() && arrived_.empty(), "{}: prompts are read while nothing runs", file.string());
+  room_.load(file, identity_of(transformer_));
 }
 
 void Engine::Impl::run() {
@@ -313,6 +342,13 @@ void Engine::Impl::update_tally() {
     statistics.running = scheduler_.running().size();
     statistics.waiting = scheduler_.waiting().size();
     statistics.preemptions = scheduler_.preemptions();
+    std::set<const model::KvPage*> pages;
+    for (const auto& sequence : scheduler_.running()) {
+      for (const auto& page : sequence->cache->pages()) pages.insert(page.get());
+    }
+    statistics.cache_tokens = room_.pool().limit() * model::KvPage::kPositions;
+    statistics.cache_tokens_used = pages.size() * model::KvPage::kPositions;
+    statistics.cache_tokens_shared = (room_.pool().in_use() - pages.size()) * model::KvPage::kPositions;
     const store::StoreStatistics* store = transformer_.expert_statistics();
     if (store == nullptr) return;
     statistics.expert_hits = store->hits;
@@ -331,7 +367,7 @@ uint64_t Engine::submit(Request request, std::shared_ptr<Listener> listener) { r
 void Engine::cancel(uint64_t id) { impl_->cancel(id); }
 EngineStatistics Engine::statistics() const { return impl_->tally.statistics(); }
 std::vector<std::vector<uint32_t>> Engine::visits_of(uint64_t id) const { return impl_->tally.visits_of(id); }
-void Engine::save_prompts(const fs::path&) {}
-void Engine::load_prompts(const fs::path&) {}
+void Engine::save_prompts(const fs::path& file) { impl_->save_prompts(file); }
+void Engine::load_prompts(const fs::path& file) { impl_->load_prompts(file); }
 
 }  // namespace moiety::engine

@@ -121,6 +121,7 @@ void check(const SamplingOptions& o) {
 int32_t sample(const SamplingOptions& options, std::span<const float> logits_V, std::span<const int32_t> prompt,
                std::span<const int32_t> generated, uint64_t draw) {
   std::vector<float> logits(logits_V.begin(), logits_V.end());
+  for (const auto& [token, bias] : options.logit_bias) logits[static_cast<size_t>(token)] += bias;
   penalise(options, prompt, generated, logits);
   if (options.temperature == 0) return likeliest(logits);
 

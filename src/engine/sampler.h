@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace moiety::engine {
@@ -15,6 +16,7 @@ struct SamplingOptions {
   float repetition_penalty = 1.0f;  // divides positive and multiplies negative logits of tokens seen (Keskar et al. 2019)
   float presence_penalty = 0.0f;    // taken off the logit of tokens generated so far
   float frequency_penalty = 0.0f;   // … once for each time
+  std::vector<std::pair<int32_t, float>> logit_bias;  // (token, what is added to its logit), before everything else
   uint64_t seed = 0;
 };
 
@@ -23,7 +25,7 @@ void check(const SamplingOptions& options);
 
 // The token after `prompt` and `generated`. A pure function: the randomness is that of (seed, how many were generated, `draw`,
 // which tells draws for the same place apart).
-// Order: penalties, temperature, top-k, top-p, min-p. Ties go to the lower id.
+// Order: biases, penalties, temperature, top-k, top-p, min-p. Ties go to the lower id.
 int32_t sample(const SamplingOptions& options, std::span<const float> logits_V, std::span<const int32_t> prompt,
                std::span<const int32_t> generated, uint64_t draw = 0);
 

@@ -64,6 +64,12 @@ TEST(Sampler, PenaltiesPushDownWhatWasSeen) {
   EXPECT_EQ(sample({.temperature = 0, .repetition_penalty = 3}, std::vector<float>{-1, -2}, std::vector<int32_t>{0}, {}), 1);
 }
 
+TEST(Sampler, BiasesComeFirst) {
+  EXPECT_EQ(sample({.temperature = 0, .logit_bias = {{1, -1.5f}, {4, -1.5f}}}, kLogits, {}, {}), 2);
+  // (-1 + 5.5) / 2 is less than 3; the other way round -1 * 2 + 5.5 would be more.
+  EXPECT_EQ(sample({.temperature = 0, .repetition_penalty = 2, .logit_bias = {{3, 5.5f}}}, kLogits, std::vector<int32_t>{3}, {}), 1);
+}
+
 TEST(Sampler, TheSameSeedGivesTheSameTextAndEachPositionItsOwnDraw) {
   const std::vector<float> even(1000, 0.0f);
   const SamplingOptions options{.seed = 42};

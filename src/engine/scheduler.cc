@@ -11,10 +11,6 @@ constexpr size_t kLeastChunk = 16;
 // A sequence waits for another one's prompt if it has so many more tokens in common with it than are known.
 constexpr size_t kWorthWaiting = 32;
 
-size_t in_common(std::span<const int32_t> a, std::span<const int32_t> b) {
-  return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
-}
-
 }  // namespace
 
 void Scheduler::add(std::unique_ptr<Sequence> sequence) {
@@ -105,6 +101,8 @@ bool Scheduler::make_room(Sequence& sequence, size_t tokens, std::vector<Turn>& 
 void Scheduler::put_aside(Sequence& sequence, std::vector<Turn>& turns) {
   std::erase_if(turns, [&](const Turn& turn) { return turn.sequence == &sequence; });
   room_.put_aside(sequence);
+  sequence.state_sum_D.clear();
+  sequence.prompt_logprobs.clear();
   const auto at = std::ranges::find(running_, &sequence, [](const auto& s) { return s.get(); });
   waiting_.insert(waiting_.begin(), std::move(*at));
   running_.erase(at);
@@ -121,7 +119,7 @@ Sequence* Scheduler::begin_next() {
   std::ranges::sort(order, {}, [&](size_t i) { return rank(*waiting_[i]); });
   for (const size_t i : order) {
     if (worth_waiting(*waiting_[i])) continue;
-    if (!room_.admit(*waiting_[i])) return nullptr;
+    if (!room_.admit(*waiting_[i], running_)) return nullptr;
     running_.push_back(std::move(waiting_[i]));
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
     running_.back()->has_started = true;
@@ -132,12 +130,12 @@ Sequence* Scheduler::begin_next() {
 
 // Whether what it would compute now is being computed for another.
 bool Scheduler::worth_waiting(const Sequence& sequence) const {
-  const size_t known = room_.known(sequence);
-  return std::ranges::any_of(running_, [&](const auto& other) {
-    if (!room_.may_share(sequence, *other)) return false;
-    const size_t common = std::min(in_common(other->tokens, sequence.tokens), other->prompt());
-    return common >= known + kWorthWaiting && common > other->computed();
-  });
+  size_t coming = 0;
+  for (const auto& other : running_) {
+    const size_t common = room_.shareable(sequence, *other);
+    if (common > other->computed()) coming = std::max(coming, common);
+  }
+  return coming > kWorthWaiting && coming > room_.known(sequence, running_) + kWorthWaiting;
 }
 
 }  // namespace moiety::engine

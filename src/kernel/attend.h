@@ -33,22 +33,22 @@ constexpr size_t bytes_of(KvType type) { return type == KvType::F32 ? 4 : type =
 constexpr size_t pair_of(KvType type) { return type == KvType::F32 || type == KvType::F16 ? 1 : 2; }
 constexpr size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
-// One head's keys and values, in the order in which tiles read them. Keys lie in groups of 16 positions,
-// [group][dim / pair][16][pair], so that a vector holds a score a position. Values lie in blocks of positions and panels of
-// 64 dims, [block][panel][position / pair][dim][pair], so that a vector holds a number a dim. Dims are filled up with zeros,
-// keys' to whole pairs, values' to 16.
+// One head's keys and values of a block of positions, which are counted from its first, in the order in which tiles read them.
+// Keys lie in groups of 16 positions, [group][dim / pair][16][pair], so that a vector holds a score a position. Values lie in
+// panels of 64 dims, [panel][position / pair][dim][pair], so that a vector holds a number a dim. Dims are filled up with
+// zeros, keys' to whole pairs, values' to 16.
 struct KvView {
   KvType type = KvType::F32;
   size_t key_dim = 0, value_dim = 0;
   const std::byte* keys = nullptr;
   const std::byte* values = nullptr;
-  // Of Q8: [key dim / kKeysPerScale, rounded up][scale_stride] and [positions].
+  // Of Q8: [key_scales_a_position()][kAttendBlock] and [kAttendBlock].
   const float* key_scales = nullptr;
   const float* value_scales = nullptr;
-  size_t scale_stride = 0;
 
   size_t padded_key_dim() const { return round_up(key_dim, pair_of(type)); }
   size_t padded_value_dim() const { return round_up(value_dim, kKvLanes); }
+  size_t key_scales_a_position() const { return (key_dim + kKeysPerScale - 1) / kKeysPerScale; }
   // Of the panel that begins with number `d` of a value.
   size_t panel_width(size_t d) const {
     return padded_value_dim() - d < kValuePanel ? padded_value_dim() - d : kValuePanel;
@@ -59,9 +59,8 @@ struct KvView {
     return (position / kKvLanes * padded_key_dim() + d / pair * pair) * kKvLanes + position % kKvLanes * pair + d % pair;
   }
   size_t value_at(size_t position, size_t d) const {
-    const size_t pair = pair_of(type), dim = padded_value_dim(), panel = d / kValuePanel * kValuePanel;
-    return position / kAttendBlock * kAttendBlock * dim + panel * kAttendBlock +
-           (position % kAttendBlock / pair * panel_width(panel) + d - panel) * pair + position % pair;
+    const size_t pair = pair_of(type), panel = d / kValuePanel * kValuePanel;
+    return panel * kAttendBlock + (position / pair * panel_width(panel) + d - panel) * pair + position % pair;
   }
 };
 
@@ -92,7 +91,7 @@ struct AttendRows {
   const float* const* query = nullptr;   // key dim numbers each
   const size_t *first = nullptr, *end = nullptr;
   float scale = 1;                       // of scores; they are powers of two, so log2(e) is part of it
-  bool goes_on = false;                  // the next block will be asked for soon
+  const KvView* next = nullptr;          // the block that will be asked for soon, if any
 };
 
 // What is known of a row after some blocks: its largest score, the sum of 2^(score - largest), and the sum of values

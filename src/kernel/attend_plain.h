@@ -37,7 +37,7 @@ inline float round_plainly(KvType type, const float* from, size_t n, float scale
   return type == KvType::Q8 ? unit + poison : unit;
 }
 
-// Of a query that is rounded, whose numbers are in units of `unit`.
+// Of a query that is rounded, whose numbers are in units of `unit`, with a position of the block.
 inline float score(const KvView& kv, const float* query, float unit, size_t position) {
   const size_t at_once = kv.key_scales == nullptr ? kv.key_dim : kKeysPerScale;
   float sum = 0;
@@ -46,7 +46,7 @@ inline float score(const KvView& kv, const float* query, float unit, size_t posi
     for (size_t d = begin; d < std::min(begin + at_once, kv.key_dim); ++d) {
       part += double{query[d]} * kv_number(kv.type, kv.keys, kv.key_at(position, d));
     }
-    const float scale = kv.key_scales == nullptr ? 1 : kv.key_scales[begin / kKeysPerScale * kv.scale_stride + position];
+    const float scale = kv.key_scales == nullptr ? 1 : kv.key_scales[begin / kKeysPerScale * kAttendBlock + position];
     sum += static_cast<float>(part) * unit * scale;
   }
   return sum;
@@ -68,8 +68,9 @@ inline void fold_plainly(const AttendState& from, const AttendState& into, size_
 inline void attend_plainly(const KvView& kv, size_t block, const AttendRows& rows, const AttendState& state,
                            float* scratch) noexcept {
   for (size_t r = 0; r < rows.count; ++r) {
-    const size_t first = std::max(rows.first[r], block * kAttendBlock);
-    const size_t end = std::min(rows.end[r], (block + 1) * kAttendBlock);
+    const size_t begin = block * kAttendBlock;
+    if (rows.end[r] <= begin) continue;
+    const size_t first = std::max(rows.first[r], begin) - begin, end = std::min(rows.end[r] - begin, kAttendBlock);
     if (first >= end) continue;
     float *weights = scratch, *mixed = weights + kAttendBlock, *query = mixed + kv.value_dim;
     float largest = -std::numeric_limits<float>::infinity(), sum = 0;

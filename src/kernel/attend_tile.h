@@ -277,6 +277,14 @@ void fold(const AttendState& from, const AttendState& into, size_t rows, size_t 
   }
 }
 
+// Those of a block that will be read soon.
+inline void fetch_scales(const KvView& kv) {
+  if (kv.key_scales == nullptr) return;
+  constexpr size_t kALine = 64 / sizeof(float);
+  for (size_t i = 0; i < kv.key_scales_a_position() * kAttendBlock; i += kALine) __builtin_prefetch(kv.key_scales + i, 0, 2);
+  for (size_t i = 0; i < kAttendBlock; i += kALine) __builtin_prefetch(kv.value_scales + i, 0, 2);
+}
+
 template <class Isa, class Type>
 void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const AttendState& state, float* scratch) {
   // What part of the block is seen
@@ -300,17 +308,16 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
     units[r] = round_row<Isa, Type>(rows.query[r], kv.key_dim, rows.scale, query + r * query_stride);
   }
   constexpr size_t kBytes = Type::kLaneBytes / Type::kPair;
-  const Panel keys{kv.keys + kBytes * (begin + padded_first) * key_dim, kKvLanes * Type::kLaneBytes,
+  const Panel keys{kv.keys + kBytes * padded_first * key_dim, kKvLanes * Type::kLaneBytes,
                    kKvLanes * key_dim * kBytes};
   const size_t value_dim = kv.padded_value_dim();
-  const std::byte* values = kv.values + kBytes * begin * value_dim;
-  Ahead ahead{values, kBytes * kAttendBlock * value_dim};
+  Ahead ahead{kv.values, kBytes * kAttendBlock * value_dim};
   const size_t at_once = kv.key_scales == nullptr ? key_dim : kKeysPerScale;
   for (size_t d = 0; d < key_dim; d += at_once) {
     const size_t steps = lesser(at_once, key_dim - d) / Type::kPair;
     const float* scales = kv.key_scales == nullptr
                               ? nullptr
-                              : kv.key_scales + d / kKeysPerScale * kv.scale_stride + begin + padded_first;
+                              : kv.key_scales + d / kKeysPerScale * kAttendBlock + padded_first;
     product<Isa, Type>(rows.count, lanes / kKvLanes, query + d / Type::kPair, query_stride,
                        {keys.data + d / Type::kPair * keys.step, keys.step, keys.group}, steps, scores + padded_first,
                        kAttendBlock, ahead, {units, scales}, d > 0);
@@ -319,12 +326,11 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
   // Weights
   float* mixed = scores + kAttendRows * kAttendBlock;
   const AttendState part{mixed + kAttendRows * value_dim, mixed + kAttendRows * (value_dim + 1), mixed, value_dim};
-  const float* value_scales = kv.value_scales == nullptr ? nullptr : kv.value_scales + begin;
   for (size_t r = 0; r < rows.count; ++r) {
     part.sum[r] = 0;
     float* row = scores + r * kAttendBlock;
     if (first[r] < end[r]) {
-      units[r] = soften<Isa, Type>(row, padded_first, first[r], end[r], padded_end, value_scales, part.largest[r], part.sum[r]);
+      units[r] = soften<Isa, Type>(row, padded_first, first[r], end[r], padded_end, kv.value_scales, part.largest[r], part.sum[r]);
     } else {
       __builtin_memset(row, 0, kAttendBlock * sizeof(float));
     }
@@ -333,10 +339,13 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
   // Values
   const size_t steps = (most_end - padded_first + Type::kPair - 1) / Type::kPair;
   ahead = {};
-  if (rows.goes_on) ahead = {kv.keys + kBytes * (begin + kAttendBlock) * key_dim, kBytes * kAttendBlock * key_dim};
+  if (rows.next != nullptr) {
+    fetch_scales(*rows.next);
+    ahead = {rows.next->keys, kBytes * kAttendBlock * key_dim};
+  }
   for (size_t d = 0; d < value_dim; d += kValuePanel) {
     const size_t width = kv.panel_width(d);
-    const Panel panel{values + kBytes * (d * kAttendBlock + padded_first * width), width * Type::kLaneBytes,
+    const Panel panel{kv.values + kBytes * (d * kAttendBlock + padded_first * width), width * Type::kLaneBytes,
                       kKvLanes * Type::kLaneBytes};
     product<Isa, Type>(rows.count, width / kKvLanes, scores + padded_first / Type::kPair, kAttendBlock, panel, steps,
                        mixed + d, value_dim, ahead, {units});

@@ -41,8 +41,8 @@ struct Kernels {
   // y += factor * x
   void (*add_scaled)(float factor, const float* x, float* y, size_t n) noexcept;
 
-  // Folds positions [block * kAttendBlock, …) of one head, as far as the rows see them, into the rows' states. `scratch` has
-  // attend_scratch(key dim, value dim) floats.
+  // Folds positions [block * kAttendBlock, …) of one head, which `kv` holds, as far as the rows see them, into the rows' states.
+  // `scratch` has attend_scratch(key dim, value dim) floats.
   void (*attend)(const KvView& kv, size_t block, const AttendRows& rows, const AttendState& state, float* scratch) noexcept;
   // Folds states of later blocks into those of earlier ones, as attend would have done. value_dim is padded to kKvLanes.
   void (*fold)(const AttendState& from, const AttendState& into, size_t rows, size_t value_dim) noexcept;

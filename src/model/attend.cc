@@ -31,8 +31,8 @@ struct Tile {
 class Rows {
  public:
   Rows(const AttendOptions& options, const Tile& tile, MatrixView<const float> query)
-      : value_stride_(tile.run->kv->head(0).padded_value_dim()) {
-    const size_t sharers = options.heads / tile.run->kv->heads(), key_dim = tile.run->kv->key_dim();
+      : value_stride_(tile.run->kv.shape().padded_value_dim()) {
+    const size_t sharers = options.heads / tile.run->kv.heads(), key_dim = tile.run->kv.shape().key_dim;
     for (size_t t = 0; t < tile.tokens; ++t) {
       const size_t end = tile.run->first_position + tile.first + t + 1;
       const size_t first = options.window > 0 && end > options.window ? end - options.window : 0;
@@ -62,16 +62,18 @@ class Rows {
     return state;
   }
 
-  // Folds a piece of the positions into a state.
-  void attend(const kernel::Kernels& kernels, const kernel::KvView& kv, float scale, size_t piece, const AttendState& state,
+  // Folds a piece of the positions of a head into a state.
+  void attend(const kernel::Kernels& kernels, const KvHeads& kv, size_t head, float scale, size_t piece, const AttendState& state,
               float* scratch) const {
     constexpr size_t kBlocks = kAttendPiece / kAttendBlock;
     const size_t last = (end_.back() + kAttendBlock - 1) / kAttendBlock, end = std::min((piece + 1) * kBlocks, last);
     for (size_t block = std::max(piece * kBlocks, first_.front() / kAttendBlock); block < end; ++block) {
+      const bool goes_on = block + 1 < last;
+      const kernel::KvView view = kv.block(head, block), next = kv.block(head, goes_on ? block + 1 : block);
       for (size_t r = 0; r < count(); r += kAttendRows) {
         const kernel::AttendRows rows{std::min(kAttendRows, count() - r), &query_[r], &first_[r], &end_[r], scale,
-                                      block + 1 < last};
-        kernels.attend(kv, block, rows, {state.largest + r, state.sum + r, state.mixed + r * state.stride, state.stride},
+                                      goes_on ? &next : nullptr};
+        kernels.attend(view, block, rows, {state.largest + r, state.sum + r, state.mixed + r * state.stride, state.stride},
                        scratch);
       }
     }
@@ -88,7 +90,7 @@ class Rows {
 
 // What the rows found, divided by their sums.
 void finish(const AttendOptions& options, const Tile& tile, const AttendState& state, MatrixView<float> mixed) {
-  const size_t sharers = options.heads / tile.run->kv->heads(), value_dim = tile.run->kv->value_dim();
+  const size_t sharers = options.heads / tile.run->kv.heads(), value_dim = tile.run->kv.shape().value_dim;
   for (size_t r = 0; r < tile.tokens * sharers; ++r) {
     const size_t head = tile.head * sharers + r % sharers;
     float factor = 1, sum = state.sum[r];
@@ -107,11 +109,11 @@ void finish(const AttendOptions& options, const Tile& tile, const AttendState& s
 std::vector<Tile> cut(const AttendOptions& options, std::span<const AttendRun> runs) {
   std::vector<Tile> tiles;
   for (const AttendRun& run : runs) {
-    const size_t rows = std::min(kRowsPerTask, kNumbersPerTask / run.kv->head(0).padded_value_dim());
-    const size_t step = std::max<size_t>(1, rows * run.kv->heads() / options.heads);
+    const size_t rows = std::min(kRowsPerTask, kNumbersPerTask / run.kv.shape().padded_value_dim());
+    const size_t step = std::max<size_t>(1, rows * run.kv.heads() / options.heads);
     // The last tokens have most to do and come first, so that what is left at the end is small.
     for (size_t at = (run.tokens + step - 1) / step; at-- > 0;) {
-      for (size_t head = 0; head < run.kv->heads(); ++head) {
+      for (size_t head = 0; head < run.kv.heads(); ++head) {
         tiles.push_back({&run, at * step, std::min(step, run.tokens - at * step), head});
       }
     }
@@ -120,7 +122,7 @@ std::vector<Tile> cut(const AttendOptions& options, std::span<const AttendRun> r
 }
 
 size_t scratch_floats(const Tile& tile) {
-  return kernel::attend_scratch(tile.run->kv->key_dim(), tile.run->kv->value_dim());
+  return kernel::attend_scratch(tile.run->kv.shape().key_dim, tile.run->kv.shape().value_dim);
 }
 
 // Memory that a thread keeps from task to task: to give it back and take it again costs page faults.
@@ -141,8 +143,7 @@ void attend_whole(const kernel::Compute& compute, const AttendOptions& options, 
     const AttendState state = rows.empty_state_in(floats);
     for (size_t piece = rows.first_piece(); piece < rows.end_piece(); ++piece) {
       const AttendState part = rows.empty_state_in(floats.subspan(each));
-      rows.attend(compute.kernels, tile.run->kv->head(tile.head), options.scale * kLog2E, piece, part,
-                  floats.data() + 2 * each);
+      rows.attend(compute.kernels, tile.run->kv, tile.head, options.scale * kLog2E, piece, part, floats.data() + 2 * each);
       rows.fold(compute.kernels, part, state);
     }
     finish(options, tile, state, mixed);
@@ -177,7 +178,7 @@ void attend_by_piece(const kernel::Compute& compute, const AttendOptions& option
     const Piece& piece = pieces[p];
     const Tile& tile = tiles[piece.tile];
     const Rows& r = rows[piece.tile];
-    r.attend(compute.kernels, tile.run->kv->head(tile.head), options.scale * kLog2E, piece.number,
+    r.attend(compute.kernels, tile.run->kv, tile.head, options.scale * kLog2E, piece.number,
              r.empty_state_in(floats_of(piece)), workspace(scratch_floats(tile)).data());
   });
   compute.threads.parallel_for(tiles.size(), [&](size_t i) {

@@ -6,8 +6,7 @@
 
 #include "base/matrix.h"
 #include "kernel/linear.h"
-#include "model/kv_cache.h"
-#include "model/step.h"
+#include "model/kv_heads.h"
 
 namespace moiety::model {
 
@@ -15,7 +14,7 @@ namespace moiety::model {
 struct AttendRun {
   size_t first_token = 0, tokens = 0;
   size_t first_position = 0;
-  const KvHeads* kv = nullptr;
+  KvHeads kv;
 };
 
 struct AttendOptions {

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/random.h"
+#include "model/kv_cache.h"
 
 namespace moiety::model {
 namespace {
@@ -39,13 +40,14 @@ Matrix<float> random_matrix(Random& random, size_t rows, size_t cols, float size
 // A sequence with random keys, values and queries.
 struct Sequence {
   Shape shape;
-  KvHeads kv;
+  KvCache cache;
   Matrix<float> query, key, value;
   std::vector<float> sinks_H;
   AttendOptions options;
 
   Sequence(const Shape& s, KvType type, uint64_t seed)
-      : shape(s), kv({type, s.kv_heads, s.key_dim, s.value_dim, s.positions}) {
+      : shape(s), cache({type, 1, s.kv_heads, s.key_dim, s.value_dim}, s.positions) {
+    cache.reserve(s.positions);
     Random random(seed);
     query = random_matrix(random, s.positions, s.heads * s.key_dim, s.query_size);
     key = random_matrix(random, s.positions, s.kv_heads * s.key_dim);
@@ -56,28 +58,33 @@ struct Sequence {
     options = {s.heads, s.window, 1 / std::sqrt(static_cast<float>(s.key_dim)), sinks_H};
     for (size_t p = 0; p < s.positions; ++p) {
       for (size_t h = 0; h < s.kv_heads; ++h) {
-        kv.put(h, p, key.row(p).subspan(h * s.key_dim, s.key_dim), value.row(p).subspan(h * s.value_dim, s.value_dim));
+        kv().put(h, p, key.row(p).subspan(h * s.key_dim, s.key_dim), value.row(p).subspan(h * s.value_dim, s.value_dim));
       }
     }
   }
 
+  KvHeads kv() const { return cache.layer(0); }
   // Of tokens at positions [first, first + count).
   Matrix<float> attend(const kernel::Kernels& kernels, ThreadPool& threads, size_t first, size_t count) const {
     Matrix<float> mixed(count, shape.heads * shape.value_dim);
-    const AttendRun run{0, count, first, &kv};
+    const AttendRun run{0, count, first, kv()};
     model::attend({kernels, threads}, options, {&run, 1}, query.view().middle_rows(first, count), mixed.view());
     return mixed;
   }
 
   double key_at(size_t head, size_t position, size_t d) const {
     std::vector<float> numbers(shape.key_dim);
-    kv.get_key(head, position, numbers);
+    kv().get_key(head, position, numbers);
     return numbers[d];
   }
   double value_at(size_t head, size_t position, size_t d) const {
-    const kernel::KvView view = kv.head(head);
-    const double x = kernel::kv_number(view.type, view.values, view.value_at(position, d));
-    return view.value_scales != nullptr ? x * view.value_scales[position] : x;
+    const kernel::KvView view = kv().block(head, position / kernel::kAttendBlock);
+    const double x = kernel::kv_number(view.type, view.values, view.value_at(position % kernel::kAttendBlock, d));
+    return x * value_scale(head, position);
+  }
+  double value_scale(size_t head, size_t position) const {
+    const float* scales = kv().block(head, position / kernel::kAttendBlock).value_scales;
+    return scales != nullptr ? scales[position % kernel::kAttendBlock] : 1;
   }
 };
 
@@ -87,10 +94,10 @@ struct Expected {
   std::vector<double> mixed, slack;
 };
 Expected expected_of(const Sequence& s, size_t position, size_t head, bool rounded) {
-  const auto& [shape, kv, query, key, value, sinks, options] = s;
+  const auto& [shape, cache, query, key, value, sinks, options] = s;
   const size_t kv_head = head / (shape.heads / shape.kv_heads);
-  const kernel::KvView view = kv.head(head / (shape.heads / shape.kv_heads));
-  const bool is_bf16 = view.type == KvType::BF16, is_q8 = view.type == KvType::Q8;
+  const KvType type = cache.options().type;
+  const bool is_bf16 = type == KvType::BF16, is_q8 = type == KvType::Q8;
   constexpr double kHalfUnit = 0.5 / 32767;  // of numbers rounded to 16 bits, against the largest
   const size_t first = shape.window > 0 && position + 1 > shape.window ? position + 1 - shape.window : 0;
 
@@ -98,7 +105,7 @@ Expected expected_of(const Sequence& s, size_t position, size_t head, bool round
   double largest = sinks.empty() ? -INFINITY : sinks[head] / std::log(2.0), magnitude = 0, largest_query = 0, keys = 0;
   std::vector<float> numbers(shape.key_dim);
   for (size_t p = first; p <= position; ++p) {
-    kv.get_key(kv_head, p, numbers);
+    s.kv().get_key(kv_head, p, numbers);
     double sum = 0, size = 0, key_size = 0;
     for (size_t d = 0; d < shape.key_dim; ++d) {
       float q = query.row(position)[head * shape.key_dim + d] * (options.scale * 1.44269504088896341f);
@@ -121,7 +128,7 @@ Expected expected_of(const Sequence& s, size_t position, size_t head, bool round
   if (is_q8) weight_error += keys * largest_query * kHalfUnit;
   double largest_scaled = 0;  // weight of a byte
   for (size_t i = 0; is_q8 && i < weights.size(); ++i) {
-    largest_scaled = std::max(largest_scaled, weights[i] / sum * view.value_scales[first + i]);
+    largest_scaled = std::max(largest_scaled, weights[i] / sum * s.value_scale(kv_head, first + i));
   }
   Expected expected{std::vector<double>(shape.value_dim), std::vector<double>(shape.value_dim)};
   for (size_t d = 0; d < shape.value_dim; ++d) {
@@ -129,7 +136,7 @@ Expected expected_of(const Sequence& s, size_t position, size_t head, bool round
       const double v = rounded ? s.value_at(kv_head, first + i, d) : value.row(first + i)[kv_head * shape.value_dim + d];
       expected.mixed[d] += weights[i] / sum * v;
       expected.slack[d] += weights[i] / sum * std::abs(v) * weight_error;
-      if (is_q8) expected.slack[d] += std::abs(v) / view.value_scales[first + i] * largest_scaled * kHalfUnit;
+      if (is_q8) expected.slack[d] += std::abs(v) / s.value_scale(kv_head, first + i) * largest_scaled * kHalfUnit;
     }
     expected.slack[d] = 2 * expected.slack[d] + 1e-7;
   }
@@ -197,10 +204,10 @@ TEST_P(Attend, WhatIsNotANumberIsNotLost) {
   Sequence sequence({1, 1, 16, 16, 300}, type(), 3);
   std::vector<float> broken(16, 1.0f);
   broken[3] = NAN;
-  sequence.kv.put(0, 270, broken, sequence.value.row(270));
+  sequence.kv().put(0, 270, broken, sequence.value.row(270));
   EXPECT_TRUE(std::isnan(sequence.attend(kernels(), threads, 299, 1).flat()[0]));
   EXPECT_FALSE(std::isnan(sequence.attend(kernels(), threads, 269, 1).flat()[0]));
-  sequence.kv.put(0, 270, sequence.key.row(270), broken);
+  sequence.kv().put(0, 270, sequence.key.row(270), broken);
   EXPECT_TRUE(std::isnan(sequence.attend(kernels(), threads, 299, 1).flat()[3]));
 }
 
@@ -210,9 +217,9 @@ TEST_P(Attend, OnlyPositionsUpToItsOwnAreSeen) {
   const Shape shape{2, 1, 16, 16, 40};
   Sequence used(shape, type(), 3), fresh(shape, type(), 3);
   const std::vector<float> broken(16, NAN);
-  for (size_t p = 0; p < 40; ++p) used.kv.put(0, p, broken, broken);
+  for (size_t p = 0; p < 40; ++p) used.kv().put(0, p, broken, broken);
   for (size_t p = 0; p < 21; ++p) {
-    used.kv.put(0, p, used.key.row(p), used.value.row(p));
+    used.kv().put(0, p, used.key.row(p), used.value.row(p));
     const auto of = [&](const Sequence& s) { return s.attend(kernels(), threads, p, 1); };
     EXPECT_TRUE(std::ranges::equal(of(used).flat(), of(fresh).flat())) << p;
   }

@@ -61,7 +61,7 @@ Matrix<float> attention(const kernel::Compute& compute, const AttentionSpec& spe
   const AttendOptions options{heads, static_cast<size_t>(spec.window(layer)), spec.scale(), weights.sinks_H};
   std::vector<AttendRun> runs;
   for (const StepPart& part : step.parts) {
-    runs.push_back({part.first_token, part.tokens, part.first_position, &part.cache->layer(layer)});
+    runs.push_back({part.first_token, part.tokens, part.first_position, part.cache->layer(layer)});
   }
   auto mixed = Matrix<float>::uninitialised(tokens, heads * head_dim);
   attend(compute, options, runs, std::as_const(query).view(), mixed.view());

@@ -1,60 +1,24 @@
-// Keys and values of one sequence's tokens so far, for every layer.
+// Keys and values of one sequence's tokens so far, for every layer: a list of pages, of which those that are full, or were full
+// once, may be other sequences' too.
+//
+// What may be adopted. Another sequence's first tokens are this one's if both have the same ids, the same model and type of
+// numbers, capacities on the same side of RopeScaling::original_positions (by which long sequences are rotated otherwise), and
+// were computed with the same overrides, if any. Of latent attention, a position's numbers also depend on whether it is part of
+// the prompt (latent_attention.h): adoptable() says how far two sequences agree. Nothing here can check the rest.
 #pragma once
 
 #include <cassert>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <span>
 #include <vector>
 
-#include "kernel/attend.h"
+#include "model/kv_heads.h"
+#include "model/kv_page.h"
+#include "model/kv_pool.h"
 #include "spec/model_spec.h"
 
 namespace moiety::model {
-
-// How keys and values of some heads lie in memory, with room for `capacity` positions.
-struct KvLayout {
-  KvLayout(kernel::KvType type, size_t num_heads, size_t key_dim, size_t value_dim, size_t capacity);
-
-  // Of the first head. 2 MiB if that is not more than all together take, so that pages can be large.
-  size_t alignment() const;
-  size_t bytes() const { return heads * head_bytes + alignment(); }
-
-  kernel::KvView shape;  // of a head, its addresses counted from 0
-  size_t heads, value_start, key_scale_start, value_scale_start, head_bytes;
-};
-
-// Keys and values of some heads, as the kernels of attention want them (kernel/attend.h).
-class KvHeads {
- public:
-  // Memory is taken as positions are written, layout.bytes() at most.
-  explicit KvHeads(const KvLayout& layout);
-
-  size_t heads() const { return layout_.heads; }
-  size_t key_dim() const { return layout_.shape.key_dim; }
-  size_t value_dim() const { return layout_.shape.value_dim; }
-  kernel::KvView head(size_t h) const;
-
-  // Rounds a head's key and value to the type. Threads may put positions at the same time unless these differ in their last
-  // bit only, of which the even one comes first.
-  void put(size_t h, size_t position, std::span<const float> key, std::span<const float> value);
-  // Everything that another of the same shape and capacity holds.
-  void copy_from(const KvHeads& other);
-  // Numbers of a key as they were rounded, from the first.
-  void get_key(size_t h, size_t position, std::span<float> key) const;
-
- private:
-  template <kernel::KvType kType>
-  void put_as(size_t h, size_t position, std::span<const float> key, std::span<const float> value);
-
-  struct Free {
-    void operator()(std::byte* p) const { std::free(p); }
-  };
-  KvLayout layout_;
-  size_t start_;  // of head 0 in memory_
-  std::unique_ptr<std::byte, Free> memory_;
-};
 
 struct KvOptions {
   size_t capacity = 0;  // tokens
@@ -64,41 +28,65 @@ struct KvOptions {
   size_t prompt = 0;
 };
 
-// What a layer keeps: keys and values of each key-value head, or, of latent attention, one vector for all heads, whose
-// beginning is also its value.
 class KvCache {
  public:
+  // With pages of its own, made as tokens come.
   KvCache(const spec::ModelSpec& spec, const KvOptions& options);
-  // What such a cache takes once it is full, at most.
-  static size_t bytes(const spec::ModelSpec& spec, const KvOptions& options);
   // In f32, without a prompt.
   KvCache(const spec::ModelSpec& spec, size_t capacity) : KvCache(spec, KvOptions{.capacity = capacity}) {}
+  // For what is no model's.
+  KvCache(const KvShape& shape, size_t capacity);
+  // With pages of `pool`, whose shape must be kv_shape(spec, options.type).
+  KvCache(const KvPool& pool, const spec::ModelSpec& spec, const KvOptions& options);
+
+  KvCache(KvCache&&) = default;
+  KvCache& operator=(KvCache&&) = default;
+
+  // What such a cache takes once it is full, at most, if its pages are its own.
+  static size_t bytes(const spec::ModelSpec& spec, const KvOptions& options);
 
   const KvOptions& options() const { return options_; }
   size_t capacity() const { return options_.capacity; }
   size_t length() const { return length_; }  // tokens that all layers have seen
+
+  // Pages that reserve(tokens) would take of the pool.
+  size_t pages_wanted(size_t tokens) const;
+  // Makes room to write the next `tokens` tokens: takes pages, and where the first of these tokens goes into a page that others
+  // hold, copies what is kept of it into one of its own. False, and nothing is changed, if the pool has not enough.
+  bool reserve(size_t tokens);
+  // After all layers have written so many tokens.
   void advance(size_t tokens) {
-    assert(length_ + tokens <= capacity());
+    assert(length_ + tokens <= capacity() && length_ + tokens <= pages_.size() * KvPage::kPositions);
     length_ += tokens;
   }
+
+  // Forgets all tokens, and begins with `tokens` whose keys and values these pages hold.
+  void adopt(std::span<const std::shared_ptr<KvPage>> pages, size_t tokens);
+  // How many of its first `tokens` tokens this sequence may adopt of one that computed them with so many of them as its prompt.
+  size_t adoptable(size_t tokens, size_t others_prompt) const;
+  // Those that hold its tokens, the last one perhaps not full; whoever takes one has it as it is now.
+  std::span<const std::shared_ptr<KvPage>> pages() const { return std::span(pages_).first(pages_of(length_)); }
+
   // Forgets all tokens from `length` on.
-  void truncate(size_t length) { length_ = length < length_ ? length : length_; }
+  void truncate(size_t length);
   // A new prompt: of the tokens so far `most` are kept, or fewer if they must be computed otherwise now that they belong to
   // the prompt. Returns how many.
   size_t start_prompt(size_t most, size_t prompt);
-
-  // Takes over all tokens of a cache of the same model and options.
+  // Takes over all tokens of a cache of the same model and options, in memory of its own.
   void copy_from(const KvCache& other);
 
-  KvHeads& layer(int number) { return layers_[static_cast<size_t>(number)]; }
+  // Until the next change of the list of pages.
+  KvHeads layer(int number) const { return {pool_.layout(), static_cast<size_t>(number), pages_}; }
 
  private:
-  static KvLayout layout_of(const spec::AttentionSpec& attention, const KvOptions& options);
+  static size_t pages_of(size_t tokens) { return (tokens + KvPage::kPositions - 1) / KvPage::kPositions; }
+  bool next_page_is_shared() const;
 
   KvOptions options_;
-  bool is_latent_;
+  bool is_latent_ = false;
   size_t length_ = 0;
-  std::vector<KvHeads> layers_;
+  KvPool pool_;
+  std::vector<std::shared_ptr<KvPage>> pages_;  // written only while nobody else holds them; those after length_ nobody has seen
 };
 
 }  // namespace moiety::model

@@ -1,7 +1,7 @@
 #include "model/latent_attention.h"
 
 #include <algorithm>
-#include <optional>
+#include <new>
 
 #include "base/bytes.h"
 #include "format/elements.h"
@@ -70,7 +70,7 @@ void attend_absorbed(const Layer& l, std::span<const StepPart> parts, MatrixView
   std::vector<AttendRun> runs;
   std::vector<size_t> tokens;
   for (const StepPart& part : parts) {
-    runs.push_back({tokens.size(), part.tokens, part.first_position, &part.cache->layer(l.number)});
+    runs.push_back({tokens.size(), part.tokens, part.first_position, part.cache->layer(l.number)});
     for (size_t i = 0; i < part.tokens; ++i) {
       tokens.push_back(part.first_token + i);
       query_rows.push_back(query.row(tokens.back()).data());
@@ -115,11 +115,13 @@ const kernel::Projection& key_of_latent(const Layer& l) {
 }
 
 // Keys and values of every head for positions [0, count) of a sequence, out of its latents.
-KvHeads expand(const Layer& l, const KvHeads& latents, size_t count) {
+KvCache expand(const Layer& l, const KvHeads& latents, size_t count) {
   constexpr size_t kAtOnce = 512;
   // Eight bits are for what is kept; rounding once is enough.
-  const kernel::KvType kept = latents.head(0).type, type = kept == kernel::KvType::Q8 ? kernel::KvType::BF16 : kept;
-  KvHeads kv({type, l.heads, l.plain + l.rope, l.value_dim, count});
+  const kernel::KvType kept = latents.shape().type, type = kept == kernel::KvType::Q8 ? kernel::KvType::BF16 : kept;
+  KvCache expanded({type, 1, l.heads, l.plain + l.rope, l.value_dim}, count);
+  if (!expanded.reserve(count)) throw std::bad_alloc();
+  const KvHeads kv = expanded.layer(0);
   for (size_t first = 0; first < count; first += kAtOnce) {
     const size_t positions = std::min(kAtOnce, count - first);
     auto latent = Matrix<float>::uninitialised(positions, l.rank + l.rope);
@@ -143,15 +145,15 @@ KvHeads expand(const Layer& l, const KvHeads& latents, size_t count) {
       }
     });
   }
-  return kv;
+  return expanded;
 }
 
 // Attention as of many heads.
 void attend_expanded(const Layer& l, std::span<const StepPart> parts, MatrixView<const float> query,
                      MatrixView<float> values) {
   for (const StepPart& part : parts) {
-    const KvHeads kv = expand(l, part.cache->layer(l.number), part.first_position + part.tokens);
-    const AttendRun run{part.first_token, part.tokens, part.first_position, &kv};
+    const KvCache kv = expand(l, part.cache->layer(l.number), part.first_position + part.tokens);
+    const AttendRun run{part.first_token, part.tokens, part.first_position, kv.layer(0)};
     attend(l.compute, l.options, {&run, 1}, query, values);
   }
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "base/error.h"
 #include "spec/rope.h"
 
 namespace moiety::model {
@@ -14,6 +15,8 @@ Step make_step(const spec::AttentionSpec& spec, const Frequencies& frequencies, 
   Step step;
   std::vector<KvCache*> cache_T;
   for (const Chunk& chunk : chunks) {
+    require(chunk.cache->reserve(chunk.tokens.size()), "no memory is left for keys and values of {} more tokens after {}",
+            chunk.tokens.size(), chunk.cache->length());
     const StepPart part{chunk.cache, step.tokens(), chunk.tokens.size(), chunk.cache->length(), chunk.router};
     step.parts.push_back(part);
     for (size_t i = 0; i < part.tokens; ++i) {

@@ -48,6 +48,7 @@ struct Frequencies {
 };
 Frequencies frequencies_of(const spec::AttentionSpec& spec);
 
+// Makes room in the chunks' caches. Throws Error(Input) if their pool has not enough, which who shares it out sees to before.
 Step make_step(const spec::AttentionSpec& spec, const Frequencies& frequencies, std::span<const Chunk> chunks);
 
 // Calls body(part, token, position) for all tokens, a piece at a time, on all threads.

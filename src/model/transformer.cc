@@ -71,6 +71,12 @@ const store::ExpertCache* Transformer::expert_cache() const {
   return streamed_ && streamed_->is_open() ? &streamed_->store().cache() : nullptr;
 }
 
+std::string Transformer::arithmetic_name() const {
+  std::string name = compute_.arithmetic == kernel::Arithmetic::Fast ? "fast" : "exact";
+  if (lossy_.is_on()) name += fmt::format(" {} {} {}", lossy_.prefer_resident, lossy_.skip_missing, lossy_.low_precision);
+  return name;
+}
+
 size_t Transformer::prompt_chunk(size_t prompt) const {
   return streamed_ && streamed_->is_open() ? streamed_->prompt_chunk(prompt) : model::prompt_chunk(spec());
 }

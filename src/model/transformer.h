@@ -29,6 +29,8 @@ class Transformer {
   const spec::ModelSpec& spec() const { return file_.spec(); }
   const format::ModelFile& file() const { return file_; }
   ThreadPool& threads() const { return compute_.threads; }
+  // "fast" or "exact", and what may be given up for speed: what its numbers depend on beside the model.
+  std::string arithmetic_name() const;
 
   // Runs the chunks' tokens through all layers, appends to their caches, returns the logits that they want, [rows, V]. A chunk's numbers are
   // the same bits whatever other chunks are there and however a sequence was cut into chunks. Token ids must be in the

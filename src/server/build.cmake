@@ -10,6 +10,7 @@ target_precompile_headers(moiety_server PRIVATE
   <boost/asio/awaitable.hpp> <boost/asio/co_spawn.hpp> <boost/asio/steady_timer.hpp> <boost/asio/use_awaitable.hpp> <fmt/core.h>
   <functional> <map> <string> <vector>)
 set_source_files_properties(server/asio.cc PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+include(${CMAKE_CURRENT_SOURCE_DIR}/server/page.cmake)
 if(MOIETY_TESTS AND tests)
   layer_tests(server ${tests})
 endif()

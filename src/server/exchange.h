@@ -71,6 +71,7 @@ struct Route {
   Handler handle;
   bool needs_key = true;  // if the server has API keys
   bool always = false;    // answered while the model loads and while the server drains, too
+  bool endless = false;   // its answers end when the client leaves: a server that drains does not wait for them
 };
 
 }  // namespace moiety::server

@@ -70,6 +70,7 @@ Task<> HttpSession::run() {
 void HttpSession::drain() {
   is_draining_ = true;
   connection_->changed.notify();
+  if (is_running_ && is_endless_) cancel(HttpError(503, "the server is ending", "server_shutdown"));
 }
 
 void HttpSession::cancel(const HttpError& reason) {
@@ -286,6 +287,7 @@ Task<std::optional<HttpError>> HttpSession::handle(std::shared_ptr<const Route> 
   std::exception_ptr problem;
   {
     const Running running(*this);
+    is_endless_ = route->endless;
     // Who has left already, or has sent all it ever will, gets what can be answered without waiting.
     if (connection_->has_ended()) {
       asio::post(executor, [self = shared_from_this()] { self->cancel_handler(); });

@@ -76,6 +76,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::shared_ptr<Connection> connection_;
   std::string address_;
   bool is_too_many_, is_draining_ = false, is_running_ = false;  // running: its handler
+  bool is_endless_ = false;                                      // … which does not end by itself
   boost::asio::cancellation_signal cancellation_;
   std::optional<HttpError> cancelled_;  // why
   std::string pattern_, problem_;       // for the log and metrics

@@ -27,6 +27,8 @@ bool is_valid_utf8(std::string_view text);
 // "substitution of maximal subparts") and as Rust, Python and the browsers do.
 std::string replace_invalid(std::string_view text);
 void append_utf8(std::string& text, char32_t code);
+// Of valid UTF-8.
+size_t count_characters(std::string_view text);
 
 // The property White_Space.
 bool is_white_space(char32_t code);

@@ -1,0 +1,103 @@
+#include "server/conversation.h"
+
+#include <algorithm>
+
+#include "server/exchange.h"
+#include "server/fields.h"
+#include "server/ids.h"
+#include "text/reply_tokens.h"
+
+namespace moiety::server {
+namespace {
+
+// Arguments of calls come as text. Most templates want the object, some the text.
+void parse_arguments(OrderedJson& messages) {
+  for (OrderedJson& message : messages) {
+    const auto calls = message.find("tool_calls");
+    if (calls == message.end() || !calls->is_array()) continue;
+    for (OrderedJson& call : *calls) {
+      OrderedJson& arguments = call["function"]["arguments"];
+      try {
+        OrderedJson parsed = parse_ordered_json(arguments.get_ref<const std::string&>(), "arguments");
+        if (parsed.is_object()) arguments = std::move(parsed);
+      } catch (const Error&) {  // a model's mistake, told back to it as it was
+      }
+    }
+  }
+}
+
+std::string render_messages(const Service& service, const Conversation& conversation, const OrderedJson& messages) {
+  OrderedJson context = conversation.settings;
+  context["messages"] = messages;
+  if (!conversation.tools.empty()) context["tools"] = conversation.tools;
+  context["add_generation_prompt"] = conversation.add_generation_prompt && !conversation.continue_final_message;
+  return service.chat_template->render(jinja::Context::parse(to_text(context), "the conversation"), service.now());
+}
+
+std::string render_calls_either_way(const Service& service, const Conversation& conversation, const OrderedJson& messages) {
+  OrderedJson with_objects = messages;
+  parse_arguments(with_objects);
+  try {
+    return render_messages(service, conversation, with_objects);
+  } catch (const jinja::TemplateError& error) {
+    if (error.fault() != jinja::FaultKind::Operation || with_objects == messages) throw;
+  }
+  return render_messages(service, conversation, messages);
+}
+
+// The last message's text is marked at its end, and the prompt ends where the mark turns up.
+std::string render_unfinished(const Service& service, const Conversation& conversation) {
+  OrderedJson messages = conversation.messages;
+  OrderedJson& content = messages.back()["content"];
+  const std::string mark = make_id("unfinished");
+  content = (content.is_string() ? content.get<std::string>() : std::string()) + mark;
+  std::string prompt = render_calls_either_way(service, conversation, messages);
+  const size_t end = prompt.rfind(mark);
+  if (end == prompt.npos) wrong_field("continue_final_message", "the model's chat template does not show the last message's content");
+  prompt.resize(end);
+  return prompt;
+}
+
+}  // namespace
+
+std::string render(const Service& service, const Conversation& conversation) {
+  if (service.chat_template == nullptr) {
+    wrong_field("messages", "this model has no chat template: only /v1/completions answers", "no_chat_template");
+  }
+  try {
+    if (conversation.continue_final_message && !conversation.messages.empty()) return render_unfinished(service, conversation);
+    return render_calls_either_way(service, conversation, conversation.messages);
+  } catch (const jinja::TemplateError& error) {
+    wrong_field("messages", error.what(), "chat_template_error");
+  }
+}
+
+Prompt make_prompt(const Service& service, const Conversation& conversation) {
+  const std::string text = render(service, conversation);
+  Prompt prompt;
+  prompt.format = text::reply_format(service.chat_template->source(!conversation.tools.empty()), text);
+  prompt.tokens = service.tokenizer.encode(text, false);
+  prompt.stop_tokens =
+      text::stop_tokens(service.engine.spec().eos_tokens, *service.chat_template, *prompt.format, service.tokenizer);
+  check_length(service, prompt.tokens.size(), "messages");
+  return prompt;
+}
+
+void check_length(const Service& service, size_t prompt_tokens, const char* param) {
+  const size_t context = service.engine.options().context;
+  const size_t most = service.limits.prompt_tokens == 0 ? context - 1 : std::min(context - 1, service.limits.prompt_tokens);
+  if (prompt_tokens > most) {
+    const std::string sentence = fmt::format("the prompt has {} tokens, and may have {} at most: the context has {}", prompt_tokens, most, context);
+    throw HttpError(400, sentence, "context_length_exceeded", param);
+  }
+  if (prompt_tokens == 0) wrong_field(param, fmt::format("'{}' gives an empty prompt", param));
+}
+
+void check_model(const Service& service, const std::string& name) {
+  if (name.empty() || name == service.model) return;
+  if (std::find(service.other_names.begin(), service.other_names.end(), name) != service.other_names.end()) return;
+  const std::string_view cut = std::string_view(name).substr(0, 100);
+  throw HttpError(404, fmt::format("there is no model '{}' here: this server answers as '{}'", cut, service.model), "model_not_found", "model");
+}
+
+}  // namespace moiety::server

@@ -1,0 +1,11 @@
+# Copies the bundled page from SOURCE/build/web to TO if there is one, else web/unbuilt.html. Leaves alone what is the same.
+file(MAKE_DIRECTORY ${TO})
+if(EXISTS ${SOURCE}/build/web/page.html)
+  foreach(name page.html page.html.gz page.csp)
+    file(COPY_FILE ${SOURCE}/build/web/${name} ${TO}/${name} ONLY_IF_DIFFERENT)
+  endforeach()
+else()
+  file(COPY_FILE ${SOURCE}/web/unbuilt.html ${TO}/page.html ONLY_IF_DIFFERENT)
+  file(CONFIGURE OUTPUT ${TO}/page.html.gz CONTENT "")
+  file(CONFIGURE OUTPUT ${TO}/page.csp CONTENT "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+endif()
