@@ -8,7 +8,7 @@
 namespace moiety::server {
 namespace {
 
-constexpr size_t kMostStops = 64, kLongestStop = 500, kMostBiases = 10'000;
+constexpr size_t kMostStops = 16, kLongestStop = 256, kMostBiases = 10'000;
 
 FieldTable router_fields() {
   static const std::vector<Field> rows = {
@@ -96,7 +96,7 @@ std::vector<Field> with_answer_fields(std::vector<Field> rows) {
       {"frequency_penalty", FieldType::Number, "the same, once for each time", -100, 100},
       {"repetition_penalty", FieldType::Number, "more than 1 discourages tokens of prompt and answer", 0.01, 100},
       {"seed", FieldType::Integer, "the same seed gives the same text; -1 or none: a new one each time"},
-      {"stop", FieldType::TextOrList, "texts that end the answer and are not part of it, at most 64"},
+      {"stop", FieldType::TextOrList, "texts that end the answer and are not part of it, at most 16 of 256 bytes"},
       {"logit_bias", FieldType::Any, "{\"token id\": number}, or pairs of them: added to the token's logit, -100 to 100"},
       {"grammar", FieldType::Text, "a GBNF grammar that the answer follows"},
       {"router", FieldType::Object, "experts_per_token, and bias: [[layer, expert, number], …] added to the router's logits, for this answer",

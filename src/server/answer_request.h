@@ -32,6 +32,7 @@ struct AnswerRequest {
   bool logprobs = false, prompt_logprobs = false;
   size_t top_logprobs = 0;
   std::optional<OutputRule> rule;
+  std::vector<std::unique_ptr<engine::TokenConstraint>> constraints;  // made of it, one an answer (answers.h)
   bool takes_calls = false;     // tool calls are looked for
   bool parallel_calls = true;   // or else the answer ends after the first
   std::shared_ptr<const model::RouterOverride> router;

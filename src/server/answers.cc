@@ -1,76 +1,20 @@
 #include "server/answers.h"
 
 #include <algorithm>
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
-#include <boost/system/system_error.hpp>
-#include <deque>
-#include <mutex>
 
 #include "server/after_reasoning.h"
 #include "server/answer_writer.h"
+#include "server/mailbox.h"
 #include "server/metered_listener.h"
 
 namespace moiety::server {
 
 namespace asio = boost::asio;
 
-// From the engine's thread to one task.
-class Answers::Inbox : public std::enable_shared_from_this<Inbox> {
- public:
-  explicit Inbox(const asio::any_io_executor& executor) { timer_.emplace(executor, asio::steady_timer::time_point::max()); }
-
-  // By any thread.
-  void push(AnswerEvent event) {
-    const std::lock_guard lock(mutex_);
-    if (!timer_) return;
-    events_.push_back(std::move(event));
-    if (!std::exchange(is_waiting_, false)) return;
-    // By the time this runs the task sleeps: both run on the executor, one at a time.
-    asio::post(timer_->get_executor(), [self = shared_from_this()] {
-      const std::lock_guard wake_lock(self->mutex_);
-      if (self->timer_) self->timer_->cancel();
-    });
-  }
-
-  Task<AnswerEvent> next() {
-    for (;;) {
-      {
-        const std::lock_guard lock(mutex_);
-        if (!events_.empty()) {
-          AnswerEvent event = std::move(events_.front());
-          events_.pop_front();
-          co_return event;
-        }
-        is_waiting_ = true;
-      }
-      co_await timer_->async_wait(asio::as_tuple(asio::use_awaitable));
-      const asio::cancellation_state state = co_await asio::this_coro::cancellation_state;
-      if (state.cancelled() != asio::cancellation_type::none) throw boost::system::system_error(asio::error::operation_aborted);
-    }
-  }
-
-  // Nothing of the executor is touched from now on.
-  void close() {
-    const std::lock_guard lock(mutex_);
-    timer_.reset();
-    events_.clear();
-  }
-
- private:
-  std::mutex mutex_;
-  std::optional<asio::steady_timer> timer_;  // changed under the mutex; nothing: nobody listens any more
-  std::deque<AnswerEvent> events_;           // guarded by mutex_
-  bool is_waiting_ = false;                  // guarded by mutex_
-};
-
 // Hands on what an AnswerWriter makes of a request's tokens.
 class Answers::Writer final : public engine::Listener {
  public:
-  Writer(std::shared_ptr<Inbox> inbox, AnswerWriter writer) : inbox_(std::move(inbox)), writer_(std::move(writer)) {}
+  Writer(std::shared_ptr<Mailbox<AnswerEvent>> inbox, AnswerWriter writer) : inbox_(std::move(inbox)), writer_(std::move(writer)) {}
 
   void on_prompt(std::span<const engine::NewToken> tokens) override { inbox_->push(writer_.on_prompt(tokens)); }
   bool on_token(const engine::NewToken& token) override {
@@ -81,7 +25,7 @@ class Answers::Writer final : public engine::Listener {
   void on_end(const engine::Outcome& outcome) override { inbox_->push(writer_.on_end(outcome)); }
 
  private:
-  std::shared_ptr<Inbox> inbox_;
+  std::shared_ptr<Mailbox<AnswerEvent>> inbox_;
   AnswerWriter writer_;  // used by the engine's thread alone
 };
 
@@ -95,6 +39,17 @@ std::unique_ptr<engine::TokenConstraint> constraint(const Service& service, cons
     throw HttpError(400, error.what(), "", rule.field);
   }
 }
+
+}  // namespace
+
+void make_constraints(const Service& service, AnswerRequest& request) {
+  if (!request.rule) return;
+  for (const Prompt& prompt : request.prompts) {
+    for (size_t i = 0; i < request.choices; ++i) request.constraints.push_back(constraint(service, *request.rule, prompt));
+  }
+}
+
+namespace {
 
 engine::Request engine_request(const Service& service, const AnswerRequest& wanted, const Prompt& prompt, size_t choice) {
   engine::Request request;
@@ -112,9 +67,6 @@ engine::Request engine_request(const Service& service, const AnswerRequest& want
   request.logprobs = wanted.logprobs || wanted.prompt_logprobs;
   request.top_logprobs = wanted.top_logprobs;
   request.prompt_logprobs = wanted.prompt_logprobs;
-  if (wanted.rule) {
-    request.constraint = constraint(service, *wanted.rule, prompt);
-  }
   request.router = wanted.router;
   request.speculate = wanted.speculate;
   request.priority = wanted.priority;
@@ -124,13 +76,14 @@ engine::Request engine_request(const Service& service, const AnswerRequest& want
 
 }  // namespace
 
-Answers::Answers(const Service& service, const AnswerRequest& request, asio::any_io_executor executor)
-    : engine_(service.engine), inbox_(std::make_shared<Inbox>(executor)) {
+Answers::Answers(const Service& service, AnswerRequest& request, asio::any_io_executor executor)
+    : engine_(service.engine), inbox_(std::make_shared<Mailbox<AnswerEvent>>(executor)) {
   // All of them are made before the first is let off: what is wrong with one is wrong with all.
   std::vector<engine::Request> requests;
   for (const Prompt& prompt : request.prompts) {
     for (size_t i = 0; i < request.choices; ++i) requests.push_back(engine_request(service, request, prompt, i));
   }
+  for (size_t i = 0; i < request.constraints.size(); ++i) requests[i].constraint = std::move(request.constraints[i]);
   try {
     for (size_t choice = 0; choice < requests.size(); ++choice) {
       const Prompt& prompt = request.prompts[choice / request.choices];

@@ -52,11 +52,18 @@ struct Answer {
   void add(AnswerEvent&& event);
 };
 
+// Makes what the request's rule allows known to the engine: to be done before it is answered. Throws HttpError(400) for a schema or
+// grammar that can't be used.
+void make_constraints(const Service& service, AnswerRequest& request);
+
+template <class T>
+class Mailbox;
+
 // To be used by one task, on the executor it was made for. Requests that are not through are cancelled when it goes.
 class Answers {
  public:
-  // Throws HttpError(400) for what the engine refuses.
-  Answers(const Service& service, const AnswerRequest& request, boost::asio::any_io_executor executor);
+  // Throws Error(Input) for what the engine refuses. Takes the request's constraints.
+  Answers(const Service& service, AnswerRequest& request, boost::asio::any_io_executor executor);
   ~Answers();
   Answers(const Answers&) = delete;
   Answers& operator=(const Answers&) = delete;
@@ -69,11 +76,10 @@ class Answers {
   size_t size() const { return ids_.size(); }
 
  private:
-  class Inbox;
   class Writer;
 
   engine::Engine& engine_;
-  std::shared_ptr<Inbox> inbox_;
+  std::shared_ptr<Mailbox<AnswerEvent>> inbox_;
   std::vector<uint64_t> ids_;
   size_t ended_ = 0;
 };

@@ -6,6 +6,7 @@
 #include "server/openapi.h"
 #include "server/protocols.h"
 #include "server/response_store.h"
+#include "server/workers.h"
 
 namespace moiety::server {
 namespace {
@@ -44,6 +45,7 @@ std::vector<Route> api_routes(Service& service) {
   if (!service.responses) {
     service.responses = std::make_shared<ResponseStore>(service.limits.stored_responses, service.limits.stored_bytes);
   }
+  if (!service.workers) service.workers = std::make_shared<boost::asio::thread_pool>(2);
   if (!service.time) service.time = [] { return static_cast<int64_t>(std::time(nullptr)); };
   std::vector<Route> routes;
   for (const Answering& row : kAnswering) {

@@ -158,7 +158,7 @@ TEST_F(RealGrammars, ForcedCallsParse) {
 
 TEST_F(RealGrammars, AGrammarIsTheAnswerAndAWrongOneIsRefused) {
   EXPECT_EQ(chat({{"grammar", "root ::= \"größe \" [0-9] [0-9]"}}).at("message").at("content").get<std::string>().substr(0, 8), "größe ");
-  const Recorded wrong = post(fixture, "/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", "hi"}}}}, {"grammar", "root ::="}});
+  const Recorded wrong = post(fixture, "/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", "hi"}}}}, {"grammar", "root ::= \"x"}});
   EXPECT_EQ(wrong.status, 400);
   EXPECT_EQ(wrong.error_param, "grammar");
 }

@@ -5,6 +5,7 @@
 #include "server/ids.h"
 #include "server/openai_json.h"
 #include "server/protocols.h"
+#include "server/workers.h"
 
 namespace moiety::server {
 namespace {
@@ -119,7 +120,8 @@ class Chat {
 }  // namespace
 
 Task<> chat_completions(Service& service, Exchange& exchange) {
-  ChatRequest request = read_chat_request(service, parse_body(exchange.request().body));
+  const auto read = [&service, body = exchange.request().body] { return read_chat_request(service, parse_body(body)); };
+  ChatRequest request = co_await done_by(*service.workers, read);
   set_client(request.answer, exchange.request());
   Answers answers(service, request.answer, co_await boost::asio::this_coro::executor);
   Chat chat(service, request);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "server/answer_fields.h"
+#include "server/answers.h"
 #include "server/protocols.h"
 
 namespace moiety::server {
@@ -197,6 +198,7 @@ ChatRequest read_chat_request(const Service& service, const OrderedJson& json) {
 
   answer.prompts.push_back(make_prompt(service, read_conversation(body)));
   apply_tools(read_tools(body), read_tool_choice(body), "tool_choice", answer);
+  make_constraints(service, answer);
   return request;
 }
 

@@ -9,6 +9,7 @@
 #include "server/openai_json.h"
 #include "server/prompt_field.h"
 #include "server/protocols.h"
+#include "server/workers.h"
 #include "text/text_stream.h"
 #include "text/utf8.h"
 
@@ -57,6 +58,7 @@ CompletionRequest read_request(const Service& service, const OrderedJson& json) 
   }
   const std::vector<int>& ends = service.engine.spec().eos_tokens;
   for (const PlainPrompt& prompt : request.prompts) answer.prompts.push_back({prompt.tokens, {ends.begin(), ends.end()}, {}});
+  make_constraints(service, answer);
   return request;
 }
 
@@ -213,7 +215,8 @@ FieldTable completion_fields() {
 }
 
 Task<> completions(Service& service, Exchange& exchange) {
-  CompletionRequest request = read_request(service, parse_body(exchange.request().body));
+  const auto read = [&service, body = exchange.request().body] { return read_request(service, parse_body(body)); };
+  CompletionRequest request = co_await done_by(*service.workers, read);
   set_client(request.answer, exchange.request());
   Answers answers(service, request.answer, co_await boost::asio::this_coro::executor);
   Completion completion(service, request);

@@ -9,6 +9,7 @@
 #include "server/conversation.h"
 #include "server/prompt_field.h"
 #include "server/protocols.h"
+#include "server/workers.h"
 
 namespace moiety::server {
 namespace {
@@ -35,6 +36,30 @@ std::string base64(const std::vector<float>& vector) {
   return text;
 }
 
+struct EmbeddingRequest {
+  AnswerRequest answer;
+  size_t dimensions = 0;  // 0: all
+  bool as_base64 = false;
+};
+
+EmbeddingRequest read_request(const Service& service, const OrderedJson& json) {
+  const Fields body(json, embedding_fields());
+  check_model(service, body.text("model").value_or(""));
+  const std::string format = body.text("encoding_format").value_or("float"), pooling = body.text("pooling").value_or("mean");
+  if (format != "float" && format != "base64") body.wrong("encoding_format", "must be float or base64");
+  if (pooling != "mean" && pooling != "last") body.wrong("pooling", "must be mean or last");
+  EmbeddingRequest request{.as_base64 = format == "base64"};
+  request.dimensions = static_cast<size_t>(body.integer("dimensions").value_or(0));
+  const auto width = static_cast<size_t>(service.engine.spec().width);
+  if (request.dimensions > width) body.wrong("dimensions", fmt::format("must be at most {}, the model's width", width));
+
+  AnswerRequest& answer = request.answer;
+  answer.embed = pooling == "last" ? engine::Request::Pooling::Last : engine::Request::Pooling::Mean;
+  answer.priority = static_cast<int>(body.integer("priority").value_or(0));
+  for (PlainPrompt& prompt : read_prompts(service, body, "input")) answer.prompts.push_back({std::move(prompt.tokens), {}, {}});
+  return request;
+}
+
 }  // namespace
 
 FieldTable embedding_fields() {
@@ -50,30 +75,18 @@ FieldTable embedding_fields() {
 }
 
 Task<> embeddings(Service& service, Exchange& exchange) {
-  const OrderedJson json = parse_body(exchange.request().body);
-  const Fields body(json, embedding_fields());
-  check_model(service, body.text("model").value_or(""));
-  const std::string format = body.text("encoding_format").value_or("float"), pooling = body.text("pooling").value_or("mean");
-  if (format != "float" && format != "base64") body.wrong("encoding_format", "must be float or base64");
-  if (pooling != "mean" && pooling != "last") body.wrong("pooling", "must be mean or last");
-  const auto dimensions = static_cast<size_t>(body.integer("dimensions").value_or(0));
-  const auto width = static_cast<size_t>(service.engine.spec().width);
-  if (dimensions > width) body.wrong("dimensions", fmt::format("must be at most {}, the model's width", width));
-
-  AnswerRequest request{.embed = pooling == "last" ? engine::Request::Pooling::Last : engine::Request::Pooling::Mean};
-  request.priority = static_cast<int>(body.integer("priority").value_or(0));
-  set_client(request, exchange.request());
-  for (PlainPrompt& prompt : read_prompts(service, body, "input")) request.prompts.push_back({std::move(prompt.tokens), {}, {}});
-
-  Answers answers(service, request, co_await boost::asio::this_coro::executor);
+  const auto read = [&service, body = exchange.request().body] { return read_request(service, parse_body(body)); };
+  EmbeddingRequest wanted = co_await done_by(*service.workers, read);
+  set_client(wanted.answer, exchange.request());
+  Answers answers(service, wanted.answer, co_await boost::asio::this_coro::executor);
   std::vector<Answer> all = co_await answers.all();
   OrderedJson data = OrderedJson::array();
   size_t tokens = 0;
   for (Answer& answer : all) {
     engine::Outcome& outcome = answer.ending.outcome;
     tokens += outcome.prompt_tokens;
-    const std::vector<float> vector = finished(std::move(outcome.embedding_D), dimensions);
-    const OrderedJson embedding = format == "base64" ? OrderedJson(base64(vector)) : OrderedJson(vector);
+    const std::vector<float> vector = finished(std::move(outcome.embedding_D), wanted.dimensions);
+    const OrderedJson embedding = wanted.as_base64 ? OrderedJson(base64(vector)) : OrderedJson(vector);
     data.push_back({{"object", "embedding"}, {"index", data.size()}, {"embedding", embedding}});
   }
   const OrderedJson result = {{"object", "list"},

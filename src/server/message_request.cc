@@ -206,6 +206,7 @@ MessageRequest read_message_request(const Service& service, const OrderedJson& j
   answer.prompts.push_back(make_prompt(service, read_conversation(body)));
   const ToolChoice choice = read_tool_choice(body, answer.parallel_calls);
   apply_tools(read_tools(body), choice, "tool_choice", answer);
+  make_constraints(service, answer);
   return request;
 }
 

@@ -4,6 +4,7 @@
 #include "server/ids.h"
 #include "server/message_request.h"
 #include "server/protocols.h"
+#include "server/workers.h"
 
 namespace moiety::server {
 namespace {
@@ -150,8 +151,8 @@ Task<> answer_streamed(const Service& service, Exchange& exchange, Answers& answ
 }  // namespace
 
 Task<> messages(Service& service, Exchange& exchange) {
-  const OrderedJson body = parse_body(exchange.request().body);
-  MessageRequest request = read_message_request(service, body);
+  const auto read = [&service, body = exchange.request().body] { return read_message_request(service, parse_body(body)); };
+  MessageRequest request = co_await done_by(*service.workers, read);
   set_client(request.answer, exchange.request());
   Answers answers(service, request.answer, co_await boost::asio::this_coro::executor);
   if (request.stream) {
@@ -162,8 +163,9 @@ Task<> messages(Service& service, Exchange& exchange) {
 }
 
 Task<> count_message_tokens(Service& service, Exchange& exchange) {
-  const OrderedJson body = parse_body(exchange.request().body);
-  const OrderedJson answer = {{"input_tokens", count_tokens(service, body)}};
+  const auto count = [&service, body = exchange.request().body] { return count_tokens(service, parse_body(body)); };
+  const size_t tokens = co_await done_by(*service.workers, count);
+  const OrderedJson answer = {{"input_tokens", tokens}};
   co_await exchange.answer(200, "application/json", to_text(answer));
 }
 

@@ -244,6 +244,7 @@ ResponseRequest read_response_request(const Service& service, const OrderedJson&
   }
   answer.prompts.push_back(make_prompt(service, conversation));
   apply_tools(tools, choice, "tool_choice", answer);
+  make_constraints(service, answer);
   request.echoed = echoed_fields(body, answer);
   return request;
 }

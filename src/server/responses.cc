@@ -5,6 +5,7 @@
 #include "server/protocols.h"
 #include "server/response_request.h"
 #include "server/response_store.h"
+#include "server/workers.h"
 
 namespace moiety::server {
 namespace {
@@ -201,8 +202,8 @@ class Response {
 }  // namespace
 
 Task<> responses(Service& service, Exchange& exchange) {
-  const OrderedJson body = parse_body(exchange.request().body);
-  ResponseRequest request = read_response_request(service, body);
+  const auto read = [&service, body = exchange.request().body] { return read_response_request(service, parse_body(body)); };
+  ResponseRequest request = co_await done_by(*service.workers, read);
   set_client(request.answer, exchange.request());
   Answers answers(service, request.answer, co_await boost::asio::this_coro::executor);
   Response response(service, request);

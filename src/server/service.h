@@ -15,6 +15,10 @@
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
+namespace boost::asio {
+class thread_pool;
+}
+
 namespace moiety::server {
 
 struct Limits {
@@ -47,6 +51,8 @@ struct Service {
   std::function<int64_t()> time;                     // seconds since 1970, what answers are stamped with
   ConstraintMaker constrain;                         // of response_format, grammar and tool_choice
   std::shared_ptr<ResponseStore> responses;          // for previous_response_id
+  // Threads that requests are read on. The last member: they end before what they use.
+  std::shared_ptr<boost::asio::thread_pool> workers;
 };
 
 }  // namespace moiety::server

@@ -2,6 +2,7 @@
 #include "server/chat_request.h"
 #include "server/exchange.h"
 #include "server/protocols.h"
+#include "server/workers.h"
 #include "text/utf8.h"
 
 namespace moiety::server {
@@ -14,6 +15,42 @@ OrderedJson piece_json(const text::Tokenizer& tokenizer, int32_t token) {
   OrderedJson list = OrderedJson::array();
   for (const char byte : bytes) list.push_back(static_cast<unsigned char>(byte));
   return list;
+}
+
+OrderedJson tokens_of(const Service& service, const OrderedJson& json) {
+  const Fields body(json, tokenize_fields());
+  const bool with_pieces = body.flag("with_pieces").value_or(false);
+  OrderedJson tokens = OrderedJson::array();
+  for (const int32_t token : service.tokenizer.encode(body.need_text("content"), body.flag("add_special").value_or(false))) {
+    if (with_pieces) {
+      tokens.push_back({{"id", token}, {"piece", piece_json(service.tokenizer, token)}});
+    } else {
+      tokens.push_back(token);
+    }
+  }
+  return {{"tokens", std::move(tokens)}};
+}
+
+OrderedJson text_of(const Service& service, const OrderedJson& json) {
+  const Fields body(json, detokenize_fields());
+  body.need("tokens");
+  std::vector<int32_t> tokens;
+  for (const OrderedJson& token : *body.list("tokens")) {
+    const bool right = token.is_number_integer() && token.get<int64_t>() >= 0 && token.get<int64_t>() < service.tokenizer.vocab_size();
+    if (!right) body.wrong("tokens", fmt::format("must have token ids from 0 to {}, found {}", service.tokenizer.vocab_size() - 1, shown(token)));
+    tokens.push_back(token.get<int32_t>());
+  }
+  return {{"content", service.tokenizer.decode(tokens, false)}};
+}
+
+OrderedJson prompt_of(const Service& service, const OrderedJson& json) {
+  return {{"prompt", render(service, read_conversation(Fields(json, chat_fields())))}};
+}
+
+Task<> answer_from(OrderedJson (*make)(const Service&, const OrderedJson&), Service& service, Exchange& exchange) {
+  const auto work = [&service, make, body = exchange.request().body] { return to_text(make(service, parse_body(body))); };
+  std::string text = co_await done_by(*service.workers, work);
+  co_await exchange.answer(200, "application/json", std::move(text));
 }
 
 }  // namespace
@@ -32,40 +69,8 @@ FieldTable detokenize_fields() {
   return rows;
 }
 
-Task<> tokenize(Service& service, Exchange& exchange) {
-  const OrderedJson json = parse_body(exchange.request().body);
-  const Fields body(json, tokenize_fields());
-  const bool with_pieces = body.flag("with_pieces").value_or(false);
-  OrderedJson tokens = OrderedJson::array();
-  for (const int32_t token : service.tokenizer.encode(body.need_text("content"), body.flag("add_special").value_or(false))) {
-    if (with_pieces) {
-      tokens.push_back({{"id", token}, {"piece", piece_json(service.tokenizer, token)}});
-    } else {
-      tokens.push_back(token);
-    }
-  }
-  const OrderedJson answer = {{"tokens", std::move(tokens)}};
-  co_await exchange.answer(200, "application/json", to_text(answer));
-}
-
-Task<> detokenize(Service& service, Exchange& exchange) {
-  const OrderedJson json = parse_body(exchange.request().body);
-  const Fields body(json, detokenize_fields());
-  body.need("tokens");
-  std::vector<int32_t> tokens;
-  for (const OrderedJson& token : *body.list("tokens")) {
-    const bool right = token.is_number_integer() && token.get<int64_t>() >= 0 && token.get<int64_t>() < service.tokenizer.vocab_size();
-    if (!right) body.wrong("tokens", fmt::format("must have token ids from 0 to {}, found {}", service.tokenizer.vocab_size() - 1, shown(token)));
-    tokens.push_back(token.get<int32_t>());
-  }
-  const OrderedJson answer = {{"content", service.tokenizer.decode(tokens, false)}};
-  co_await exchange.answer(200, "application/json", to_text(answer));
-}
-
-Task<> apply_template(Service& service, Exchange& exchange) {
-  const OrderedJson json = parse_body(exchange.request().body);
-  const OrderedJson answer = {{"prompt", render(service, read_conversation(Fields(json, chat_fields())))}};
-  co_await exchange.answer(200, "application/json", to_text(answer));
-}
+Task<> tokenize(Service& service, Exchange& exchange) { co_await answer_from(tokens_of, service, exchange); }
+Task<> detokenize(Service& service, Exchange& exchange) { co_await answer_from(text_of, service, exchange); }
+Task<> apply_template(Service& service, Exchange& exchange) { co_await answer_from(prompt_of, service, exchange); }
 
 }  // namespace moiety::server

@@ -6,7 +6,9 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <deque>
 #include <exception>
 #include <limits>
@@ -202,6 +204,15 @@ inline const Route* route_of(const std::vector<Route>& routes, const std::string
   return star;
 }
 
+inline Task<> handled(const Route& route, Exchange& exchange, std::exception_ptr& thrown) {
+  try {
+    co_await route.handle(exchange);
+  } catch (...) {
+    thrown = std::current_exception();
+  }
+  co_await asio::this_coro::reset_cancellation_state();  // or co_spawn's own last wait would throw
+}
+
 // As the network would run it: on an executor of one thread, an HttpError becoming a status and the sentence as the body.
 // `cancel`, if there is one, is connected to the task.
 inline void run(Fixture& fixture, Recorded& exchange, asio::cancellation_signal* cancel = nullptr) {
@@ -209,11 +220,10 @@ inline void run(Fixture& fixture, Recorded& exchange, asio::cancellation_signal*
   ASSERT_NE(route, nullptr) << exchange.request().path;
   asio::io_context context;
   std::exception_ptr thrown;
-  const auto done = [&](std::exception_ptr error) { thrown = error; };
   if (cancel != nullptr) {
-    asio::co_spawn(context, route->handle(exchange), asio::bind_cancellation_slot(cancel->slot(), done));
+    asio::co_spawn(context, handled(*route, exchange, thrown), asio::bind_cancellation_slot(cancel->slot(), asio::detached));
   } else {
-    asio::co_spawn(context, route->handle(exchange), done);
+    asio::co_spawn(context, handled(*route, exchange, thrown), asio::detached);
   }
   context.run();
   if (!thrown) return;
