@@ -35,6 +35,7 @@ struct AnswerRequest {
   std::vector<std::unique_ptr<engine::TokenConstraint>> constraints;  // made of it, one an answer (answers.h)
   bool takes_calls = false;     // tool calls are looked for
   bool parallel_calls = true;   // or else the answer ends after the first
+  bool forces_several = false;  // a call that must be made may be followed by others
   std::shared_ptr<const model::RouterOverride> router;
   bool speculate = true;
   bool ignore_ends = false;  // stop tokens are tokens like others

@@ -147,7 +147,7 @@ TEST_F(RealGrammars, ForcedCallsParse) {
   const OrderedJson tool = {{"type", "function"},
                             {"function", {{"name", "weather"}, {"parameters", {{"type", "object"}, {"properties", {{"n", {{"type", "integer"}}}}}, {"required", {"n"}}, {"additionalProperties", false}}}}}};
   for (int seed = 0; seed < 5; ++seed) {
-    const OrderedJson choice = chat({{"seed", seed}, {"tools", {tool}}, {"tool_choice", "required"}, {"parallel_tool_calls", false}});
+    const OrderedJson choice = chat({{"seed", seed}, {"tools", {tool}}, {"tool_choice", "required"}});
     ASSERT_EQ(choice.at("message").at("tool_calls").size(), 1u);
     const OrderedJson& function = choice.at("message").at("tool_calls").at(0).at("function");
     EXPECT_EQ(function.at("name"), "weather");

@@ -194,6 +194,7 @@ ChatRequest read_chat_request(const Service& service, const OrderedJson& json) {
   answer.top_logprobs = static_cast<size_t>(body.integer("top_logprobs").value_or(0));
   if (answer.top_logprobs > 0 && !answer.logprobs) body.wrong("top_logprobs", "needs 'logprobs' to be true");
   answer.parallel_calls = body.flag("parallel_tool_calls").value_or(true);
+  answer.forces_several = body.flag("parallel_tool_calls").value_or(false);
   if (const OrderedJson* format = body.object("response_format")) read_response_format(body, "response_format", *format, answer);
 
   answer.prompts.push_back(make_prompt(service, read_conversation(body)));

@@ -68,7 +68,10 @@ std::string render(const Service& service, const Conversation& conversation) {
     if (conversation.continue_final_message && !conversation.messages.empty()) return render_unfinished(service, conversation);
     return render_calls_either_way(service, conversation, conversation.messages);
   } catch (const jinja::TemplateError& error) {
-    wrong_field("messages", error.what(), "chat_template_error");
+    // Where the template's file lies is nobody's business.
+    const std::string_view what = error.what();
+    const size_t slash = what.rfind('/', what.find(", line "));
+    wrong_field("messages", std::string(what.substr(slash == what.npos ? 0 : slash + 1)), "chat_template_error");
   }
 }
 

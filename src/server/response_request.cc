@@ -226,6 +226,7 @@ ResponseRequest read_response_request(const Service& service, const OrderedJson&
   read_answer_fields(service, body, answer);
   if (const auto most = body.integer("max_output_tokens")) answer.max_new_tokens = static_cast<size_t>(*most);
   answer.parallel_calls = body.flag("parallel_tool_calls").value_or(true);
+  answer.forces_several = body.flag("parallel_tool_calls").value_or(false);
   if (const OrderedJson* text = body.object("text")) {
     const Fields fields(*text, text_fields(), "text");
     if (const OrderedJson* format = fields.object("format")) read_response_format(fields, "format", *format, answer);

@@ -30,7 +30,7 @@ void apply_tools(const std::vector<Tool>& tools, const ToolChoice& choice, const
   if (request.rule) wrong_field(param, fmt::format("'{}' and '{}' can't both be given", param, request.rule->field));
 
   const Prompt& prompt = request.prompts.at(0);
-  OutputRule rule{.kind = OutputRule::Kind::Calls, .format = *prompt.format, .several_calls = request.parallel_calls, .field = param};
+  OutputRule rule{.kind = OutputRule::Kind::Calls, .format = *prompt.format, .several_calls = request.forces_several && choice.kind == Kind::Required, .field = param};
   for (const Tool& tool : tools) {
     if (choice.kind == Kind::Required || tool.name == choice.name) rule.tools.push_back(tool);
   }
