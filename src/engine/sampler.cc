@@ -51,54 +51,72 @@ inline float exp_negative(float x) {
   return x < -87 ? 0.0f : p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
 }
 
-// The tokens that may be drawn and their probabilities times anything.
-struct Candidates {
-  std::vector<int32_t> tokens;  // empty: all, in the order of their numbers
-  std::vector<float> weights;
+// The likeliest tokens, down to this one.
+struct Cut {
+  float weight = 0;
+  int32_t token = 0;
 };
 
-// The likeliest that together have this share of the weight of all, likeliest first.
-std::vector<int32_t> likeliest_with(float share, std::span<const float> weights, std::vector<int32_t> tokens) {
+// The last of the `count` likeliest of `tokens`, which are put before all others.
+Cut last_of(size_t count, std::span<const float> weights, std::vector<int32_t>& tokens) {
   const auto likelier = [&](int32_t a, int32_t b) { return weights[a] != weights[b] ? weights[a] > weights[b] : a < b; };
-  double all = 0;
-  for (const int32_t token : tokens) all += weights[token];
-  for (size_t sorted = 0, more = 64; sorted < tokens.size(); more *= 4) {  // few are enough mostly
-    const size_t end = std::min(tokens.size(), sorted + more);
-    if (end < tokens.size()) std::nth_element(tokens.begin() + sorted, tokens.begin() + end, tokens.end(), likelier);
-    std::sort(tokens.begin() + sorted, tokens.begin() + end, likelier);
-    sorted = end;
-    double mass = 0;
-    for (size_t i = 0; i < sorted; ++i) {
-      mass += weights[tokens[i]];
-      if (mass < share * all) continue;
-      tokens.resize(i + 1);
-      return tokens;
-    }
-  }
-  return tokens;
+  const auto last = tokens.begin() + static_cast<std::ptrdiff_t>(count - 1);
+  std::nth_element(tokens.begin(), last, tokens.end(), likelier);
+  return {weights[*last], *last};
 }
 
-Candidates candidates(const SamplingOptions& options, std::span<const float> logits_V) {
+// The last of the likeliest of `tokens` that together have this share of all their weight. Halves what is in question until little is
+// left: a flat distribution, of which tens of thousands are kept, takes no longer than a steep one.
+Cut last_with(float share, std::span<const float> weights, std::vector<int32_t>& tokens) {
+  const auto likelier = [&](int32_t a, int32_t b) { return weights[a] != weights[b] ? weights[a] > weights[b] : a < b; };
+  const auto weight_of = [&](auto first, auto last) {
+    double sum = 0;
+    for (; first != last; ++first) sum += weights[*first];
+    return sum;
+  };
+  auto first = tokens.begin(), last = tokens.end();
+  double wanted = share * weight_of(first, last);
+  while (last - first > 32) {
+    const auto middle = first + (last - first) / 2;
+    std::nth_element(first, middle, last, likelier);
+    const double upper = weight_of(first, middle);
+    if (upper >= wanted) {
+      last = middle;
+    } else {
+      wanted -= upper;
+      first = middle;
+    }
+  }
+  std::sort(first, last, likelier);
+  for (; last - first > 1; ++first) {
+    wanted -= weights[*first];
+    if (wanted <= 0) break;
+  }
+  return {weights[*first], *first};
+}
+
+// The weights of tokens that may be drawn, probabilities times anything; those that may not have 0.
+std::vector<float> candidates(const SamplingOptions& options, std::span<const float> logits_V) {
   const float largest = *std::max_element(logits_V.begin(), logits_V.end()), sharpness = 1 / options.temperature;
   std::vector<float> weights(logits_V.size());
   for (size_t v = 0; v < weights.size(); ++v) weights[v] = exp_negative((logits_V[v] - largest) * sharpness);
-  const bool some = options.top_k > 0 && static_cast<size_t>(options.top_k) < weights.size();
-  if (!some && options.top_p >= 1 && options.min_p <= 0) return {{}, std::move(weights)};
 
-  Candidates c;
+  const bool some = options.top_k > 0 && static_cast<size_t>(options.top_k) < weights.size();
+  Cut cut{0, static_cast<int32_t>(weights.size())};
+  if (some || options.top_p < 1) {
+    std::vector<int32_t> tokens(weights.size());
+    std::iota(tokens.begin(), tokens.end(), 0);
+    if (some) {
+      cut = last_of(static_cast<size_t>(options.top_k), weights, tokens);
+      tokens.resize(static_cast<size_t>(options.top_k));
+    }
+    if (options.top_p < 1) cut = last_with(options.top_p, weights, tokens);
+  }
   for (size_t v = 0; v < weights.size(); ++v) {
-    if (weights[v] > 0 && (some || weights[v] >= options.min_p)) c.tokens.push_back(static_cast<int32_t>(v));
+    const bool kept = weights[v] > cut.weight || (weights[v] == cut.weight && static_cast<int32_t>(v) <= cut.token);
+    if (!kept || weights[v] < options.min_p) weights[v] = 0;
   }
-  if (some && static_cast<size_t>(options.top_k) < c.tokens.size()) {
-    const auto likelier = [&](int32_t a, int32_t b) { return weights[a] != weights[b] ? weights[a] > weights[b] : a < b; };
-    std::nth_element(c.tokens.begin(), c.tokens.begin() + options.top_k, c.tokens.end(), likelier);
-    c.tokens.resize(static_cast<size_t>(options.top_k));
-  }
-  if (options.top_p < 1) c.tokens = likeliest_with(options.top_p, weights, std::move(c.tokens));
-  std::erase_if(c.tokens, [&](int32_t token) { return weights[token] < options.min_p; });
-  std::ranges::sort(c.tokens);
-  for (const int32_t token : c.tokens) c.weights.push_back(weights[token]);
-  return c;
+  return weights;
 }
 
 void require_option(bool ok, const char* sentence) {
@@ -125,16 +143,16 @@ int32_t sample(const SamplingOptions& options, std::span<const float> logits_V, 
   penalise(options, prompt, generated, logits);
   if (options.temperature == 0) return likeliest(logits);
 
-  const Candidates c = candidates(options, logits);
-  double left = Random(options.seed, draw, generated.size()).uniform() * std::accumulate(c.weights.begin(), c.weights.end(), 0.0);
+  const std::vector<float> weights = candidates(options, logits);
+  double left = Random(options.seed, draw, generated.size()).uniform() * std::accumulate(weights.begin(), weights.end(), 0.0);
   size_t drawn = 0;
-  for (size_t i = 0; i < c.weights.size(); ++i) {
-    if (c.weights[i] == 0) continue;
-    drawn = i;
-    left -= c.weights[i];
+  for (size_t v = 0; v < weights.size(); ++v) {
+    if (weights[v] == 0) continue;
+    drawn = v;
+    left -= weights[v];
     if (left < 0) break;
   }
-  return c.tokens.empty() ? static_cast<int32_t>(drawn) : c.tokens[drawn];
+  return static_cast<int32_t>(drawn);
 }
 
 }  // namespace moiety::engine
