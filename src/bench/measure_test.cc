@@ -45,6 +45,7 @@ moe::Routing routing_to(std::vector<int32_t> experts_N) {
 TEST_F(Measured, ADecodedTokenReadsItsExpertsAndAllElseOnce) {
   WorkCounter counter(*file_, *compute_);
   model::KvCache cache(file_->spec(), 8);
+  cache.reserve(5);
   cache.advance(5);
   const std::vector<int32_t> token{7};
   counter.add_step(std::vector<model::Chunk>{{&cache, token}});
@@ -77,6 +78,7 @@ TEST_F(Measured, AWindowIsAllThatIsLookedAt) {
   const auto bytes_of = [&](size_t before, size_t tokens) {
     WorkCounter counter(file, *compute_);
     model::KvCache cache(file.spec(), 20);
+    cache.reserve(before);
     cache.advance(before);
     const std::vector<int32_t> ids(tokens, 7);
     counter.add_step(std::vector<model::Chunk>{{&cache, ids}});

@@ -91,7 +91,7 @@ struct AttendRows {
   const float* const* query = nullptr;   // key dim numbers each
   const size_t *first = nullptr, *end = nullptr;
   float scale = 1;                       // of scores; they are powers of two, so log2(e) is part of it
-  const std::byte* next_keys = nullptr;  // of the block that will be asked for soon, if any
+  const KvView* next = nullptr;          // the block that will be asked for soon, if any
 };
 
 // What is known of a row after some blocks: its largest score, the sum of 2^(score - largest), and the sum of values

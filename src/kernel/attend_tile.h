@@ -277,7 +277,7 @@ void fold(const AttendState& from, const AttendState& into, size_t rows, size_t 
   }
 }
 
-// They begin somewhere else in every block, so that the processor doesn't foresee them.
+// Those of a block that will be read soon.
 inline void fetch_scales(const KvView& kv) {
   if (kv.key_scales == nullptr) return;
   constexpr size_t kALine = 64 / sizeof(float);
@@ -298,7 +298,6 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
     most_end = most_end < end[r] ? end[r] : most_end;
   }
   if (most_end == 0) return;
-  fetch_scales(kv);
   const size_t padded_end = round_up(most_end, kKvLanes), lanes = padded_end - padded_first;
 
   // Scores
@@ -340,7 +339,10 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
   // Values
   const size_t steps = (most_end - padded_first + Type::kPair - 1) / Type::kPair;
   ahead = {};
-  if (rows.next_keys != nullptr) ahead = {rows.next_keys, kBytes * kAttendBlock * key_dim};
+  if (rows.next != nullptr) {
+    fetch_scales(*rows.next);
+    ahead = {rows.next->keys, kBytes * kAttendBlock * key_dim};
+  }
   for (size_t d = 0; d < value_dim; d += kValuePanel) {
     const size_t width = kv.panel_width(d);
     const Panel panel{kv.values + kBytes * (d * kAttendBlock + padded_first * width), width * Type::kLaneBytes,

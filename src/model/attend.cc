@@ -68,10 +68,11 @@ class Rows {
     constexpr size_t kBlocks = kAttendPiece / kAttendBlock;
     const size_t last = (end_.back() + kAttendBlock - 1) / kAttendBlock, end = std::min((piece + 1) * kBlocks, last);
     for (size_t block = std::max(piece * kBlocks, first_.front() / kAttendBlock); block < end; ++block) {
-      const kernel::KvView view = kv.block(head, block);
-      const std::byte* const next_keys = block + 1 < last ? kv.block(head, block + 1).keys : nullptr;
+      const bool goes_on = block + 1 < last;
+      const kernel::KvView view = kv.block(head, block), next = kv.block(head, goes_on ? block + 1 : block);
       for (size_t r = 0; r < count(); r += kAttendRows) {
-        const kernel::AttendRows rows{std::min(kAttendRows, count() - r), &query_[r], &first_[r], &end_[r], scale, next_keys};
+        const kernel::AttendRows rows{std::min(kAttendRows, count() - r), &query_[r], &first_[r], &end_[r], scale,
+                                      goes_on ? &next : nullptr};
         kernels.attend(view, block, rows, {state.largest + r, state.sum + r, state.mixed + r * state.stride, state.stride},
                        scratch);
       }

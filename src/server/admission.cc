@@ -52,7 +52,8 @@ Task<Ticket> Admission::enter(const HttpRequest& request) {
   if (running_ < options_.max_concurrent && waiters_.empty()) co_return admit(request.client);
   if (waiters_.size() >= options_.max_queue) throw refusal("too many requests wait already");
 
-  Waiter waiter{asio::steady_timer(co_await asio::this_coro::executor, options_.queue_time), request.priority, request.client};
+  const auto executor = co_await asio::this_coro::executor;
+  Waiter waiter{asio::steady_timer(executor, options_.queue_time), request.priority, request.client};
   {
     const Place place(*this, waiter);
     co_await waiter.timer.async_wait(asio::as_tuple(asio::use_awaitable));

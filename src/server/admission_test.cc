@@ -17,7 +17,7 @@ namespace asio = boost::asio;
 
 // Tasks that enter, note their name, and hold their ticket until they are let go.
 struct Crowd {
-  explicit Crowd(AdmissionOptions options) : admission(options) {}
+  explicit Crowd(const AdmissionOptions& options) : admission(options) {}
 
   void enter(const std::string& name, const std::string& client = "somebody", int priority = 0) {
     const auto done = [this, name](std::exception_ptr problem) {
@@ -44,11 +44,11 @@ struct Crowd {
     io.poll();
   }
 
-  asio::io_context io;
+  std::vector<std::string> inside, refused, cancelled;
   Admission admission;
   std::map<std::string, asio::cancellation_signal> signals;
+  asio::io_context io;  // destroys the tasks that are left, which leave what is above
   std::map<std::string, Event> events;
-  std::vector<std::string> inside, refused, cancelled;
 };
 
 using Names = std::vector<std::string>;

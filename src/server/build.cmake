@@ -14,3 +14,9 @@ include(${CMAKE_CURRENT_SOURCE_DIR}/server/page.cmake)
 if(MOIETY_TESTS AND tests)
   layer_tests(server ${tests})
 endif()
+if(MOIETY_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(moiety_server PUBLIC -Wno-tsan)  # it says of each fence that it can't see it; asio's locks it can
+endif()
+if(MOIETY_SANITIZE MATCHES "undefined" AND CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  target_compile_options(moiety_server PUBLIC -fno-sanitize=function)  # clang 14 can't have it and coroutines in one file
+endif()

@@ -47,7 +47,7 @@ class HttpError : public std::runtime_error {
   Headers headers;          // such as Retry-After
 };
 
-// (g++ 12 destroys a lambda that is a temporary of an expression with co_await in it twice: name it first.)
+// (g++ 12 destroys lambdas and aggregates twice that are temporaries of an expression with co_await in it: name them first.)
 // All tasks of one exchange run on its executor, one at a time. When the client leaves, the handler's task is cancelled where it
 // waits: what it holds is destroyed, as by an exception.
 class Exchange {

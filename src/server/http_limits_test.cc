@@ -1,4 +1,5 @@
 // What the server does with clients that send too much, too little, nonsense, or nothing.
+#include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include <random>

@@ -3,6 +3,7 @@
 #include <netdb.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -110,6 +111,7 @@ class HttpServer::Impl {
   }
 
   ~Impl() {
+    on_end({});
     stop();
     wait();
     if (!state_.options.unix_socket.empty()) {
@@ -218,13 +220,14 @@ class HttpServer::Impl {
   }
 
   // Idle connections end, those with a request when it is answered; when the time is over, or all are through, the server ends.
+  // Who comes meanwhile is told so and not waited for.
   Task<> drain_all() {
     each_session([](HttpSession& session) { session.drain(); });
-    co_await sessions_end(state_.options.drain_time);
+    co_await none_is_left(state_.options.drain_time, &HttpSession::is_draining);
     HttpError reason(503, "the server ended before this request was through", "server_shutdown");
     reason.headers = {{"Retry-After", "10"}};
     each_session([&](HttpSession& session) { session.cancel(reason); });
-    co_await sessions_end(state_.options.linger_time);
+    co_await none_is_left(state_.options.linger_time, &HttpSession::is_draining);
     is_drained_ = true;
     end();
   }
@@ -242,7 +245,7 @@ class HttpServer::Impl {
     if (tcp_) tcp_->close(ignored);
     if (local_) local_->close(ignored);
     each_session([](HttpSession& session) { session.cut_off(); });
-    co_await sessions_end(state_.options.linger_time);
+    co_await none_is_left(state_.options.linger_time, nullptr);
     io_.stop();
   }
 
@@ -252,15 +255,16 @@ class HttpServer::Impl {
     for (HttpSession* session : now) act(*session);
   }
 
-  // Or the time is over.
-  Task<> sessions_end(HttpOptions::Time time) {
+  // Of the sessions of a kind, or of all; or the time is over.
+  Task<> none_is_left(HttpOptions::Time time, bool (HttpSession::*kind)() const) {
     asio::steady_timer clock(io_, time);
     const auto is_over = std::make_shared<bool>(false);
     clock.async_wait([this, is_over](const boost::system::error_code& error) {
       *is_over = !error;
       progress_.notify();
     });
-    while (!state_.sessions.empty() && !*is_over) co_await progress_.wait();
+    const auto is_left = [&](const HttpSession* session) { return kind == nullptr || (session->*kind)(); };
+    while (std::any_of(state_.sessions.begin(), state_.sessions.end(), is_left) && !*is_over) co_await progress_.wait();
   }
 
   // io_ comes after what its tasks use: it destroys them.

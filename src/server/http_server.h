@@ -37,7 +37,8 @@ class HttpServer {
   void stop();  // at once
   // Until it has ended. Returns whether it was drained, all requests answered or told why not.
   bool wait();
-  // Called by the server's thread when it begins to drain, and when it is about to end.
+  // Called by the server's thread when it begins to drain, and when it is about to end because it was drained,
+  // stopped, or told to by signals; not by its destructor.
   void on_drain(std::function<void()> act);
   void on_end(std::function<void()> act);
 

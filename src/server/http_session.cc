@@ -68,7 +68,8 @@ Task<> HttpSession::run() {
 }
 
 void HttpSession::drain() {
-  if (is_idle_) connection_->changed.notify();
+  is_draining_ = true;
+  connection_->changed.notify();
   if (is_running_ && is_endless_) cancel(HttpError(503, "the server is ending", "server_shutdown"));
 }
 
@@ -120,20 +121,21 @@ Task<bool> HttpSession::serve_one() {
 // The request and who is to answer it. Throws HttpError if nobody is.
 Task<std::shared_ptr<const Route>> HttpSession::receive(RequestParser& parser, HttpExchange& exchange, BodyAllowance& allowance) {
   co_await read_head(parser);
+  const auto keeps_alive = [&] { return parser.keeps_alive() && state_.phase != Phase::Draining; };
   set_out(parser, exchange);
+  if (parser.is_complete()) exchange.keep_alive = keeps_alive();
   const auto route = choose_route(exchange);
   co_await read_body(parser, allowance);
   parser.finish();
   exchange.mutable_request().body = std::move(parser.request().body);
-  exchange.keep_alive = parser.keeps_alive() && state_.phase != Phase::Draining;
+  exchange.keep_alive = keeps_alive();
   check_phase(*route);
   co_return route;
 }
 
 Task<bool> HttpSession::wait_for_request() {
   connection_->set_deadline(state_.options.idle_time);
-  is_idle_ = true;
-  const auto stays = [&] { return !connection_->has_ended() && !connection_->is_late() && state_.phase != Phase::Draining; };
+  const auto stays = [&] { return !connection_->has_ended() && !connection_->is_late() && !is_draining_; };
   for (;;) {
     // Empty lines between requests are nothing (RFC 9112, 2.2).
     const std::string_view incoming = connection_->incoming();
@@ -146,7 +148,6 @@ Task<bool> HttpSession::wait_for_request() {
     if (!stays()) break;
     co_await connection_->changed.wait();
   }
-  is_idle_ = false;
   connection_->clear_deadline();
   co_return !connection_->incoming().empty();
 }
@@ -183,6 +184,7 @@ void HttpSession::set_out(RequestParser& parser, HttpExchange& exchange) {
 
 std::shared_ptr<const Route> HttpSession::choose_route(HttpExchange& exchange) {
   HttpRequest& request = exchange.mutable_request();
+  if (is_too_many_) exchange.keep_alive = false;
   if (is_too_many_) throw unavailable("too many connections at a time", 2);
   check_origin(exchange);
   RouteTable::Found found = state_.routes.find(request.method, request.path);

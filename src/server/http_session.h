@@ -46,6 +46,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   // Ends the connection if it is between requests, else after this one.
   void drain();
+  bool is_draining() const { return is_draining_; }
   // Ends the request that runs; the client is told why.
   void cancel(const HttpError& reason);
   // Ends all without a word.
@@ -74,8 +75,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   ServerState& state_;
   std::shared_ptr<Connection> connection_;
   std::string address_;
-  bool is_too_many_, is_idle_ = false, is_running_ = false;  // running: its handler
-  bool is_endless_ = false;                                             // … which does not end by itself
+  bool is_too_many_, is_draining_ = false, is_running_ = false;  // running: its handler
+  bool is_endless_ = false;                                      // … which does not end by itself
   boost::asio::cancellation_signal cancellation_;
   std::optional<HttpError> cancelled_;  // why
   std::string pattern_, problem_;       // for the log and metrics

@@ -91,6 +91,6 @@ bool accepts_gzip(std::string_view accept_encoding) {
   return is_any;
 }
 
-std::vector<Route> page_routes() { return {{.method = "GET", .path = "/", .handle = answer_page, .needs_key = false}}; }
+std::vector<Route> page_routes() { return {{.method = "GET", .path = "/", .handle = answer_page, .needs_key = false, .always = true}}; }
 
 }  // namespace moiety::server

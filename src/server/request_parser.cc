@@ -79,12 +79,9 @@ void RequestParser::read_head() {
   if (const auto coding = request_.headers.find("content-encoding"); coding != request_.headers.end() && lower(coding->second) != "identity") {
     throw HttpError(415, "expected a body without Content-Encoding");
   }
-  set_target(request_, std::string_view(message.target().data(), message.target().size()));
-}
-
-bool RequestParser::wants_continue() const {
   const auto expect = request_.headers.find("expect");
-  return expect != request_.headers.end() && lower(expect->second) == "100-continue" && !is_http_10();
+  wants_continue_ = expect != request_.headers.end() && lower(expect->second) == "100-continue" && !is_http_10();
+  set_target(request_, std::string_view(message.target().data(), message.target().size()));
 }
 
 bool RequestParser::keeps_alive() const { return parser_->beast.keep_alive(); }

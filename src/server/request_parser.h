@@ -23,7 +23,7 @@ class RequestParser {
 
   // From has_head() on:
   HttpRequest& request() { return request_; }
-  bool wants_continue() const;  // 100 (Continue), before it sends the body
+  bool wants_continue() const { return wants_continue_; }  // 100 (Continue), before it sends the body
   bool keeps_alive() const;
   bool is_http_10() const;
   // What the body takes in memory, or will as far as the head says.
@@ -37,6 +37,7 @@ class RequestParser {
   struct Parser;
   std::unique_ptr<Parser> parser_;
   size_t head_bytes_ = 0, max_header_;
+  bool wants_continue_ = false;
   HttpRequest request_;
 };
 

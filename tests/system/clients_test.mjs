@@ -88,12 +88,12 @@ const tests = {
   },
   async "openai: tools"() {
     const tools = [{ type: "function", function: weather }];
-    const answer = await openai.chat.completions.create({ model, messages, tools, tool_choice: "required", max_tokens: 200 });
+    const answer = await openai.chat.completions.create({ model, messages, tools, tool_choice: "required", parallel_tool_calls: false, max_tokens: 400 });
     assert.equal(answer.choices[0].finish_reason, "tool_calls");
     const [call] = answer.choices[0].message.tool_calls;
     assert.equal(call.function.name, "weather");
     keepsToWeather(JSON.parse(call.function.arguments));
-    const stream = openai.chat.completions.stream({ model, messages, tools, tool_choice: { type: "function", function: { name: "weather" } }, max_tokens: 200 });
+    const stream = openai.chat.completions.stream({ model, messages, tools, tool_choice: { type: "function", function: { name: "weather" } }, parallel_tool_calls: false, max_tokens: 400 });
     const streamed = (await stream.finalChatCompletion()).choices[0].message.tool_calls[0];
     keepsToWeather(JSON.parse(streamed.function.arguments));
     // What a tool has answered is part of the conversation.
@@ -145,7 +145,7 @@ const tests = {
       if (++chunks === 5) break;
     }
     stream.controller.abort();
-    const running = async () => Number(/^moiety_running[^ ]* (\d+)/m.exec(await (await fetch(`${url}/metrics`)).text())?.[1]);
+    const running = async () => Number(/^moiety_engine_running (\d+)/m.exec(await (await fetch(`${url}/metrics`)).text())?.[1]);
     while ((await running()) !== 0) await new Promise((resolve) => setTimeout(resolve, 20));
   },
   async "anthropic: messages, streamed, counted"() {
@@ -159,7 +159,7 @@ const tests = {
     assert.equal(input_tokens, answer.usage.input_tokens + (answer.usage.cache_read_input_tokens ?? 0));
   },
   async "anthropic: tools and errors"() {
-    const asked = { model, max_tokens: 200, messages: [{ role: "user", content: "Rain?" }], tool_choice: { type: "any" },
+    const asked = { model, max_tokens: 400, messages: [{ role: "user", content: "Rain?" }], tool_choice: { type: "any", disable_parallel_tool_use: true },
       tools: [{ name: "weather", description: "of a place", input_schema: weather.parameters }] };
     const answer = await anthropic.messages.create(asked);
     assert.equal(answer.stop_reason, "tool_use");

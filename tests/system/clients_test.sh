@@ -19,7 +19,7 @@ cp -r "$source/tests/fixtures/models/mixtral/f32" "$folder/model"
 chmod -R u+w "$folder/model"
 sed -i -E 's/"max_position_embeddings": [0-9]+/"max_position_embeddings": 4096/' "$folder/model/config.json"
 cat > "$folder/model/tokenizer_config.json" << 'JSON'
-{"bos_token": {"content": "<s>"}, "eos_token": "</s>", "chat_template": "{{ bos_token }}{% for t in tools or [] %}<tools>{{ t | tojson }}</tools> answer with <tool_call>\n{\"name\": …, \"arguments\": …}\n</tool_call>\n{% endfor %}{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}\n{% endfor %}"}
+{"bos_token": {"content": "<s>"}, "eos_token": "</s>", "chat_template": "{{ bos_token }}{% for t in tools or [] %}<tools>{{ t | tojson }}</tools> answer with <tool_call>\n{\"name\": …, \"arguments\": …}\n</tool_call>\n{% endfor %}{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}\n{% endfor %}"}
 JSON
 
 "$moiety" serve "$folder/model" --port 0 2> "$folder/log" &

@@ -105,6 +105,7 @@ if (key) {
     await page.getByLabel(/does not know this API key/).fill(key);
     await shot("key");
     await page.keyboard.press("Enter");
+    await set(page, "Longest answer", 24);
     await say(page, "hello");
     await finished(page, 1);
     assert.equal(await page.locator(".notice").count(), 0);

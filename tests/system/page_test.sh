@@ -16,10 +16,10 @@ end() {
 }
 trap end EXIT
 
-# A small model with room for answers that are long enough to be stopped.
+# A small model that has room for answers long enough to be stopped, and nothing to end them with.
 cp -r "$source/tests/fixtures/models/mixtral/f32" "$folder/model"
 chmod -R u+w "$folder/model"
-sed -i -E 's/"max_position_embeddings": [0-9]+/"max_position_embeddings": 65536/' "$folder/model/config.json"
+sed -i -E 's/"max_position_embeddings": [0-9]+/"max_position_embeddings": 65536/; /"eos_token_id"/d' "$folder/model/config.json"
 cat > "$folder/model/tokenizer_config.json" << 'JSON'
 {"bos_token": {"content": "<s>"}, "chat_template": "{{ bos_token }}{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"}
 JSON
@@ -28,11 +28,11 @@ JSON
 try() {
   local key=$1
   shift
-  "$moiety" serve "$folder/model" --port 0 --context 65536 --cache-tokens 131072 "$@" > "$folder/out" 2> "$folder/err" &
+  "$moiety" serve "$folder/model" --port 0 --context 65536 --cache-tokens 131072 "$@" 2> "$folder/err" &
   server=$!
   local url=
   for _ in {1..300}; do
-    url=$(grep -ohE 'http://127\.0\.0\.1:[0-9]+' "$folder/out" "$folder/err" | head -n 1 || true)
+    url=$(grep -oE 'is ready at http://127\.0\.0\.1:[0-9]+' "$folder/err" 2> /dev/null | grep -oE 'http.*' | head -n 1 || true)
     [[ -z $url ]] || break
     kill -0 "$server" 2> /dev/null || { cat "$folder/err"; exit 1; }
     sleep 0.1
@@ -46,3 +46,6 @@ try() {
 }
 
 try ""
+echo "tester secret-of-the-page" > "$folder/keys"
+chmod 600 "$folder/keys"
+try secret-of-the-page --keys "$folder/keys"

@@ -5,6 +5,7 @@ import {chats, current, remove, rename, running, start} from "./chats.js";
 import {html, storage_is_full, use} from "./html.js";
 import {Icon} from "./icons.js";
 import {KeyForm} from "./key_form.js";
+import {live} from "./live.js";
 import {Machine} from "./machine.js";
 import {key, key_is_asked_for, models} from "./server.js";
 import {Settings} from "./settings_panel.js";
@@ -14,10 +15,10 @@ import {panel, show, view, views} from "./views.js";
 export function App() {
   const shown = use(view), beside = use(panel), asked = use(key_is_asked_for), full = use(storage_is_full);
   const [model, set_model] = useState("");
-  const known = use(key);
+  const known = use(key), {model: shape} = use(live);
   useEffect(() => {
     models().then(([first]) => set_model(first ?? ""), () => {});
-  }, [known]);
+  }, [known, shape]);
 
   return html`
     <div class="app" data-view=${shown} data-panel=${beside}>
