@@ -41,9 +41,10 @@ void serve(std::string_view bytes) {
   asio::io_context io(1);
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) return;
-  const auto session = std::make_shared<HttpSession>(
+  auto session = std::make_shared<HttpSession>(
       state, io.get_executor(), plain_stream(Socket(io, asio::generic::stream_protocol(AF_UNIX, 0), ends[0])), "fuzz", false);
-  asio::co_spawn(io, session->run(), asio::bind_cancellation_slot(session->slot(), [](std::exception_ptr) {}));
+  asio::co_spawn(io, session->run(), asio::bind_cancellation_slot(session->slot(), [session](std::exception_ptr) {}));
+  session.reset();  // its timers end with it
 
   // Pieces end at 0x01, so that the fuzzer chooses them. What was answered is read, so that nothing blocks.
   char answer[1 << 16];

@@ -199,6 +199,7 @@ int serve(int argc, char** argv) {
                           .created = std::time(nullptr),
                           .limits = {.prompt_tokens = a.max_prompt},
                           .memory_budget = a.model.memory.empty() ? 0 : parse_bytes(a.model.memory),
+                          .queued = [&admission] { return admission.waiting(); },
                           .metrics = &metrics};
   server->add_routes(server::behind(admission, server::api_routes(service)));
   server->add_routes(server::live_routes(service));

@@ -43,6 +43,7 @@ struct Service {
   engine::SamplingOptions sampling{.temperature = 0.8f, .top_p = 0.95f};  // of requests that don't say
   Limits limits;
   uint64_t memory_budget = 0;  // bytes; 0: none was set
+  std::function<size_t()> queued;  // requests that wait for their turn to reach the engine; called on the server's executor
   std::function<jinja::DateTime()> now = jinja::current_date_time;  // what templates print
   Metrics* metrics = nullptr;                                        // where tokens are counted, if anywhere
   std::shared_ptr<AnswerIds> answer_ids = std::make_shared<AnswerIds>();  // for who asks what an answer's experts do

@@ -32,6 +32,22 @@ for _ in {1..300}; do
   sleep 0.1
 done
 timeout 240 node "$source/tests/system/clients_test.mjs" "$url" "$npm" || { tail -n 20 "$folder/log"; exit 1; }
+# Our own client: alike with a model here and on a server; what the server refuses is a sentence.
+fail() { echo "FAILED: $*"; exit 1; }
+here=$("$moiety" chat "$folder/model" -p "Who is there?" -n 12 --greedy --json)
+there=$("$moiety" chat "$url" -p "Who is there?" -n 12 --greedy --json)
+text_of() { sed -E 's/.*"content":"(([^"\\]|\\.)*)".*/\1/' <<< "$1"; }
+[[ $(text_of "$here") == "$(text_of "$there")" ]] || fail "chat here says $here, there $there"
+status=0
+"$moiety" chat "$url" -p x --top-p 0.5 --temperature 1 --set continue_final_message='"x"' > /dev/null 2> "$folder/err" || status=$?
+[[ $status -le 1 && $(wc -l < "$folder/err") -le 1 ]] || fail "chat had status $status: $(< "$folder/err")"
+status=0
+"$moiety" chat http://127.0.0.1:1 -p x > /dev/null 2> "$folder/err" || status=$?
+[[ $status == 1 ]] && grep -q "refused" "$folder/err" || fail "a server that is not there: status $status, $(< "$folder/err")"
+status=0
+"$moiety" chat http:// -p x > /dev/null 2> "$folder/err" || status=$?
+[[ $status == 2 ]] || fail "no address: status $status, $(< "$folder/err")"
+
 kill -TERM "$server"
 wait "$server" || { echo "the server ended with status $?"; exit 1; }
 server=

@@ -28,6 +28,7 @@ JSON
 try() {
   local key=$1
   shift
+  rm -f "$folder/err"
   "$moiety" serve "$folder/model" --port 0 --context 65536 --cache-tokens 131072 "$@" 2> "$folder/err" &
   server=$!
   local url=

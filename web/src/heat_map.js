@@ -4,7 +4,7 @@ import {css_of, scales} from "./colours.js";
 import {html} from "./html.js";
 import {is_dark, is_still, on_theme} from "./theme.js";
 
-const kTallest = 320, kTallestRow = 16, kFlattestRow = 3;  // pixels
+const kTallest = 320, kTallestRow = 24, kFlattestRow = 3;  // pixels
 const kEase = 180;                                         // milliseconds from one map to the next
 
 // The bytes of a map are 255 * sqrt(visits / the most visits of a cell), layer after layer.
@@ -52,7 +52,7 @@ export function HeatMap({layers, experts, values, label}) {
   }, 0);
   return html`<figure class="heat">
     <div class="heat-frame">
-      <span class="axis rows" aria-hidden="true"><span>${layers[0]}</span><span>layer</span><span>${layers.at(-1)}</span></span>
+      <span class="axis rows" aria-hidden="true"><span>${layers[0]}</span><span>${layers.length > 2 && "layer"}</span><span>${layers.at(-1)}</span></span>
       <canvas ref=${canvas} class="heat-map" tabindex="0" role="application" aria-roledescription="heat map" aria-label=${label} aria-describedby="heat-cell"
         style=${{height: `${row_height * layers.length}px`}} onPointerMove=${(event) => set_cell(at(event))} onPointerDown=${(event) => set_cell(at(event))}
         onPointerLeave=${() => set_cell(null)} onKeyDown=${on_key} onFocus=${() => set_cell(cell ?? [0, 0])} onBlur=${() => set_cell(null)}></canvas>

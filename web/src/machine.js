@@ -11,16 +11,18 @@ function bytes(count) {
   return `${Number(value.toPrecision(3)).toLocaleString("en")} ${units[power]}`;
 }
 const rate = (count) => count >= 100 ? Math.round(count).toLocaleString("en") : count ? count.toPrecision(2) : "0";
+const brief = (count) => count.toLocaleString("en", {notation: count < 1e5 ? "standard" : "compact", maximumFractionDigits: 1});
 const hit_rate = ({hits, misses}) => hits + misses ? hits / (hits + misses) : null;
 
 // A figure: its name, the value in words, lines to plot, the top of the plot.
 const figures = [
-  {name: "Speed", value: (now) => html`<b>${rate(now.tokens_per_second)}</b> tokens/s`, lines: [(now) => now.tokens_per_second],
-   more: (now) => now.prompt_tokens_per_second > 0 && `reading ${rate(now.prompt_tokens_per_second)}/s`},
+  {name: "Speed", value: (now) => html`<b>${rate(now.tokens_per_second)}</b> tokens/s`,
+   lines: [(now) => now.tokens_per_second, (now) => now.prompt_tokens_per_second],
+   more: (now) => now.prompt_tokens_per_second > 0 && `${brief(Math.round(now.prompt_tokens_per_second))} read`},
   {name: "Requests", value: (now) => html`<b>${now.running}</b> running`, lines: [(now) => now.running, (now) => now.waiting], most: () => 2,
    more: (now) => `${now.waiting} waiting`},
-  {name: "Context kept", value: (now) => html`<b>${now.cache_tokens_used.toLocaleString("en")}</b> tokens`, lines: [(now) => now.cache_tokens_used],
-   most: (now) => now.cache_tokens, more: (now) => `of ${now.cache_tokens.toLocaleString("en")}`},
+  {name: "Context kept", value: (now) => html`<b>${brief(now.cache_tokens_used)}</b> tokens`, lines: [(now) => now.cache_tokens_used],
+   most: (now) => now.cache_tokens, more: (now) => `of ${brief(now.cache_tokens)}`},
   {name: "Memory", value: (now) => html`<b>${bytes(now.memory)}</b>`, lines: [(now) => now.memory], most: (now) => now.memory_budget || now.memory * 1.2,
    more: (now) => now.memory_budget > 0 && `of ${bytes(now.memory_budget)}`},
   {name: "Expert hits", value: (now) => hit_rate(now) === null ? html`<b>–</b>` : html`<b>${(100 * hit_rate(now)).toFixed(1)}</b> %`, lines: [hit_rate], most: () => 1,

@@ -124,7 +124,7 @@ function Figures({message}) {
   const {tokens, first, seconds, finish, state, prompt, cached} = message;
   const figures = [
     tokens !== undefined && `${tokens} tokens`,
-    tokens > 1 && seconds > first && `${((tokens - 1) / (seconds - first)).toPrecision(3)}/s`,
+    tokens > 1 && seconds > first && `${Number(((tokens - 1) / (seconds - first)).toPrecision(3)).toLocaleString("en")}/s`,
     first !== undefined && `first after ${first.toPrecision(2)} s`,
     finish === "length" && "cut at the longest answer",
     state === "stopped" && "stopped",
