@@ -1,7 +1,6 @@
 #include "engine/cache_room.h"
 
 #include <algorithm>
-#include <ranges>
 
 #include "engine/prompt_file.h"
 
@@ -123,8 +122,8 @@ void CacheRoom::learn(const Sequence& sequence) {
 void CacheRoom::save(const fs::path& file, const std::string& model) const {
   std::vector<SavedPrompt> prompts;
   // Those used last first: what does not fit when it is read are the last.
-  for (const Known& known : known_ | std::views::reverse) {
-    if (!known.terms.router) prompts.push_back({known.tokens, known.pages, known.terms.prompt, known.terms.is_long});
+  for (auto known = known_.rbegin(); known != known_.rend(); ++known) {
+    if (!known->terms.router) prompts.push_back({known->tokens, known->pages, known->terms.prompt, known->terms.is_long});
   }
   write_prompts(file, model, pool_.layout().shape, prompts);
 }

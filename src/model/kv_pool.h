@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/huge_memory.h"
@@ -29,6 +30,7 @@ class KvPool {
 
  private:
   struct Books {
+    Books(KvLayout of, size_t most) : layout(std::move(of)), limit(most) {}
     KvLayout layout;
     size_t limit = 0, in_use = 0;
     HugeMemory memory;
