@@ -51,8 +51,9 @@ AnswerEvent AnswerWriter::on_token(const engine::NewToken& token) {
   if (wants_none_) return event;
   const bool is_text = !format_ || text::is_shown(token.token, *format_, *tokenizer_);
   const std::string text = is_text ? stream_.push(token.token) : std::string();
-  // A token that gives no text is part of a character, which comes with a later one.
-  if (logprobs_) held_.push_back({{token, text_chars_}, text_bytes_ + std::max<size_t>(text.size(), 1)});
+  // A token that gives no text is part of a character, or of a run of bytes, which comes with a later one.
+  waiting_bytes_ = text.empty() ? waiting_bytes_ + std::max<size_t>(tokenizer_->token_bytes(token.token).size(), 1) : 0;
+  if (logprobs_) held_.push_back({{token, text_chars_}, text_bytes_ + text.size() + waiting_bytes_});
   show(stops_.push(text), event);
   text_bytes_ += text.size();
   text_chars_ += text::count_characters(text);

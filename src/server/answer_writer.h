@@ -41,6 +41,7 @@ class AnswerWriter {
   size_t choice_;
 
   size_t text_bytes_ = 0, text_chars_ = 0;  // of the text so far
+  size_t waiting_bytes_ = 0;                // of tokens since, whose text has not come yet
   size_t shown_bytes_ = 0;                  // of it, what no stop string can take back
   struct Held {
     ShownToken token;

@@ -83,8 +83,8 @@ class World {
         document.tokens.push_back(static_cast<int32_t>(random_.below(static_cast<uint64_t>(file.spec().vocab_size))));
       }
       KvCache alone(file.spec(), options_of(document));
-      const Chunk chunk{&alone, document.tokens};
-      document.logits_TV = transformer_.forward({&chunk, 1}, Transformer::LogitsOf::AllTokens);
+      const Chunk chunk{&alone, document.tokens, document.tokens.size()};
+      document.logits_TV = transformer_.forward({&chunk, 1});
       documents_.push_back(std::move(document));
     }
   }
@@ -208,7 +208,7 @@ class World {
       const size_t wanted = live.cache.pages_wanted(count), before = pool_.in_use();
       const bool is_shared = at % KvPage::kPositions > 0 && live.cache.pages().back().use_count() > 1;
       if (live.cache.reserve(count)) {
-        chunks.push_back({&live.cache, std::span(documents_[live.document].tokens).subspan(at, count)});
+        chunks.push_back({&live.cache, std::span(documents_[live.document].tokens).subspan(at, count), count});
         fed.push_back(&live);
         seen.copied += is_shared;
       } else {
@@ -223,7 +223,7 @@ class World {
       drop(live_);
       return;
     }
-    const Matrix<float> logits = transformer_.forward(chunks, Transformer::LogitsOf::AllTokens);
+    const Matrix<float> logits = transformer_.forward(chunks);
     size_t row = 0;
     for (size_t c = 0; c < chunks.size(); ++c) {
       const Document& document = documents_[fed[c]->document];
