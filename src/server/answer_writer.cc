@@ -51,8 +51,11 @@ AnswerEvent AnswerWriter::on_token(const engine::NewToken& token) {
   if (wants_none_) return event;
   const bool is_text = !format_ || text::is_shown(token.token, *format_, *tokenizer_);
   const std::string text = is_text ? stream_.push(token.token) : std::string();
-  // A token that gives no text is part of a character, or of a run of bytes, which comes with a later one.
-  waiting_bytes_ = text.empty() ? waiting_bytes_ + std::max<size_t>(tokenizer_->token_bytes(token.token).size(), 1) : 0;
+  // A token whose bytes don't come yet is part of a character, or of a run of bytes, which comes with a later one.
+  const std::string_view bytes = tokenizer_->token_bytes(token.token);
+  const size_t all = waiting_bytes_ + std::max<size_t>(bytes.size(), 1);
+  const bool has_come = !bytes.empty() && text.ends_with(bytes);
+  waiting_bytes_ = has_come ? 0 : all - std::min(all, text.size());
   if (logprobs_) held_.push_back({{token, text_chars_}, text_bytes_ + text.size() + waiting_bytes_});
   show(stops_.push(text), event);
   text_bytes_ += text.size();
