@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
   const double build = median_microseconds(5, [] {}, [&] { vocabulary = std::make_shared<const grammar::Vocabulary>(tokenizer); });
   fmt::print("{} tokens, {} nodes of their tree, built in {:.0f} us\n", vocabulary->size(), vocabulary->nodes().size(), build);
 
-  const auto schema = grammar::parse_ordered_json(kSchema, "schema");
+  const auto schema = parse_ordered_json(kSchema, "schema");
   std::shared_ptr<grammar::CompiledGrammar> compiled;
   const auto compile = [&] { compiled = std::make_shared<grammar::CompiledGrammar>(grammar::json_schema_grammar(schema), vocabulary); };
   fmt::print("compile a schema             {:8.1f}\n", median_microseconds(51, [] {}, compile));

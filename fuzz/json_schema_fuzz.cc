@@ -8,7 +8,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   return fuzz::refuse_or([&] {
     const grammar::SchemaOptions options{.closed_objects = (data[0] & 1) != 0, .ignore_unsupported = (data[0] & 2) != 0};
-    const auto schema = grammar::parse_ordered_json(fuzz::text_of(data + 1, size - 1), "fuzz");
+    const auto schema = parse_ordered_json(fuzz::text_of(data + 1, size - 1), "fuzz");
     grammar::Matcher matcher(std::make_shared<const grammar::Automaton>(grammar::compile(grammar::json_schema_grammar(schema, options))));
     matcher.allow_work(1'000'000);
     grammar::Matcher::State state = matcher.start();
@@ -24,6 +24,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       text += static_cast<char>(byte);
       state = matcher.step(state, static_cast<uint8_t>(byte));
     }
-    if (matcher.may_end(state) && !grammar::OrderedJson::accept(text)) __builtin_trap();
+    if (matcher.may_end(state) && !OrderedJson::accept(text)) __builtin_trap();
   });
 }

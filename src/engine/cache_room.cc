@@ -14,8 +14,6 @@ constexpr size_t kMostKnown = 1024;
 // Fewer tokens than these are not worth remembering.
 constexpr size_t kLeastKnown = 16;
 
-size_t pages_of(size_t tokens) { return (tokens + KvPage::kPositions - 1) / KvPage::kPositions; }
-
 bool is_same(const std::shared_ptr<const model::RouterOverride>& a, const std::shared_ptr<const model::RouterOverride>& b) {
   return a == b || (a && b && *a == *b);
 }
@@ -27,10 +25,11 @@ size_t same_at_first(std::span<const int32_t> a, std::span<const int32_t> b) {
 }  // namespace
 
 CacheRoom::CacheRoom(const spec::ModelSpec& spec, const Options& options)
-    : spec_(spec), options_(options), pool_(model::kv_shape(spec, options.kv), pages_of(options.cache_tokens)) {}
+    : spec_(spec), options_(options), pool_(model::kv_shape(spec, options.kv), KvPage::count_for(options.cache_tokens)) {}
 
-model::KvOptions CacheRoom::cache_options(const Sequence& sequence) const {
-  return {sequence.most_tokens(options_.context), options_.kv, sequence.prompt()};
+// An empty one.
+KvCache CacheRoom::cache_for(const Sequence& sequence) const {
+  return {pool_, spec_, model::KvOptions{sequence.most_tokens(options_.context), options_.kv, sequence.prompt()}};
 }
 
 CacheRoom::Terms CacheRoom::terms_of(const Sequence& sequence) const {
@@ -38,38 +37,40 @@ CacheRoom::Terms CacheRoom::terms_of(const Sequence& sequence) const {
   return {sequence.prompt(), sequence.most_tokens(options_.context) > original, sequence.request.router};
 }
 
-// Of these tokens, how many a sequence may take over; one at least is left for it to compute, so that there are logits.
-size_t CacheRoom::in_common(const Sequence& sequence, std::span<const int32_t> tokens, const Terms& terms) const {
+// Of these tokens, how many a sequence whose cache is this may take over; one at least is left for it to compute, so that there are logits.
+size_t CacheRoom::in_common(const Sequence& sequence, const KvCache& cache, std::span<const int32_t> tokens, const Terms& terms) const {
   const bool wants_all = sequence.request.prompt_logprobs || sequence.request.kind == Request::Kind::Embed;
   if (!options_.share_prefixes || wants_all) return 0;
   const Terms own = terms_of(sequence);
   if (terms.is_long != own.is_long || !is_same(terms.router, own.router)) return 0;
   const size_t same = std::min(same_at_first(tokens, sequence.tokens), sequence.tokens.size() - 1);
-  return KvCache(pool_, spec_, cache_options(sequence)).adoptable(same, terms.prompt);
+  return cache.adoptable(same, terms.prompt);
 }
 
-CacheRoom::Match CacheRoom::best_match(const Sequence& sequence, const Running& running) const {
+CacheRoom::Match CacheRoom::best_match(const Sequence& sequence, const KvCache& cache, const Running& running) const {
   Match best;
   for (auto known = known_.begin(); known != known_.end(); ++known) {
-    const size_t tokens = in_common(sequence, known->tokens, known->terms);
+    const size_t tokens = in_common(sequence, cache, known->tokens, known->terms);
     if (tokens > best.tokens) best = {tokens, known->pages, known};
   }
   for (const auto& other : running) {
-    const size_t tokens = in_common(sequence, std::span(other->tokens).first(other->computed()), terms_of(*other));
+    const size_t tokens = in_common(sequence, cache, std::span(other->tokens).first(other->computed()), terms_of(*other));
     if (tokens > best.tokens) best = {tokens, other->cache->pages(), {}};
   }
   return best;
 }
 
-size_t CacheRoom::known(const Sequence& sequence, const Running& running) const { return best_match(sequence, running).tokens; }
+size_t CacheRoom::known(const Sequence& sequence, const Running& running) const {
+  return best_match(sequence, cache_for(sequence), running).tokens;
+}
 
 size_t CacheRoom::shareable(const Sequence& sequence, const Sequence& other) const {
-  return in_common(sequence, other.request.prompt, terms_of(other));
+  return in_common(sequence, cache_for(sequence), other.request.prompt, terms_of(other));
 }
 
 bool CacheRoom::admit(Sequence& sequence, const Running& running) {
-  KvCache cache(pool_, spec_, cache_options(sequence));
-  const Match match = best_match(sequence, running);
+  KvCache cache = cache_for(sequence);
+  const Match match = best_match(sequence, cache, running);
   cache.adopt(match.pages, match.tokens);
   if (match.known) known_.splice(known_.end(), known_, *match.known);
   // All of it must fit, or it would soon be put aside again.

@@ -68,10 +68,10 @@ class CacheRoom {
     std::optional<std::list<Known>::const_iterator> known = {};
   };
 
-  model::KvOptions cache_options(const Sequence& sequence) const;
+  model::KvCache cache_for(const Sequence& sequence) const;
   Terms terms_of(const Sequence& sequence) const;
-  size_t in_common(const Sequence& sequence, std::span<const int32_t> tokens, const Terms& terms) const;
-  Match best_match(const Sequence& sequence, const Running& running) const;
+  size_t in_common(const Sequence& sequence, const model::KvCache& cache, std::span<const int32_t> tokens, const Terms& terms) const;
+  Match best_match(const Sequence& sequence, const model::KvCache& cache, const Running& running) const;
   bool reserve(model::KvCache& cache, size_t tokens);
   bool forget_a_page();
   void learn(const Sequence& sequence);

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
-#include <set>
 #include <thread>
 
 #include "base/error.h"
@@ -86,7 +85,7 @@ class Engine::Impl {
   void run();
   bool take_arrivals();
   void step(std::span<const Turn> turns);
-  void choose(std::span<const Turn> turns, std::span<const TurnResult> results, std::span<std::vector<NewToken>> chosen);
+  std::vector<std::vector<NewToken>> choose(std::span<const Turn> turns, std::span<const TurnResult> results);
   void take_prompt(const Turn& turn, const TurnResult& result);
   void take_answer(const Turn& turn, std::span<const NewToken> chosen, Tally::Step& counts);
   static void finish(Sequence& sequence, Outcome::Stop stop, std::string error = {});
@@ -162,7 +161,6 @@ void Engine::Impl::run() {
     step(turns);
     paused_ = Clock::now();
     end_those_that_are_through();
-    update_tally();
   }
   // What is left was cancelled.
   while (!scheduler_.idle()) {
@@ -177,6 +175,7 @@ bool Engine::Impl::take_arrivals() {
   std::vector<std::unique_ptr<Sequence>> arrived;
   std::vector<uint64_t> cancelled;
   bool stopping = false;
+  if (scheduler_.idle()) update_tally();
   {
     std::unique_lock lock(mutex_);
     if (scheduler_.idle()) {
@@ -211,50 +210,56 @@ void Engine::Impl::step(std::span<const Turn> turns) {
     tally.update([&](EngineStatistics& statistics) { statistics.cached_tokens += s.computed(); });
   }
 
-  Tally::Step counts{.pause = paused_ ? seconds_between(*paused_, start) : 0};
-  std::vector<std::vector<NewToken>> chosen(turns.size());
+  const bool only_answers = std::ranges::all_of(turns, [](const Turn& turn) { return turn.sequence->is_decoding(); });
+  StepResult result;
   try {
-    const bool only_answers = std::ranges::all_of(turns, [](const Turn& turn) { return turn.sequence->is_decoding(); });
-    const StepResult result = run_step(transformer_, turns, options.trace, [&](int layer, const moe::Routing& routing) {
+    result = run_step(transformer_, turns, options.trace, [&](int layer, const moe::Routing& routing) {
       tally.add_routing(layer, routing, turns);
     });
-    if (only_answers) watch_.saw(result.logits_RV.rows(), seconds_between(start, Clock::now()));
-    choose(turns, result.turns, chosen);
-    for (size_t i = 0; i < turns.size(); ++i) take_prompt(turns[i], result.turns[i]);
   } catch (const std::exception& error) {
     if (turns.size() == 1) return finish(*turns[0].sequence, Outcome::Stop::Failed, error.what());
-    // Perhaps one sequence's experts can't be read: the others go on.
+    // Perhaps one sequence's experts can't be read: the others go on. The caches are what they were.
     for (const Turn& turn : turns) step({&turn, 1});
     return;
   }
-  counts.seconds = seconds_between(start, Clock::now());
+  if (only_answers) watch_.saw(result.logits_RV.rows(), seconds_between(start, Clock::now()));
+  const std::vector<std::vector<NewToken>> chosen = choose(turns, result.turns);
+  Tally::Step counts{.seconds = seconds_between(start, Clock::now()), .pause = paused_ ? seconds_between(*paused_, start) : 0};
   for (size_t i = 0; i < turns.size(); ++i) {
-    scheduler_.charge(turns[i].sequence->request.client, turns[i].tokens);
-    take_answer(turns[i], chosen[i], counts);
+    Sequence& s = *turns[i].sequence;
+    scheduler_.charge(s.request.client, turns[i].tokens);
+    try {
+      take_prompt(turns[i], result.turns[i]);
+      take_answer(turns[i], chosen[i], counts);
+    } catch (const std::exception& error) {  // of its listener
+      finish(s, Outcome::Stop::Failed, error.what());
+    }
   }
   tally.add_step(counts);
 }
 
 // Each sequence's next tokens, those without constraints on all threads.
-void Engine::Impl::choose(std::span<const Turn> turns, std::span<const TurnResult> results, std::span<std::vector<NewToken>> chosen) {
+std::vector<std::vector<NewToken>> Engine::Impl::choose(std::span<const Turn> turns, std::span<const TurnResult> results) {
+  std::vector<std::vector<NewToken>> chosen(turns.size());
   std::vector<size_t> free;
   const auto choose_one = [&](size_t i) {
-    const size_t rows = 1 + turns[i].drafted.size(), all = results[i].logits_RV.rows();
-    chosen[i] = choose_tokens(*turns[i].sequence, turns[i].drafted, results[i].logits_RV.middle_rows(all - rows, rows));
+    try {
+      const size_t rows = 1 + turns[i].drafted.size(), all = results[i].logits_RV.rows();
+      chosen[i] = choose_tokens(*turns[i].sequence, turns[i].drafted, results[i].logits_RV.middle_rows(all - rows, rows));
+    } catch (const std::exception& error) {
+      finish(*turns[i].sequence, Outcome::Stop::Failed, error.what());
+    }
   };
   for (size_t i = 0; i < turns.size(); ++i) {
     if (!turns[i].wants_token()) continue;
-    if (!turns[i].sequence->request.constraint) {
-      free.push_back(i);
-      continue;
-    }
-    try {
+    if (turns[i].sequence->request.constraint) {
       choose_one(i);
-    } catch (const Error& error) {
-      finish(*turns[i].sequence, Outcome::Stop::Failed, error.what());
+    } else {
+      free.push_back(i);
     }
   }
   transformer_.threads().parallel_for(free.size(), [&](size_t n) { choose_one(free[n]); });
+  return chosen;
 }
 
 // What is asked of a prompt's own tokens.
@@ -326,7 +331,10 @@ void Engine::Impl::end(uint64_t id) {
   Outcome& outcome = sequence->outcome;
   outcome.prompt_tokens = sequence->prompt();
   if (sequence->answering != Clock::time_point()) outcome.decode_seconds = seconds_between(sequence->answering, Clock::now());
-  sequence->listener->on_end(outcome);
+  try {
+    sequence->listener->on_end(outcome);
+  } catch (const std::exception&) {  // there is nobody else to tell
+  }
 }
 
 void Engine::Impl::end_those_that_are_through() {
@@ -342,10 +350,12 @@ void Engine::Impl::update_tally() {
     statistics.running = scheduler_.running().size();
     statistics.waiting = scheduler_.waiting().size();
     statistics.preemptions = scheduler_.preemptions();
-    std::set<const model::KvPage*> pages;
+    std::vector<const model::KvPage*> pages;
     for (const auto& sequence : scheduler_.running()) {
-      for (const auto& page : sequence->cache->pages()) pages.insert(page.get());
+      for (const auto& page : sequence->cache->pages()) pages.push_back(page.get());
     }
+    std::ranges::sort(pages);
+    pages.erase(std::ranges::unique(pages).begin(), pages.end());
     statistics.cache_tokens = room_.pool().limit() * model::KvPage::kPositions;
     statistics.cache_tokens_used = pages.size() * model::KvPage::kPositions;
     statistics.cache_tokens_shared = (room_.pool().in_use() - pages.size()) * model::KvPage::kPositions;

@@ -574,6 +574,27 @@ TEST(Engine, ARequestMayChooseExpertsItsOwnWay) {
   EXPECT_NE(never->tokens, plain->tokens);
 }
 
+TEST(Engine, AListenerThatThrowsEndsItsOwnRequestAlone) {
+  Model model;
+  struct Thrower : Heard {
+    bool on_token(const NewToken& token) override {
+      if (tokens.size() == 3) throw std::runtime_error("enough of this");
+      return Heard::on_token(token);
+    }
+  };
+  Engine engine(model.transformer, {});
+  const Request request = request_of({3, 4, 5}, 30);
+  const auto alone = model.alone(request);
+  const auto good = std::make_shared<Heard>();
+  const auto bad = std::make_shared<Thrower>();
+  engine.submit(copy_of(request), bad);
+  engine.submit(copy_of(request), good);
+  EXPECT_EQ(good->wait().tokens, alone);
+  EXPECT_EQ(bad->wait().outcome.stop, Outcome::Stop::Failed);
+  EXPECT_EQ(bad->outcome.error, "enough of this");
+  EXPECT_EQ(bad->tokens.size(), 3u);
+}
+
 TEST(Engine, WhatCanNotRunIsRefusedAtOnce) {
   Model model;
   Engine engine(model.transformer, {.context = 100});

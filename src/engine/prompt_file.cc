@@ -19,7 +19,6 @@ Json shape_json(const model::KvShape& s) {
   return {static_cast<int>(s.type), s.layers, s.heads, s.key_dim, s.value_dim};
 }
 
-size_t pages_of(size_t tokens) { return (tokens + KvPage::kPositions - 1) / KvPage::kPositions; }
 // Of page number i of so many tokens.
 size_t positions_of(size_t tokens, size_t i) { return std::min(KvPage::kPositions, tokens - i * KvPage::kPositions); }
 
@@ -134,7 +133,7 @@ std::vector<SavedPrompt> read_prompts(const fs::path& path, const std::string& m
     }
     prompt.prompt = static_cast<size_t>(object.integer("prompt", 0, INT32_MAX));
     const Json& numbers = object.array("pages");
-    require(numbers.size() == pages_of(prompt.tokens.size()) && !numbers.empty(), "{}: a prompt of {} tokens has {} pages", name, prompt.tokens.size(), numbers.size());
+    require(numbers.size() == KvPage::count_for(prompt.tokens.size()) && !numbers.empty(), "{}: a prompt of {} tokens has {} pages", name, prompt.tokens.size(), numbers.size());
     bool is_whole = true;
     for (size_t i = 0; i < numbers.size(); ++i) {
       require(numbers[i].is_number_unsigned() && numbers[i].get<uint64_t>() < pages.size(), "{}: there is no such page", name);

@@ -75,7 +75,7 @@ struct Outcome {
   double decode_seconds = 0;   // then, to the end
 };
 
-// Told of a request's progress by the engine's thread, which waits meanwhile: be quick.
+// Told of a request's progress by the engine's thread, which waits meanwhile: be quick. One that throws ends its request as failed.
 class Listener {
  public:
   virtual ~Listener() = default;

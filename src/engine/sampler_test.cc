@@ -89,5 +89,41 @@ TEST(Sampler, OptionsThatMakeNoSenseAreNamed) {
   EXPECT_THROW(check({.repetition_penalty = 0}), Error);
 }
 
+// What may be drawn is what a sort of all tokens says, in flat distributions and steep ones.
+TEST(Sampler, TheLikeliestAreThoseOfASort) {
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    Random random(seed);
+    std::vector<float> logits(40 + random.below(400));
+    const double spread = 0.01 + 3 * random.uniform();
+    // Some are equal.
+    for (float& logit : logits) logit = static_cast<float>(spread * std::floor(4 * random.normal()));
+    SamplingOptions options{.temperature = 0.5f + static_cast<float>(random.uniform()), .top_p = static_cast<float>(0.1 + 0.9 * random.uniform())};
+    if (random.below(2) == 0) options.top_k = static_cast<int>(1 + random.below(logits.size()));
+
+    std::vector<int32_t> order(logits.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+    if (options.top_k > 0) order.resize(static_cast<size_t>(options.top_k));
+    double all = 0, mass = 0;
+    const auto weight = [&](int32_t token) { return std::exp((double{logits[token]} - logits[order[0]]) / options.temperature); };
+    for (const int32_t token : order) all += weight(token);
+    size_t least = 0, most = 0;  // so many are kept, but for rounding
+    while (least < order.size() && mass < (options.top_p - 1e-4) * all) mass += weight(order[least++]);
+    for (most = least; most < order.size() && mass < (options.top_p + 1e-4) * all;) mass += weight(order[most++]);
+
+    std::set<int32_t> drawn;
+    for (uint64_t i = 0; i < 300; ++i) {
+      options.seed = i;
+      drawn.insert(sample(options, logits, {}, {}));
+    }
+    const std::set<int32_t> may(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(most));
+    for (const int32_t token : drawn) ASSERT_TRUE(may.contains(token)) << "seed " << seed << ", top-p " << options.top_p << ", top-k " << options.top_k;
+    // Of few candidates each comes sometime.
+    if (least <= 3) {
+      EXPECT_GE(drawn.size(), std::min<size_t>(least, 2));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace moiety::engine

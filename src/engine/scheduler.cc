@@ -60,7 +60,9 @@ std::vector<Turn> Scheduler::next(SpeculationWatch& watch) {
     Turn turn{sequence, 1, true, draft(*sequence, answering, watch)};
     if (make_room(*sequence, 1 + turn.drafted.size(), turns)) turns.push_back(std::move(turn));
   }
-  size_t left = options_.step_tokens - std::min(options_.step_tokens, turns.size());
+  size_t used = 0;
+  for (const Turn& turn : turns) used += turn.tokens + turn.drafted.size();
+  size_t left = options_.step_tokens - std::min(options_.step_tokens, used);
   for (Sequence* sequence : all) {
     if (!sequence->cache || sequence->is_decoding() || left < kLeastChunk) continue;
     const size_t tokens = std::min(left, sequence->left());

@@ -36,6 +36,7 @@ NewToken with_logprobs(int32_t token, std::span<const float> logits_V, size_t to
   const auto logprob = [&](int32_t v) { return static_cast<float>(logits_V[static_cast<size_t>(v)] - log_sum); };
 
   NewToken out{token, logprob(token), {}};
+  if (top == 0) return out;
   std::vector<int32_t> ids(logits_V.size());
   for (size_t v = 0; v < ids.size(); ++v) ids[v] = static_cast<int32_t>(v);
   const auto end = ids.begin() + static_cast<std::ptrdiff_t>(std::min(top, ids.size()));
@@ -48,15 +49,18 @@ NewToken with_logprobs(int32_t token, std::span<const float> logits_V, size_t to
 
 std::vector<NewToken> choose_tokens(const Sequence& sequence, std::span<const int32_t> drafted, MatrixView<const float> logits_RV) {
   const Request& request = sequence.request;
-  std::vector<int32_t> said(sequence.said().begin(), sequence.said().end());
+  std::span<const int32_t> said = sequence.said();
+  std::vector<int32_t> with_drafted;  // what was said, and what of the draft has come
   std::vector<NewToken> chosen;
   for (size_t r = 0; r < logits_RV.rows(); ++r) {
     const int32_t token = choose(sequence, logits_RV.row(r), said);
     chosen.push_back(request.logprobs ? with_logprobs(token, logits_RV.row(r), request.top_logprobs) : NewToken{token, 0, {}});
     if (is_stop(sequence, token) || said.size() + 1 == request.max_new_tokens) break;
     if (request.constraint) request.constraint->accept(token);
-    said.push_back(token);
-    if (r < drafted.size() && token != drafted[r]) break;
+    if (r == drafted.size() || token != drafted[r]) break;
+    if (r == 0) with_drafted.assign(said.begin(), said.end());
+    with_drafted.push_back(token);
+    said = with_drafted;
   }
   return chosen;
 }

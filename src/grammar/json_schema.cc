@@ -15,6 +15,7 @@ namespace {
 constexpr size_t kMostCombinations = 256;
 constexpr size_t kMostWork = 200'000;  // properties and schemas gone through to combine schemas
 constexpr size_t kMostSchemasAtOnce = 64;
+constexpr size_t kMostValues = 200'000, kMostKeys = 1000, kDeepest = 64;
 constexpr size_t kLongestRefChain = 64;
 
 bool has_false(const Schemas& schemas) {
@@ -27,12 +28,32 @@ size_t count_characters(const std::string& text) {
 
 // Schemas that are referred to, or hold together with others, become rules, which wait in a list until their turn comes: so
 // schemas may speak of themselves, and nothing recurses deeper than the JSON that they are written in.
+// Looking up a key takes time in proportion to the object's keys, and every place of a schema is looked at.
+void check_size(const OrderedJson& schema) {
+  struct Place {
+    const OrderedJson* json;
+    size_t depth;
+  };
+  std::vector<Place> places = {{&schema, 1}};
+  size_t values = 0;
+  while (!places.empty()) {
+    const Place place = places.back();
+    places.pop_back();
+    require(++values <= kMostValues, "a schema of more than {} values", kMostValues);
+    if (!place.json->is_structured()) continue;
+    require(place.depth <= kDeepest, "a schema nested deeper than {} levels", kDeepest);
+    require(!place.json->is_object() || place.json->size() <= kMostKeys, "a schema with an object of more than {} keys", kMostKeys);
+    for (const OrderedJson& inner : *place.json) places.push_back({&inner, place.depth + 1});
+  }
+}
+
 class Compiler {
  public:
   Compiler(JsonText& json, const OrderedJson& root, const SchemaOptions& options)
       : json_(json), grammar_(json.grammar()), root_(root), options_(options) {}
 
   Expr compile() {
+    check_size(root_);
     const Expr whole = rule_of({{&root_, "#"}});
     for (; !waiting_.empty(); waiting_.pop_front()) {
       const auto& [rule, schemas] = waiting_.front();

@@ -4,8 +4,8 @@
 
 #include <string_view>
 
+#include "base/ordered_json.h"
 #include "grammar/grammar.h"
-#include "grammar/ordered_json.h"
 
 namespace moiety::grammar {
 

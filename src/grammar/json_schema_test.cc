@@ -56,6 +56,21 @@ TEST(JsonSchema, Strings) {
                    {"\"a\"", "\"abcd\""});
 }
 
+TEST(JsonSchema, GiantsAreRefusedBeforeTheyAreLookedThrough) {
+  const auto refused = [](const OrderedJson& schema) { EXPECT_THROW(json_schema_grammar(schema), Error); };
+  OrderedJson wide = {{"$defs", OrderedJson::object()}, {"anyOf", OrderedJson::array()}};
+  auto& definitions = static_cast<OrderedJson::object_t::Container&>(wide["$defs"].get_ref<OrderedJson::object_t&>());
+  for (int i = 0; i < 50'000; ++i) {
+    definitions.emplace_back(std::to_string(i), OrderedJson{{"type", "null"}});
+    wide["anyOf"].push_back({{"$ref", "#/$defs/" + std::to_string(i)}});
+  }
+  refused(wide);
+  OrderedJson deep = {{"type", "null"}};
+  for (int i = 0; i < 70; ++i) deep = {{"items", deep}};
+  refused(deep);
+  refused({{"enum", std::vector<int>(200'001, 1)}});
+}
+
 TEST(JsonSchema, Integers) {
   expect_documents(R"({"type": "integer", "minimum": -5, "exclusiveMaximum": 120})", {"-5", "0", "7", "10", "99", "119"},
                    {"-6", "120", "-10", "007", "-0", "1000"});

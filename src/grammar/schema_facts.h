@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/ordered_json.h"
 #include "grammar/number_range.h"
-#include "grammar/ordered_json.h"
 #include "grammar/pattern.h"
 
 namespace moiety::grammar {

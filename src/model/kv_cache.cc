@@ -17,7 +17,7 @@ KvCache::KvCache(const spec::ModelSpec& spec, const KvOptions& options)
 KvCache::KvCache(const KvShape& shape, size_t capacity) : options_{.capacity = capacity, .type = shape.type}, pool_(shape) {}
 
 size_t KvCache::bytes(const spec::ModelSpec& spec, const KvOptions& options) {
-  return KvPool::bytes(kv_shape(spec, options.type), pages_of(options.capacity));
+  return KvPool::bytes(kv_shape(spec, options.type), KvPage::count_for(options.capacity));
 }
 
 bool KvCache::next_page_is_shared() const {
@@ -26,7 +26,7 @@ bool KvCache::next_page_is_shared() const {
 
 size_t KvCache::pages_wanted(size_t tokens) const {
   if (tokens == 0) return 0;
-  const size_t wanted = pages_of(length_ + tokens);
+  const size_t wanted = KvPage::count_for(length_ + tokens);
   return (wanted > pages_.size() ? wanted - pages_.size() : 0) + next_page_is_shared();
 }
 
@@ -46,8 +46,8 @@ bool KvCache::reserve(size_t tokens) {
 }
 
 void KvCache::adopt(std::span<const std::shared_ptr<KvPage>> pages, size_t tokens) {
-  assert(tokens <= capacity() && pages_of(tokens) <= pages.size());
-  const auto first = pages.first(pages_of(tokens));
+  assert(tokens <= capacity() && KvPage::count_for(tokens) <= pages.size());
+  const auto first = pages.first(KvPage::count_for(tokens));
   assert(std::ranges::all_of(first, [&](const auto& page) { return page->shape() == pool_.layout().shape; }));
   pages_.assign(first.begin(), first.end());
   length_ = tokens;
@@ -60,7 +60,7 @@ size_t KvCache::adoptable(size_t tokens, size_t others_prompt) const {
 
 void KvCache::truncate(size_t length) {
   length_ = std::min(length, length_);
-  pages_.resize(pages_of(length_));
+  pages_.resize(KvPage::count_for(length_));
 }
 
 size_t KvCache::start_prompt(size_t most, size_t prompt) {

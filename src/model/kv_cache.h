@@ -65,7 +65,7 @@ class KvCache {
   // How many of its first `tokens` tokens this sequence may adopt of one that computed them with so many of them as its prompt.
   size_t adoptable(size_t tokens, size_t others_prompt) const;
   // Those that hold its tokens, the last one perhaps not full; whoever takes one has it as it is now.
-  std::span<const std::shared_ptr<KvPage>> pages() const { return std::span(pages_).first(pages_of(length_)); }
+  std::span<const std::shared_ptr<KvPage>> pages() const { return std::span(pages_).first(KvPage::count_for(length_)); }
 
   // Forgets all tokens from `length` on.
   void truncate(size_t length);
@@ -79,7 +79,6 @@ class KvCache {
   KvHeads layer(int number) const { return {pool_.layout(), static_cast<size_t>(number), pages_}; }
 
  private:
-  static size_t pages_of(size_t tokens) { return (tokens + KvPage::kPositions - 1) / KvPage::kPositions; }
   bool next_page_is_shared() const;
 
   KvOptions options_;

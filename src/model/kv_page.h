@@ -38,6 +38,8 @@ struct KvLayout {
 class KvPage {
  public:
   static constexpr size_t kPositions = kernel::kAttendBlock;
+  // Pages that so many positions take.
+  static constexpr size_t count_for(size_t positions) { return (positions + kPositions - 1) / kPositions; }
 
   // `layout` and layout.bytes() of zeros at `memory` must outlive it.
   KvPage(const KvLayout& layout, std::byte* memory) : layout_(&layout), memory_(memory) {}

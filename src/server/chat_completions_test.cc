@@ -222,7 +222,9 @@ TEST(ChatCompletions, SeveralChoicesAreThoseOfTheSeedsThatFollow) {
     EXPECT_EQ(json.at("choices").at(0).at("message"), together.at("choices").at(i).at("message"));
     EXPECT_EQ(json.at("choices").at(0).at("message").at("content"), events[i].content);
     tokens += json.at("usage").at("completion_tokens").get<size_t>();
-    if (i == 0) EXPECT_EQ(json.at("usage").at("prompt_tokens"), together.at("usage").at("prompt_tokens"));
+    if (i == 0) {
+      EXPECT_EQ(json.at("usage").at("prompt_tokens"), together.at("usage").at("prompt_tokens"));
+    }
   }
   EXPECT_EQ(together.at("usage").at("completion_tokens"), tokens);
 }

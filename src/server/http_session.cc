@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "server/http_text.h"
+#include "server/ids.h"
 
 namespace moiety::server {
 namespace asio = boost::asio;
@@ -107,7 +108,7 @@ Task<bool> HttpSession::serve_one() {
     error = refusal;
   }
   if (error && !connection_->has_ended()) {
-    if (exchange.request().id.empty()) exchange.mutable_request().id = make_id();
+    if (exchange.request().id.empty()) exchange.mutable_request().id = make_id("req_");
     problem_ = problem_.empty() ? error->what() : problem_;
     try {
       co_await exchange.tell(*error);
@@ -178,7 +179,7 @@ void HttpSession::set_out(RequestParser& parser, HttpExchange& exchange) {
   request = std::move(parser.request());
   exchange.is_http_10 = parser.is_http_10();
   const auto id = request.headers.find("x-request-id");
-  request.id = id != request.headers.end() && is_sane_id(id->second) ? id->second : make_id();
+  request.id = id != request.headers.end() && is_sane_id(id->second) ? id->second : make_id("req_");
   request.client = address_;
 }
 

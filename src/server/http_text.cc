@@ -1,10 +1,8 @@
 #include "server/http_text.h"
 
 #include <fmt/core.h>
-#include <openssl/rand.h>
 
 #include <algorithm>
-#include <array>
 
 #include "base/json.h"
 
@@ -150,14 +148,6 @@ bool is_sane_id(std::string_view id) {
   return !id.empty() && id.size() <= 128 && std::all_of(id.begin(), id.end(), [](unsigned char c) {
     return std::isalnum(c) || c == '-' || c == '_' || c == '.' || c == ':';
   });
-}
-
-std::string make_id() {
-  std::array<unsigned char, 16> bytes{};
-  RAND_bytes(bytes.data(), bytes.size());
-  std::string id = "req_";
-  for (const unsigned char byte : bytes) id += fmt::format("{:02x}", byte);
-  return id;
 }
 
 }  // namespace moiety::server

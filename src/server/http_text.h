@@ -30,7 +30,5 @@ std::string error_event(std::string_view path, const HttpError& error);
 
 // Whether a client's name for its request can be taken over: 1 to 128 letters, digits, and -_.:
 bool is_sane_id(std::string_view id);
-// "req_" and 128 random bits.
-std::string make_id();
 
 }  // namespace moiety::server

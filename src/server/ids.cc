@@ -9,7 +9,7 @@
 namespace moiety::server {
 
 std::string make_id(std::string_view prefix) {
-  std::array<unsigned char, 12> bytes;
+  std::array<unsigned char, 16> bytes;
   if (RAND_bytes(bytes.data(), static_cast<int>(bytes.size())) != 1) fail(ErrorKind::Io, "no random bytes can be had");
   std::string id(prefix);
   for (const unsigned char byte : bytes) id += fmt::format("{:02x}", byte);

@@ -1,4 +1,4 @@
-// Names for answers, calls and what else a client may want to refer to.
+// Names for requests, answers, calls and what else a client may want to refer to.
 #pragma once
 
 #include <string>
@@ -6,7 +6,7 @@
 
 namespace moiety::server {
 
-// The prefix and 24 hexadecimal digits that nobody can guess.
+// The prefix and 32 hexadecimal digits that nobody can guess.
 std::string make_id(std::string_view prefix);
 
 }  // namespace moiety::server

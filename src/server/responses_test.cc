@@ -48,9 +48,15 @@ TEST(Responses, StreamsTheWholeSequence) {
     EXPECT_EQ(json.at("sequence_number"), number++);
     if (name.ends_with(".delta")) deltas[name] += json.at("delta").get<std::string>();
     if (names.empty() || names.back() != name) names.push_back(name);
-    if (name == "response.completed") EXPECT_EQ(to_text(json.at("response").at("output")), kOutput);
-    if (name == "response.function_call_arguments.done") EXPECT_EQ(json.at("arguments"), "{\"city\": \"Köln\"}");
-    if (name == "response.output_text.done") EXPECT_EQ(json.at("text"), "Look.");
+    if (name == "response.completed") {
+      EXPECT_EQ(to_text(json.at("response").at("output")), kOutput);
+    }
+    if (name == "response.function_call_arguments.done") {
+      EXPECT_EQ(json.at("arguments"), "{\"city\": \"Köln\"}");
+    }
+    if (name == "response.output_text.done") {
+      EXPECT_EQ(json.at("text"), "Look.");
+    }
   }
   EXPECT_EQ(names, (std::vector<std::string>{
                        "response.created", "response.in_progress",

@@ -90,7 +90,7 @@ RC_GTEST_PROP(TokenGrammar, AnswersByChanceParse, (uint64_t seed)) {
   Random random(seed);
   TokenGrammar constraint(compiled(grammar::json_object_grammar()), {0});
   const std::string text = drive(constraint, random, random.below(60));
-  RC_ASSERT(grammar::OrderedJson::parse(text, nullptr, false).is_object());
+  RC_ASSERT(OrderedJson::parse(text, nullptr, false).is_object());
 }
 
 TEST(TokenGrammar, EndsExactlyWhereTheGrammarMay) {
@@ -168,8 +168,8 @@ TEST(GrammarCache, KeepsTheLatest) {
 }
 
 const std::vector<grammar::Tool> kTools = {
-    {"search", grammar::OrderedJson::parse(R"({"type": "object", "properties": {"query": {"type": "string", "maxLength": 5}}, "required": ["query"]})")},
-    {"stop", grammar::OrderedJson::object()}};
+    {"search", OrderedJson::parse(R"({"type": "object", "properties": {"query": {"type": "string", "maxLength": 5}}, "required": ["query"]})")},
+    {"stop", OrderedJson::object()}};
 
 // What the answer's reader makes of it.
 void expect_calls(const std::string& text, const grammar::ToolFormat& format, bool text_before) {
@@ -185,7 +185,7 @@ void expect_calls(const std::string& text, const grammar::ToolFormat& format, bo
   RC_ASSERT(!read.tool_calls.empty());
   RC_ASSERT(text_before || read.content.empty());
   for (const text::ToolCall& call : read.tool_calls) {
-    const auto arguments = grammar::OrderedJson::parse(call.arguments, nullptr, false);
+    const auto arguments = OrderedJson::parse(call.arguments, nullptr, false);
     RC_ASSERT(arguments.is_object());
     RC_ASSERT(call.name == "stop" || (call.name == "search" && arguments["query"].is_string()));
   }

@@ -12,7 +12,6 @@
 #include "text/tokenizer_trainer.h"
 
 using namespace moiety;
-using grammar::OrderedJson;
 
 namespace {
 
@@ -77,7 +76,7 @@ int main() {
   const auto vocabulary = std::make_shared<const grammar::Vocabulary>(tokenizer);
   for (std::string line; std::getline(std::cin, line);) {
     try {
-      std::cout << answer(grammar::parse_ordered_json(line, "task"), tokenizer, vocabulary).dump() << "\n";
+      std::cout << answer(parse_ordered_json(line, "task"), tokenizer, vocabulary).dump() << "\n";
     } catch (const Error& error) {
       std::cout << OrderedJson{{"error", error.what()}}.dump() << "\n";
     }

@@ -149,10 +149,10 @@ class Fixture {
 // Records what was sent.
 class Recorded final : public Exchange {
  public:
-  Recorded(std::string method, std::string path, std::string body) {
+  Recorded(std::string method, std::string path, std::string sent) {
     request_.method = std::move(method);
     request_.path = std::move(path);
-    request_.body = std::move(body);
+    request_.body = std::move(sent);
     request_.client = "somebody";
   }
   const HttpRequest& request() const override { return request_; }
