@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "base/progress.h"
 #include "base/system_memory.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
@@ -132,6 +133,16 @@ void say_ready(const Arguments& a, const server::HttpServer& server) {
              a.alias, server.address(), static_cast<double>(resident_memory()) / 0x1p30, where, key);
 }
 
+// Whoever asks first shall not wait for what others then have.
+void prepare(model::Transformer& transformer) {
+  Progress progress("preparing weights", 0, "B");
+  transformer.prepare([&](size_t done, size_t all) {
+    progress.set_total(static_cast<double>(all));
+    progress.update(static_cast<double>(done));
+  });
+  progress.finish();
+}
+
 // A model without one completes texts and does not chat.
 std::optional<text::ChatTemplate> find_template(const OpenModel& model) {
   if (find_chat_template(model.file.path()).sources.empty()) return std::nullopt;
@@ -185,6 +196,7 @@ int serve(int argc, char** argv) {
   fill_in(a.engine, model);
   a.engine.trace = a.trace.open(model.file.spec(), trace::model_name(a.model.model));
   fit_memory(model, a.model, {.sequences = {a.engine.cache_tokens}, .prompt = a.engine.context, .logits = a.engine.max_running});
+  prepare(model.transformer);
   engine::Engine engine(model.transformer, a.engine);
   load_prompts(engine, a.prompt_cache, log);
 
