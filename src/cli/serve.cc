@@ -19,7 +19,6 @@
 #include "cli/service_manager.h"
 #include "cli/trace_option.h"
 #include "engine/engine.h"
-#include "server/admission.h"
 #include "server/api.h"
 #include "server/http_server.h"
 #include "server/live.h"
@@ -48,10 +47,9 @@ struct Arguments {
   bool no_prefix_cache = false, no_speculation = false;
   TraceOption trace;
   server::HttpOptions http;
-  server::AdmissionOptions admission;
+  server::Limits limits;
   std::string max_body = "8MiB", config, alias, prompt_cache;
-  size_t max_prompt = 0;  // tokens; 0: what the context has room for
-  double drain_seconds = 30, queue_seconds = 120;
+  double drain_seconds = 30;
 
   void add_to(CLI::App& app);
   void finish(CLI::App& app);
@@ -74,11 +72,11 @@ void Arguments::add_to(CLI::App& app) {
   app.add_option("--alias", alias, "the model's name in answers (default: its file's)")->group("Network");
 
   app.add_option("--max-body", max_body, "of a request's body, such as 8MiB: beyond it 413")->capture_default_str()->group("Limits");
-  app.add_option("--max-prompt", max_prompt, "tokens of a prompt (default: what --context leaves)")->group("Limits");
+  app.add_option("--max-prompt", limits.prompt_tokens, "tokens of a prompt (default: what --context leaves)")->group("Limits");
   app.add_option("--max-connections", http.max_connections, "at a time: beyond it 503")
       ->check(CLI::Range(1, 100000))->capture_default_str()->group("Limits");
-  app.add_option("--max-queue", admission.max_queue, "requests that wait for others to end: beyond it 429")->capture_default_str()->group("Limits");
-  app.add_option("--queue-seconds", queue_seconds, "that a request waits at most: then 429")->check(CLI::Range(0.0, 1e6))->capture_default_str()->group("Limits");
+  app.add_option("--max-queue", limits.max_queue, "answers that wait for others to end: beyond it 429")->capture_default_str()->group("Limits");
+  app.add_option("--queue-seconds", limits.queue_seconds, "that a request waits at most: then 429")->check(CLI::Range(0.0, 1e6))->capture_default_str()->group("Limits");
 
   app.add_option("--context", engine.context, fmt::format("tokens of a prompt and its answer (default: what the model can, up to {})", kContext))
       ->group("Engine");
@@ -101,8 +99,6 @@ void Arguments::finish(CLI::App& app) {
   http.max_body = parse_bytes(max_body, "--max-body");
   http.drain_time = Time(static_cast<int64_t>(drain_seconds * 1e3));
   http.handle_signals = true;
-  admission.queue_time = Time(static_cast<int64_t>(queue_seconds * 1e3));
-  admission.max_concurrent = engine.max_running;
   engine.share_prefixes = !no_prefix_cache;
   engine.speculate = !no_speculation;
   if (alias.empty()) alias = trace::model_name(model.model);
@@ -180,7 +176,6 @@ int serve(int argc, char** argv) {
 
   server::Log log;
   server::Metrics metrics;
-  server::Admission admission(a.admission);
   std::optional<server::HttpServer> server(std::in_place, a.http, std::vector<server::Route>{}, log, metrics);
   server->add_routes(server::operation_routes(*server, metrics));
   server->add_routes(server::page_routes());
@@ -200,7 +195,7 @@ int serve(int argc, char** argv) {
   engine::Engine engine(model.transformer, a.engine);
   load_prompts(engine, a.prompt_cache, log);
 
-  const auto more_metrics = [&] { return server::admission_metrics(admission) + server::engine_metrics(engine.statistics()); };
+  const auto more_metrics = [&] { return server::engine_metrics(engine.statistics()); };
   server->add_routes(server::operation_routes(*server, metrics, more_metrics));
   const std::optional<text::ChatTemplate> chat_template = find_template(model);
   server::Service service{.engine = engine,
@@ -209,11 +204,10 @@ int serve(int argc, char** argv) {
                           .model = a.alias,
                           .other_names = {a.model.model, trace::model_name(a.model.model)},
                           .created = std::time(nullptr),
-                          .limits = {.prompt_tokens = a.max_prompt},
+                          .limits = a.limits,
                           .memory_budget = a.model.memory.empty() ? 0 : parse_bytes(a.model.memory),
-                          .queued = [&admission] { return admission.waiting(); },
                           .metrics = &metrics};
-  server->add_routes(server::behind(admission, server::api_routes(service)));
+  server->add_routes(server::api_routes(service));
   server->add_routes(server::live_routes(service));
   is_loading = false;
   server->set_ready();

@@ -12,6 +12,8 @@ namespace moiety::server {
 Task<> chat_completions(Service& service, Exchange& exchange);
 Task<> completions(Service& service, Exchange& exchange);
 Task<> responses(Service& service, Exchange& exchange);
+Task<> fetch_response(Service& service, Exchange& exchange);
+Task<> delete_response(Service& service, Exchange& exchange);
 Task<> messages(Service& service, Exchange& exchange);
 Task<> count_message_tokens(Service& service, Exchange& exchange);
 Task<> embeddings(Service& service, Exchange& exchange);
