@@ -108,7 +108,7 @@ TEST(StreamedRequests, AReadThatFailsEndsThoseWhoNeedItAndNobodyElse) {
       const auto heard = ask_all(engine, model);
       for (int i = 0; i < kRequests; ++i) {
         const bool fails = visits(i) && round < 2;
-        EXPECT_EQ(heard[i]->outcome.stop, fails ? Outcome::Stop::Failed : Outcome::Stop::Length) << "request " << i << " with " << slots << " slots";
+        EXPECT_EQ(heard[i]->outcome.stop, fails ? Outcome::Stop::Failed : Outcome::Stop::Length) << "request " << i << " with " << slots << " slots, round " << round << ": " << heard[i]->outcome.error;
         if (fails) {
           EXPECT_NE(heard[i]->outcome.error.find("layer 1's expert 2"), std::string::npos) << heard[i]->outcome.error;
         } else {
