@@ -14,10 +14,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string prompt = parsed.render(jinja::Context::parse(json, "context"), {}, small);
 
     // What a template makes may look like an answer as well; nothing of it may be lost.
-    text::ReplyParser parser(text::reply_format(text, prompt));
-    std::string joined;
-    for (const auto& part : parser.push(prompt)) joined += part.text;
-    for (const auto& part : parser.finish()) joined += part.text;
-    if (joined != prompt) __builtin_trap();
+    for (const bool in_pieces : {false, true}) {
+      text::ReplyFormat format = text::reply_format(text, prompt);
+      format.calls_in_pieces = in_pieces;
+      text::ReplyParser parser(format);
+      std::string joined;
+      for (const auto& part : parser.push(prompt)) joined += part.text;
+      for (const auto& part : parser.finish()) joined += part.text;
+      if (joined != prompt) __builtin_trap();
+    }
   });
 }

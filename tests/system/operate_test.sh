@@ -20,7 +20,7 @@ drain-seconds = 60
 TOML
 status=0
 "$moiety" serve "$folder/model" --config <(echo 'drain-second = 1') 2> "$folder/err" || status=$?
-[[ $status == 2 ]] && grep -q "drain-seconds" "$folder/err" || fail "a name that is none in the config: status $status, $(< "$folder/err")"
+[[ $status == 1 ]] && grep -q "drain-seconds" "$folder/err" || fail "a name that is none in the config: status $status, $(< "$folder/err")"
 
 cat > "$folder/client.py" << 'PYTHON'
 import http.client, json, os, pathlib, signal, socket, sys, time

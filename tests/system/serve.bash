@@ -19,6 +19,7 @@ make_model() {
 start_server() {
   local moiety=$1
   shift
+  rm -f "$folder/log"  # an earlier server's address
   "$moiety" serve "$folder/model" --port 0 "$@" 2> "$folder/log" &
   server=$!
   url=
