@@ -1,13 +1,16 @@
 // moiety serve: a model behind HTTP, for programs that speak OpenAI's or Anthropic's protocol.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <ctime>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <thread>
 
+#include "base/ordered_json.h"
 #include "base/system_memory.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
@@ -15,6 +18,7 @@
 #include "cli/memory_budget.h"
 #include "cli/open_chat_template.h"
 #include "cli/open_model.h"
+#include "cli/sampling_arguments.h"
 #include "cli/service_manager.h"
 #include "cli/trace_option.h"
 #include "engine/engine.h"
@@ -41,6 +45,8 @@ constexpr const char* kHelp =
 // Of a sequence, unless --context says another number: what most conversations never reach.
 constexpr size_t kContext = 32768;
 
+constexpr const char* kAnyName = "*";
+
 struct Arguments {
   ModelArguments model;
   engine::EngineOptions engine;
@@ -48,8 +54,11 @@ struct Arguments {
   TraceOption trace;
   server::HttpOptions http;
   server::AdmissionOptions admission;
-  std::string max_body = "8MiB", config, alias, prompt_cache;
+  SamplingArguments sampling;
+  std::string max_body = "8MiB", config, template_settings, prompt_cache;
+  std::vector<std::string> names;  // the first is the one in answers
   size_t max_prompt = 0;  // tokens; 0: what the context has room for
+  size_t max_tokens = 0;  // likewise
   double drain_seconds = 30, queue_seconds = 120;
 
   void add_to(CLI::App& app);
@@ -70,7 +79,8 @@ void Arguments::add_to(CLI::App& app) {
   app.add_option("--keys", http.keys, "a file of API keys, one a line: NAME KEY, or NAME sha256:HEX; read again when it changes")->group("Network");
   app.add_option("--allow-origin", http.allow_origins, "an origin of web pages that may ask, such as https://example.org, or *; can be repeated")
       ->group("Network");
-  app.add_option("--alias", alias, "the model's name in answers (default: its file's)")->group("Network");
+  app.add_option("--alias", names, "the model's name in answers (default: its file's); can be repeated: further names it may be asked by, *: any")
+      ->group("Network");
 
   app.add_option("--max-body", max_body, "of a request's body, such as 8MiB: beyond it 413")->capture_default_str()->group("Limits");
   app.add_option("--max-prompt", max_prompt, "tokens of a prompt (default: what --context leaves)")->group("Limits");
@@ -89,6 +99,11 @@ void Arguments::add_to(CLI::App& app) {
   app.add_option("--prompt-cache", prompt_cache, "a file that prompts' keys and values are kept in from one start to the next")->group("Engine");
   trace.add_to(app, "all requests");
 
+  sampling.add_to(app, "Answers, where a request says nothing else");
+  app.add_option("--max-tokens", max_tokens, "of an answer (default: what --context leaves)")->group("Answers, where a request says nothing else");
+  app.add_option("--chat-template-kwargs", template_settings, "names for the chat template as JSON, such as {\"enable_thinking\": false}")
+      ->group("Answers, where a request says nothing else");
+
   app.add_option("--drain-seconds", drain_seconds, "for requests that run when the server is to end (SIGTERM, Ctrl-C)")
       ->check(CLI::Range(0.0, 1e6))->capture_default_str()->group("Operation");
   app.add_flag("--log-prompts", http.log_prompts, "log the bodies of requests, too")->group("Operation");
@@ -104,7 +119,7 @@ void Arguments::finish(CLI::App& app) {
   admission.max_concurrent = engine.max_running;
   engine.share_prefixes = !no_prefix_cache;
   engine.speculate = !no_speculation;
-  if (alias.empty()) alias = trace::model_name(model.model);
+  if (names.empty() || names[0] == kAnyName) names.insert(names.begin(), trace::model_name(model.model));
 }
 
 // What the engine would fill in, and what memory is kept for.
@@ -113,6 +128,20 @@ void fill_in(engine::EngineOptions& options, OpenModel& model) {
   if (options.context == 0) options.context = std::min(positions, kContext);
   if (options.cache_tokens == 0) options.cache_tokens = std::max(options.context, options.max_running * std::min<size_t>(2048, options.context));
   options.kv = model.kv;
+}
+
+OrderedJson read_template_settings(const std::string& text) {
+  if (text.empty()) return OrderedJson::object();
+  OrderedJson settings = parse_ordered_json(text, "--chat-template-kwargs");
+  if (!settings.is_object()) fail(ErrorKind::Usage, "--chat-template-kwargs: expected a JSON object, such as {{\"enable_thinking\": false}}");
+  return settings;
+}
+
+// What else a request may call the model.
+std::vector<std::string> other_names(const Arguments& a) {
+  std::vector<std::string> names = {a.model.model, trace::model_name(a.model.model)};
+  std::copy_if(a.names.begin() + 1, a.names.end(), std::back_inserter(names), [](const std::string& name) { return name != kAnyName; });
+  return names;
 }
 
 void warn_of_strangers(const server::HttpOptions& http) {
@@ -129,7 +158,7 @@ void say_ready(const Arguments& a, const server::HttpServer& server) {
              "moiety: {} is ready at {}, in {:.2f} GiB of memory. Try:\n"
              "  curl {}/v1/chat/completions{} -H \"Content-Type: application/json\" \\\n"
              "    -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is a mixture of experts?\"}}]}}'\n",
-             a.alias, server.address(), static_cast<double>(resident_memory()) / 0x1p30, where, key);
+             a.names[0], server.address(), static_cast<double>(resident_memory()) / 0x1p30, where, key);
 }
 
 // A model without one completes texts and does not chat.
@@ -165,6 +194,7 @@ int serve(int argc, char** argv) {
   a.add_to(app);
   if (const auto status = parse(app, argc, argv)) return *status;
   a.finish(app);
+  const OrderedJson template_settings = read_template_settings(a.template_settings);
   std::signal(SIGPIPE, SIG_IGN);  // whoever reads the log may leave
 
   server::Log log;
@@ -179,7 +209,7 @@ int serve(int argc, char** argv) {
     if (is_loading) std::_Exit(0);  // a model that is being read can't be told to stop
   });
   warn_of_strangers(a.http);
-  fmt::print(stderr, "moiety: listening on {}; {} is being loaded\n", server->address(), a.alias);
+  fmt::print(stderr, "moiety: listening on {}; {} is being loaded\n", server->address(), a.names[0]);
 
   OpenModel model(a.model);
   fill_in(a.engine, model);
@@ -194,10 +224,14 @@ int serve(int argc, char** argv) {
   server::Service service{.engine = engine,
                           .tokenizer = model.need_tokenizer(),
                           .chat_template = chat_template ? &*chat_template : nullptr,
-                          .model = a.alias,
-                          .other_names = {a.model.model, trace::model_name(a.model.model)},
+                          .model = a.names[0],
+                          .other_names = other_names(a),
+                          .takes_any_name = std::find(a.names.begin(), a.names.end(), kAnyName) != a.names.end(),
                           .created = std::time(nullptr),
-                          .limits = {.prompt_tokens = a.max_prompt},
+                          .sampling = a.sampling.options(),
+                          .seed = a.sampling.seed,
+                          .template_settings = template_settings,
+                          .limits = {.prompt_tokens = a.max_prompt, .new_tokens = a.max_tokens},
                           .memory_budget = a.model.memory.empty() ? 0 : parse_bytes(a.model.memory),
                           .queued = [&admission] { return admission.waiting(); },
                           .metrics = &metrics};

@@ -107,8 +107,10 @@ Task<> handle_in_turn(Admission& admission, const Handler& handle, Exchange& exc
 }
 
 bool is_work(const Route& route) {
-  constexpr std::string_view kPaths[] = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings"};
-  return route.method == "POST" && std::find(std::begin(kPaths), std::end(kPaths), route.path) != std::end(kPaths);
+  constexpr std::string_view kPaths[] = {"/chat/completions", "/completions", "/completion", "/responses", "/messages", "/embeddings"};
+  std::string_view path = route.path;
+  if (path.starts_with("/v1/")) path.remove_prefix(3);
+  return route.method == "POST" && std::find(std::begin(kPaths), std::end(kPaths), path) != std::end(kPaths);
 }
 
 }  // namespace

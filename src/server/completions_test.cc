@@ -22,6 +22,10 @@ TEST(Completions, PromptsComeInFourForms) {
     EXPECT_EQ(json.at("object"), "text_completion");
     EXPECT_EQ(json.at("usage").at("prompt_tokens"), tokens.size());
   }
+  const std::vector<int32_t> sky = fixture.tokenizer.encode(" sky", false);
+  OrderedJson mixed = {"the"};
+  for (const int32_t token : sky) mixed.insert(mixed.begin(), token);
+  EXPECT_EQ(post(fixture, kPath, ask(mixed, "x")).json().at("usage").at("prompt_tokens"), sky.size() + fixture.tokenizer.encode("the", false).size());
   const OrderedJson two = post(fixture, kPath, ask({"one", "three"}, "x", {{"n", 2}})).json();
   ASSERT_EQ(two.at("choices").size(), 4u);
   EXPECT_EQ(two.at("choices").at(3).at("index"), 3);

@@ -2,6 +2,7 @@
 #include <boost/asio/this_coro.hpp>
 
 #include "server/ids.h"
+#include "server/openai_json.h"
 #include "server/protocols.h"
 #include "server/response_request.h"
 #include "server/response_store.h"
@@ -212,6 +213,14 @@ Task<> responses(Service& service, Exchange& exchange) {
   } else {
     co_await response.answer(exchange, answers);
   }
+}
+
+Task<> count_response_tokens(Service& service, Exchange& exchange) {
+  const auto count = [&service, body = exchange.request().body] {
+    return read_response_request(service, parse_body(body)).answer.prompts[0].tokens.size();
+  };
+  const size_t tokens = co_await done_by(*service.workers, count);
+  co_await exchange.answer(200, "application/json", to_text(input_tokens_json(tokens)));
 }
 
 }  // namespace moiety::server
