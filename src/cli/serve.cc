@@ -78,9 +78,9 @@ void Arguments::add_to(CLI::App& app) {
   app.add_option("--tls-key", http.key, "the certificate's key (PEM)")->group("Network");
   app.add_option("--keys", http.keys, "a file of API keys, one a line: NAME KEY, or NAME sha256:HEX; read again when it changes")->group("Network");
   app.add_option("--allow-origin", http.allow_origins, "an origin of web pages that may ask, such as https://example.org, or *; can be repeated")
-      ->group("Network");
+      ->allow_extra_args(false)->group("Network");
   app.add_option("--alias", names, "the model's name in answers (default: its file's); can be repeated: further names it may be asked by, *: any")
-      ->group("Network");
+      ->allow_extra_args(false)->group("Network");
 
   app.add_option("--max-body", max_body, "of a request's body, such as 8MiB: beyond it 413")->capture_default_str()->group("Limits");
   app.add_option("--max-prompt", max_prompt, "tokens of a prompt (default: what --context leaves)")->group("Limits");
