@@ -277,60 +277,6 @@ TEST(ChatCompletions, GoesOnWithTheLastMessage) {
             fixture.tokenizer.encode("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nThe sky is", false).size());
 }
 
-// Clients send calls back with content null; there are templates that look for a mark in it all the same.
-TEST(ChatCompletions, ACallWithoutContentSuitsTemplatesThatWantText) {
-  Fixture fixture;
-  const text::ChatTemplate wants_text({{"default", "{% for m in messages %}{{ '[marked]' if '</think>' in m.content else m.content }}"
-                                                   "{% for c in m.tool_calls or [] %}{{ c.function.arguments.n }}{% endfor %};{% endfor %}"}},
-                                      {}, "template");
-  fixture.service.chat_template = &wants_text;
-  const OrderedJson messages = parse_ordered_json(R"([{"role": "user", "content": "hi"}, {"role": "assistant", "content": null, "tool_calls": [
-    {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{\"n\": 7}"}}]}])", "messages");
-  EXPECT_EQ(post(fixture, "/apply-template", {{"messages", messages}}).json().at("prompt"), "hi;7;");
-}
-
-TEST(ChatCompletions, UnderstandsTheNamesOfLlamaCpp) {
-  Fixture fixture;
-  const OrderedJson hi = {{{"role", "user"}, {"content", "hi"}}};
-  EXPECT_EQ(post(fixture, kPath, {{"messages", hi}, {"n_predict", 3}, {"ignore_eos", true}}).json().at("usage").at("completion_tokens"), 3);
-  fixture.answers = {"12"};
-  post(fixture, kPath, {{"messages", hi}, {"json_schema", {{"type", "integer"}}}});
-  EXPECT_EQ(to_text(fixture.rules.at(0).schema), R"({"type":"integer"})");
-
-  // A text's bias is that of its tokens.
-  const OrderedJson biased = {{"messages", hi}, {"max_tokens", 8}, {"temperature", 0}, {"logit_bias", OrderedJson::array({{"a", 100}})}};
-  EXPECT_EQ(post(fixture, kPath, biased).json().at("choices").at(0).at("message").at("content"), "aaaaaaaa");
-}
-
-TEST(ChatCompletions, TokensAreCountedAsTheAnswerCountsThem) {
-  Fixture fixture;
-  const OrderedJson body = {{"messages", {{{"role", "user"}, {"content", "how long"}}}}, {"max_tokens", 1}};
-  const OrderedJson counted = post(fixture, "/v1/chat/completions/input_tokens", body).json();
-  EXPECT_EQ(counted.at("input_tokens"), post(fixture, kPath, body).json().at("usage").at("prompt_tokens"));
-  EXPECT_EQ(counted.at("object"), "response.input_tokens");
-  EXPECT_EQ(post(fixture, "/v1/responses/input_tokens", {{"input", "how long"}}).json(), counted);
-}
-
-// What who runs the server has chosen, unless the request says otherwise.
-TEST(ChatCompletions, TheServersOwnSettingsFillIn) {
-  Fixture fixture;
-  fixture.service.template_settings = {{"enable_thinking", true}};
-  fixture.service.seed = 7;
-  OrderedJson body = {{"messages", {{{"role", "user"}, {"content", "hi"}}}}};
-  EXPECT_TRUE(post(fixture, "/apply-template", body).json().at("prompt").get<std::string>().ends_with("<think>\n"));
-  body["chat_template_kwargs"] = {{"enable_thinking", false}};
-  EXPECT_TRUE(post(fixture, "/apply-template", body).json().at("prompt").get<std::string>().ends_with("assistant\n"));
-
-  body.update({{"max_tokens", 20}, {"temperature", 2}, {"ignore_eos", true}});
-  const auto answer = [&] { return post(fixture, kPath, body).json().at("choices").at(0).at("message"); };
-  const OrderedJson first = answer();
-  EXPECT_EQ(answer(), first);
-  body["seed"] = 7;
-  EXPECT_EQ(answer(), first);
-  body["seed"] = 8;
-  EXPECT_NE(answer(), first);
-}
-
 TEST(ChatCompletions, AChoiceOfToolsBecomesARule) {
   Fixture fixture;
   OrderedJson body = {{"messages", {{{"role", "user"}, {"content", "hi"}}}}, {"tools", {weather_tool()}}, {"tool_choice", "required"}};

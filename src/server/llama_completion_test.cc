@@ -86,5 +86,19 @@ TEST(LlamaCompletion, SeveralPromptsGiveAList) {
   EXPECT_EQ(post(fixture, kPath, {{"prompt", true}}).error_param, "prompt");
 }
 
+TEST(LlamaCompletion, ItsNamesAreKnownInChatsToo) {
+  constexpr const char* kChat = "/v1/chat/completions";
+  Fixture fixture;
+  const OrderedJson hi = {{{"role", "user"}, {"content", "hi"}}};
+  EXPECT_EQ(post(fixture, kChat, {{"messages", hi}, {"n_predict", 3}, {"ignore_eos", true}}).json().at("usage").at("completion_tokens"), 3);
+  fixture.answers = {"12"};
+  post(fixture, kChat, {{"messages", hi}, {"json_schema", {{"type", "integer"}}}});
+  EXPECT_EQ(to_text(fixture.rules.at(0).schema), R"({"type":"integer"})");
+
+  // A text's bias is that of its tokens.
+  const OrderedJson biased = {{"messages", hi}, {"max_tokens", 8}, {"temperature", 0}, {"logit_bias", OrderedJson::array({{"a", 100}})}};
+  EXPECT_EQ(post(fixture, kChat, biased).json().at("choices").at(0).at("message").at("content"), "aaaaaaaa");
+}
+
 }  // namespace
 }  // namespace moiety::server
