@@ -20,6 +20,7 @@ TEST(Completions, PromptsComeInFourForms) {
     const OrderedJson json = post(fixture, kPath, ask(prompt, " is blue")).json();
     EXPECT_EQ(to_text(json.at("choices")), R"([{"text":" is blue","index":0,"logprobs":null,"finish_reason":"stop"}])");
     EXPECT_EQ(json.at("object"), "text_completion");
+    EXPECT_EQ(json.at("system_fingerprint"), "moiety");
     EXPECT_EQ(json.at("usage").at("prompt_tokens"), tokens.size());
   }
   const std::vector<int32_t> sky = fixture.tokenizer.encode(" sky", false);
@@ -68,6 +69,13 @@ TEST(Completions, NoTokenIsAnAnswerToo) {
   EXPECT_EQ(json.at("choices").at(0).at("text"), "the sky");
   EXPECT_EQ(json.at("choices").at(0).at("finish_reason"), "length");
   EXPECT_EQ(json.at("usage").at("completion_tokens"), 0);
+}
+
+TEST(Completions, WhatIsTooLongIsToldAsClientsKnowIt) {
+  Fixture fixture(engine::EngineOptions{.context = 8});
+  const Recorded exchange = post(fixture, kPath, {{"prompt", {1, 2, 3, 4, 5, 6, 7, 8}}});
+  EXPECT_EQ(exchange.error_code, "context_length_exceeded");
+  EXPECT_EQ(exchange.body, "prompt is too long: 8 tokens > 7 maximum; the context has 8");
 }
 
 TEST(Completions, TheBestIsTheLikeliest) {

@@ -33,6 +33,8 @@ TEST(LlamaCompletion, HasTheFieldsThatItsClientsRead) {
 
 TEST(LlamaCompletion, SaysWhyItStopped) {
   Fixture fixture;
+  EXPECT_FLOAT_EQ(post(fixture, kPath, ask("x", "a", {{"repeat_penalty", 1.5}})).json().at("generation_settings").at("repeat_penalty").get<float>(), 1.5f);
+  EXPECT_EQ(post(fixture, "/v1/completions", ask("x", "abcdef", {{"n_predict", 2}})).json().at("usage").at("completion_tokens"), 2);
   const OrderedJson limit = post(fixture, kPath, ask("x", "abcdef", {{"n_predict", 2}})).json();
   EXPECT_EQ(limit.at("stop_type"), "limit");
   EXPECT_EQ(limit.at("tokens_predicted"), 2);
