@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/ordered_json.h"
+#include "base/progress.h"
 #include "base/system_memory.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
@@ -22,7 +23,6 @@
 #include "cli/service_manager.h"
 #include "cli/trace_option.h"
 #include "engine/engine.h"
-#include "server/admission.h"
 #include "server/api.h"
 #include "server/http_server.h"
 #include "server/live.h"
@@ -53,13 +53,11 @@ struct Arguments {
   bool no_prefix_cache = false, no_speculation = false;
   TraceOption trace;
   server::HttpOptions http;
-  server::AdmissionOptions admission;
+  server::Limits limits;
   SamplingArguments sampling;
   std::string max_body = "8MiB", config, template_settings, prompt_cache;
   std::vector<std::string> names;  // the first is the one in answers
-  size_t max_prompt = 0;  // tokens; 0: what the context has room for
-  size_t max_tokens = 0;  // likewise
-  double drain_seconds = 30, queue_seconds = 120;
+  double drain_seconds = 30;
 
   void add_to(CLI::App& app);
   void finish(CLI::App& app);
@@ -83,11 +81,11 @@ void Arguments::add_to(CLI::App& app) {
       ->allow_extra_args(false)->group("Network");
 
   app.add_option("--max-body", max_body, "of a request's body, such as 8MiB: beyond it 413")->capture_default_str()->group("Limits");
-  app.add_option("--max-prompt", max_prompt, "tokens of a prompt (default: what --context leaves)")->group("Limits");
+  app.add_option("--max-prompt", limits.prompt_tokens, "tokens of a prompt (default: what --context leaves)")->group("Limits");
   app.add_option("--max-connections", http.max_connections, "at a time: beyond it 503")
       ->check(CLI::Range(1, 100000))->capture_default_str()->group("Limits");
-  app.add_option("--max-queue", admission.max_queue, "requests that wait for others to end: beyond it 429")->capture_default_str()->group("Limits");
-  app.add_option("--queue-seconds", queue_seconds, "that a request waits at most: then 429")->check(CLI::Range(0.0, 1e6))->capture_default_str()->group("Limits");
+  app.add_option("--max-queue", limits.max_queue, "answers that wait for others to end: beyond it 429")->capture_default_str()->group("Limits");
+  app.add_option("--queue-seconds", limits.queue_seconds, "that a request waits at most: then 429")->check(CLI::Range(0.0, 1e6))->capture_default_str()->group("Limits");
 
   app.add_option("--context", engine.context, fmt::format("tokens of a prompt and its answer (default: what the model can, up to {})", kContext))
       ->group("Engine");
@@ -100,7 +98,7 @@ void Arguments::add_to(CLI::App& app) {
   trace.add_to(app, "all requests");
 
   sampling.add_to(app, "Answers, where a request says nothing else");
-  app.add_option("--max-tokens", max_tokens, "of an answer (default: what --context leaves)")->group("Answers, where a request says nothing else");
+  app.add_option("--max-tokens", limits.new_tokens, "of an answer (default: what --context leaves)")->group("Answers, where a request says nothing else");
   app.add_option("--chat-template-kwargs", template_settings, "names for the chat template as JSON, such as {\"enable_thinking\": false}")
       ->group("Answers, where a request says nothing else");
 
@@ -115,8 +113,6 @@ void Arguments::finish(CLI::App& app) {
   http.max_body = parse_bytes(max_body, "--max-body");
   http.drain_time = Time(static_cast<int64_t>(drain_seconds * 1e3));
   http.handle_signals = true;
-  admission.queue_time = Time(static_cast<int64_t>(queue_seconds * 1e3));
-  admission.max_concurrent = engine.max_running;
   engine.share_prefixes = !no_prefix_cache;
   engine.speculate = !no_speculation;
   if (names.empty() || names[0] == kAnyName) names.insert(names.begin(), trace::model_name(model.model));
@@ -161,6 +157,16 @@ void say_ready(const Arguments& a, const server::HttpServer& server) {
              a.names[0], server.address(), static_cast<double>(resident_memory()) / 0x1p30, where, key);
 }
 
+// Whoever asks first shall not wait for what others then have.
+void prepare(model::Transformer& transformer) {
+  Progress progress("preparing weights", 0, "B");
+  transformer.prepare([&](size_t done, size_t all) {
+    progress.set_total(static_cast<double>(all));
+    progress.update(static_cast<double>(done));
+  });
+  progress.finish();
+}
+
 // A model without one completes texts and does not chat.
 std::optional<text::ChatTemplate> find_template(const OpenModel& model) {
   if (find_chat_template(model.file.path()).sources.empty()) return std::nullopt;
@@ -199,7 +205,6 @@ int serve(int argc, char** argv) {
 
   server::Log log;
   server::Metrics metrics;
-  server::Admission admission(a.admission);
   std::optional<server::HttpServer> server(std::in_place, a.http, std::vector<server::Route>{}, log, metrics);
   server->add_routes(server::operation_routes(*server, metrics));
   server->add_routes(server::page_routes());
@@ -215,10 +220,11 @@ int serve(int argc, char** argv) {
   fill_in(a.engine, model);
   a.engine.trace = a.trace.open(model.file.spec(), trace::model_name(a.model.model));
   fit_memory(model, a.model, {.sequences = {a.engine.cache_tokens}, .prompt = a.engine.context, .logits = a.engine.max_running});
+  prepare(model.transformer);
   engine::Engine engine(model.transformer, a.engine);
   load_prompts(engine, a.prompt_cache, log);
 
-  const auto more_metrics = [&] { return server::admission_metrics(admission) + server::engine_metrics(engine.statistics()); };
+  const auto more_metrics = [&] { return server::engine_metrics(engine.statistics()); };
   server->add_routes(server::operation_routes(*server, metrics, more_metrics));
   const std::optional<text::ChatTemplate> chat_template = find_template(model);
   server::Service service{.engine = engine,
@@ -231,11 +237,10 @@ int serve(int argc, char** argv) {
                           .sampling = a.sampling.options(),
                           .seed = a.sampling.seed,
                           .template_settings = template_settings,
-                          .limits = {.prompt_tokens = a.max_prompt, .new_tokens = a.max_tokens},
+                          .limits = a.limits,
                           .memory_budget = a.model.memory.empty() ? 0 : parse_bytes(a.model.memory),
-                          .queued = [&admission] { return admission.waiting(); },
                           .metrics = &metrics};
-  server->add_routes(server::behind(admission, server::api_routes(service)));
+  server->add_routes(server::api_routes(service));
   server->add_routes(server::live_routes(service));
   is_loading = false;
   server->set_ready();

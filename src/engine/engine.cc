@@ -91,6 +91,7 @@ class Engine::Impl {
   static void finish(Sequence& sequence, Outcome::Stop stop, std::string error = {});
   void end(uint64_t id);
   void end_those_that_are_through();
+  void give_up_late_ones();
   void update_tally();
 
   model::Transformer& transformer_;
@@ -160,6 +161,7 @@ void Engine::Impl::run() {
     if (turns.empty()) continue;
     step(turns);
     paused_ = Clock::now();
+    give_up_late_ones();
     end_those_that_are_through();
   }
   // What is left was cancelled.
@@ -339,10 +341,21 @@ void Engine::Impl::end(uint64_t id) {
 
 void Engine::Impl::end_those_that_are_through() {
   std::vector<uint64_t> through;
-  for (const auto& sequence : scheduler_.running()) {
-    if (sequence->is_through) through.push_back(sequence->id);
+  for (const auto* list : {&scheduler_.running(), &scheduler_.waiting()}) {
+    for (const auto& sequence : *list) {
+      if (sequence->is_through) through.push_back(sequence->id);
+    }
   }
   for (const uint64_t id : through) end(id);
+}
+
+// Those that have waited longer than they may. Whoever can begin has begun by now.
+void Engine::Impl::give_up_late_ones() {
+  const auto now = Clock::now();
+  for (const auto& sequence : scheduler_.waiting()) {
+    const bool is_late = !sequence->has_started && seconds_between(sequence->submitted, now) > sequence->request.queue_seconds;
+    if (is_late) finish(*sequence, Outcome::Stop::Overdue);
+  }
 }
 
 void Engine::Impl::update_tally() {

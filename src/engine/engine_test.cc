@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -612,6 +613,43 @@ TEST(Engine, WhatCanNotRunIsRefusedAtOnce) {
   refuses([](Request& r) { r.sampling.temperature = -1; });
   refuses([](Request& r) { r.router = std::make_shared<model::RouterOverride>(model::RouterOverride{5, {}}); });
   refuses([](Request& r) { r.router = std::make_shared<model::RouterOverride>(model::RouterOverride{0, {1, 2}}); });
+}
+
+// Says its first token when it is let go on.
+class Held : public Heard {
+ public:
+  bool on_token(const NewToken& token) override {
+    has_begun = true;
+    has_begun.notify_all();
+    let_go.wait(false);
+    return Heard::on_token(token);
+  }
+  std::atomic<bool> has_begun = false, let_go = false;
+};
+
+TEST(Engine, WhoWaitsLongerThanItMayIsNotBegun) {
+  Model model;
+  Engine engine(model.transformer, {.context = 256, .max_running = 1});
+  Request request;
+  request.prompt = {3, 4, 5};
+  request.max_new_tokens = 100;
+  const std::vector<int32_t> alone = model.alone(request);
+  // The first has its place at once, the second waits while the first is held.
+  const auto first = std::make_shared<Held>(), second = std::make_shared<Held>(), patient = std::make_shared<Held>();
+  engine.submit(copy_of(request), first);
+  first->has_begun.wait(false);
+  Request late = copy_of(request);
+  late.queue_seconds = 0;
+  engine.submit(std::move(late), second);
+  engine.submit(copy_of(request), patient);
+  for (const auto& held : {first, second, patient}) {
+    held->let_go = true;
+    held->let_go.notify_all();
+  }
+  EXPECT_EQ(second->wait().outcome.stop, Outcome::Stop::Overdue);
+  EXPECT_TRUE(second->tokens.empty());
+  EXPECT_EQ(first->wait().tokens, alone);
+  EXPECT_EQ(patient->wait().tokens, alone);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -45,6 +46,8 @@ struct Request {
   bool speculate = true;             // tokens may be drafted from what was said before; the text is the same
   Pooling pooling = Pooling::Mean;
 
+  // That it may wait for its first token to be computed; then it ends as Overdue.
+  double queue_seconds = std::numeric_limits<double>::infinity();
   int priority = 0;    // higher goes first
   std::string client;  // who asks: turns are fair between clients of one priority
 };
@@ -61,7 +64,7 @@ struct NewToken {
 };
 
 struct Outcome {
-  enum class Stop { Length, StopToken, ContextFull, Listener, Cancelled, Failed };
+  enum class Stop { Length, StopToken, ContextFull, Listener, Cancelled, Overdue, Failed };
 
   Stop stop = Stop::Length;
   int32_t stop_token = -1;  // which one it was

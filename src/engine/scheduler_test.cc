@@ -141,6 +141,18 @@ TEST(Scheduler, WhoComesLaterWaitsForWhatIsBeingComputed) {
   EXPECT_TRUE(runs.scheduler().idle());
 }
 
+TEST(Scheduler, TurnsGoByPriorityThenToWhoWasServedLeastThenByArrival) {
+  Runs runs(8192, {.max_running = 1, .step_tokens = 1000, .speculate = false});
+  int32_t place = 0;
+  const auto ask = [&](const char* client, int priority = 0) { return runs.ask(prompt_of(50, place += 100), 1, priority, client); };
+  const uint64_t a1 = ask("alice"), a2 = ask("alice"), a3 = ask("alice"), b1 = ask("bob"), c1 = ask("carol"), b2 = ask("bob"), d1 = ask("dave", 1);
+  std::vector<uint64_t> begun;
+  while (!runs.scheduler().idle()) {
+    for (const auto& [id, tokens] : runs.step()) begun.push_back(id);
+  }
+  EXPECT_EQ(begun, (std::vector<uint64_t>{d1, a1, b1, c1, a2, b2, a3}));
+}
+
 TEST(Scheduler, TheLastOfTheLowestPriorityIsPutAside) {
   Runs runs(1024, {.max_running = 4, .step_tokens = 1000, .speculate = false});  // four pages
   const uint64_t low = runs.ask(prompt_of(200, 0), 400, 0), high = runs.ask(prompt_of(200, 1000), 400, 1),

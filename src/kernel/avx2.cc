@@ -4,6 +4,7 @@
 #include "kernel/activate.h"
 #include "kernel/attend_avx2.h"
 #include "kernel/blocks.h"
+#include "kernel/gemm.h"
 #include "kernel/packed.h"
 #include "kernel/peak_loops.h"
 #include "kernel/round.h"
@@ -90,7 +91,8 @@ const Kernels& avx2_kernels() {
                                .fold = fold<AttendAvx2>,
                                .activate = activate,
                                .round_activations = round_activations,
-                               .packed_linear = packed_linear_avx2};
+                               .packed_linear = packed_linear_avx2,
+                               .gemm = &gemm_avx2()};
   return kernels;
 }
 

@@ -4,6 +4,7 @@
 #include "kernel/activate.h"
 #include "kernel/attend_avx512.h"
 #include "kernel/blocks.h"
+#include "kernel/gemm.h"
 #include "kernel/packed.h"
 #include "kernel/peak_loops.h"
 #include "kernel/round.h"
@@ -79,7 +80,8 @@ const Kernels& avx512_kernels() {
                                .fold = fold<AttendAvx512>,
                                .activate = activate,
                                .round_activations = round_activations,
-                               .packed_linear = packed_linear_avx512};
+                               .packed_linear = packed_linear_avx512,
+                               .gemm = &gemm_avx512()};
   return kernels;
 }
 

@@ -30,7 +30,8 @@ struct WeightView {
   bool empty() const { return rows == 0; }
 };
 
-struct PackedView;  // kernel/packed.h
+struct PackedView;   // kernel/packed.h
+struct GemmKernels;  // kernel/gemm.h
 
 struct Kernels {
   std::string_view name;
@@ -57,6 +58,8 @@ struct Kernels {
   // activations are in the format of w's type. The same bits from every table.
   void (*packed_linear)(const PackedView& w, size_t first_strip, size_t strips, const std::byte* const* rows, size_t tokens,
                         float* y, size_t y_stride) noexcept;
+
+  const GemmKernels* gemm;  // of training
 };
 
 const Kernels& scalar_kernels();

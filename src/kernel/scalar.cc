@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "kernel/attend_plain.h"
 #include "kernel/activate.h"
+#include "kernel/gemm.h"
 #include "kernel/kernels.h"
 #include "kernel/packed.h"
 #include "kernel/round.h"
@@ -265,7 +266,8 @@ const Kernels& scalar_kernels() {
                                .fold = fold_plainly,
                                .activate = activate,
                                .round_activations = round_activations,
-                               .packed_linear = packed_linear_scalar};
+                               .packed_linear = packed_linear_scalar,
+                               .gemm = &gemm_scalar()};
   return kernels;
 }
 

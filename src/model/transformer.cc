@@ -16,6 +16,23 @@
 #include "model/step_memory.h"
 
 namespace moiety::model {
+namespace {
+
+// What a matrix is computed with, from wherever it is mapped.
+void page_in(ThreadPool& threads, const kernel::Projection& matrix) {
+  constexpr size_t kPage = 4096;
+  const auto touch = [](const std::byte* bytes, size_t count) {
+    for (size_t b = 0; b < count; b += kPage) static_cast<void>(*static_cast<const volatile std::byte*>(bytes + b));
+  };
+  const kernel::PackedView& packed = matrix.packed;
+  if (packed.empty()) {
+    threads.parallel_for(matrix.rows, [&](size_t r) { touch(matrix.row(r), matrix.row_bytes()); });
+  } else {
+    threads.parallel_for(packed.strips(), [&](size_t s) { touch(packed.strip(s), packed.strip_bytes()); });
+  }
+}
+
+}  // namespace
 
 Transformer::Transformer(const format::ModelFile& file, const kernel::Compute& compute)
     : file_(file),
@@ -36,6 +53,19 @@ void Transformer::pin_dense(const std::function<void(size_t done, size_t all)>& 
     kernel::pack(compute_, std::array<const kernel::Projection*, 1>{matrix});
     if (matrix->packed.empty()) keep_a_copy(*matrix);
     done += bytes_of(matrix);
+    if (progress) progress(done, all);
+  }
+}
+
+void Transformer::prepare(const std::function<void(size_t done, size_t all)>& progress) {
+  std::vector<kernel::Projection*> matrices = dense_matrices(weights_).multiplied;
+  if (!streamed_ || !streamed_->is_open()) std::ranges::copy(expert_matrices(weights_), std::back_inserter(matrices));
+  size_t done = 0, all = 0;
+  for (const kernel::Projection* matrix : matrices) all += matrix->rows * matrix->row_bytes();
+  for (const kernel::Projection* matrix : matrices) {
+    kernel::pack(compute_, std::array{matrix});
+    page_in(compute_.threads, *matrix);
+    done += matrix->rows * matrix->row_bytes();
     if (progress) progress(done, all);
   }
 }

@@ -169,6 +169,15 @@ DenseMatrices dense_matrices(Weights& weights) {
   return all;
 }
 
+std::vector<kernel::Projection*> expert_matrices(Weights& weights) {
+  std::vector<kernel::Projection*> all;
+  for (LayerWeights& layer : weights.layers) {
+    for (FeedForwardWeights& expert : layer.moe.experts_E) all.insert(all.end(), {&expert.gate, &expert.up, &expert.down});
+  }
+  std::erase_if(all, [](const kernel::Projection* matrix) { return matrix->WeightView::empty() && matrix->packed.empty(); });
+  return all;
+}
+
 std::string find_broken_tensor(const ModelFile& file) {
   for (const TensorView& tensor : file.tensors()) {
     if (spec::info(tensor.type).is_weight && !all_finite(format::to_floats(tensor))) return tensor.name;

@@ -73,6 +73,9 @@ struct DenseMatrices {
 };
 DenseMatrices dense_matrices(Weights& weights);
 
+// Those of all experts, layer by layer.
+std::vector<kernel::Projection*> expert_matrices(Weights& weights);
+
 // The name of a tensor that holds a NaN or an infinity, or an empty string. Reads every weight: for when the output has
 // gone wrong and a person wants to know why.
 std::string find_broken_tensor(const format::ModelFile& file);

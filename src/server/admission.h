@@ -1,73 +1,44 @@
-// How many requests are worked on at a time, and how many may wait for that, how long.
+// How many answers may be in the house, those that are written and those that wait for their turn. Whose turn it is says the
+// engine's scheduler.
 #pragma once
 
 #include <chrono>
-#include <cstdint>
-#include <list>
-#include <map>
-#include <memory>
+#include <cstddef>
 #include <string>
-#include <vector>
 
 #include "server/exchange.h"
 
 namespace moiety::server {
 
-class Admission;
-
-// The right to be worked on; whoever holds it gives it back by destroying it.
-class Ticket {
- public:
-  Ticket(Ticket&& other) noexcept;
-  Ticket& operator=(Ticket&&) = delete;
-  ~Ticket();
-
- private:
-  friend class Admission;
-  Ticket(Admission& admission, std::string client);
-
-  Admission* admission_;
-  std::string client_;
-  std::chrono::steady_clock::time_point since_;
-};
-
-struct AdmissionOptions {
-  size_t max_concurrent = 16;
-  size_t max_queue = 64;
-  std::chrono::milliseconds queue_time = std::chrono::minutes(2);
-};
-
-// Outlives the server whose handlers pass through it; used on that server's executor alone.
+// Used on the server's executor alone.
 class Admission {
  public:
-  explicit Admission(const AdmissionOptions& options);
-  ~Admission();
+  // A request's place; given back when it goes.
+  class Ticket {
+   public:
+    // Throws as check() does. A request that finds room may bring as many answers as it likes.
+    Ticket(Admission& admission, size_t answers);
+    Ticket(const Ticket&) = delete;
+    ~Ticket();
 
-  // Waits for its turn: a higher priority first, then the client who has the least running, then who came first. Throws
-  // HttpError(429) with Retry-After if the queue is full, or it waited too long.
-  Task<Ticket> enter(const HttpRequest& request);
+   private:
+    Admission& admission_;
+    size_t answers_;
+    std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+  };
 
-  size_t running() const { return running_; }
-  size_t waiting() const { return waiters_.size(); }
+  explicit Admission(size_t room) : room_(room) {}  // answers
+
+  // Throws HttpError(429) if the house is full.
+  void check() const;
+  // 429, with Retry-After: the time that requests have been in the house of late.
+  HttpError refusal(const std::string& why) const;
+  size_t answers() const { return answers_; }
 
  private:
-  friend class Ticket;
-  struct Waiter;
-  class Place;
-
-  Ticket admit(const std::string& client);
-  void leave(const std::string& client, double seconds);
-  void call_next();
-  HttpError refusal(const std::string& why) const;
-
-  AdmissionOptions options_;
-  size_t running_ = 0;
-  double mean_seconds_ = 1;  // that a ticket is held, of late
-  std::map<std::string, size_t> running_of_;  // clients
-  std::list<Waiter*> waiters_;                // in the order in which they came
+  size_t room_;
+  size_t answers_ = 0;
+  double mean_seconds_ = 1;
 };
-
-// The same routes; those that make text or embeddings pass through `admission` first.
-std::vector<Route> behind(Admission& admission, std::vector<Route> routes);
 
 }  // namespace moiety::server

@@ -1,101 +1,121 @@
 #include "server/admission.h"
 
-#include <gtest/gtest.h>
+#include <atomic>
+#include <chrono>
 
-#include <boost/asio/bind_cancellation_slot.hpp>
-#include <boost/asio/cancellation_signal.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
-#include <optional>
-
-#include "server/event.h"
+#include "support/api_fixture.h"
 
 namespace moiety::server {
 namespace {
 
-namespace asio = boost::asio;
+using namespace test;
 
-// Tasks that enter, note their name, and hold their ticket until they are let go.
-struct Crowd {
-  explicit Crowd(const AdmissionOptions& options) : admission(options) {}
+// The status that an attempt to enter is answered with; 0: none.
+int refused(Admission& admission, size_t answers = 1) {
+  try {
+    const Admission::Ticket ticket(admission, answers);
+    return 0;
+  } catch (const HttpError& error) {
+    EXPECT_EQ(error.headers.at(0).first, "Retry-After");
+    return error.status;
+  }
+}
 
-  void enter(const std::string& name, const std::string& client = "somebody", int priority = 0) {
-    const auto done = [this, name](std::exception_ptr problem) {
-      try {
-        if (problem) std::rethrow_exception(problem);
-      } catch (const HttpError& error) {
-        refused.push_back(name + " " + std::to_string(error.status) + " " + error.headers.at(0).first);
-      } catch (const std::exception&) {
-        cancelled.push_back(name);
-      }
-    };
-    asio::co_spawn(io, work(name, client, priority), asio::bind_cancellation_slot(signals[name].slot(), done));
-    io.poll();
-  }
-  Task<> work(std::string name, std::string client, int priority) {
-    const HttpRequest request{.client = client, .priority = priority};
-    const Ticket ticket = co_await admission.enter(request);
-    inside.push_back(name);
-    co_await events.try_emplace(name, io.get_executor()).first->second.wait();
-  }
-  void leave(const std::string& name) {
-    events.at(name).notify();
-    io.restart();
-    io.poll();
+TEST(Admission, WhoFindsTheHouseFullIsRefusedUntilSomebodyLeaves) {
+  Admission admission(3);
+  std::optional<Admission::Ticket> one(std::in_place, admission, 1), two(std::in_place, admission, 2);
+  EXPECT_EQ(refused(admission), 429);
+  EXPECT_THROW(admission.check(), HttpError);
+  one.reset();
+  EXPECT_EQ(refused(admission, 64), 0);
+  EXPECT_EQ(admission.answers(), 2u);
+  two.reset();
+  EXPECT_EQ(admission.answers(), 0u);
+}
+
+// Takes its time over each token until it is told to hurry.
+class Slow final : public engine::TokenConstraint {
+ public:
+  Slow(std::vector<int32_t> tokens, const std::atomic<bool>& hurries) : script_(std::move(tokens)), hurries_(hurries) {}
+  bool allows(int32_t token) override { return script_.allows(token); }
+  void mask(std::span<float> logits_V) override { script_.mask(logits_V); }
+  void accept(int32_t token) override {
+    script_.accept(token);
+    for (int i = 0; i < 100 && !hurries_; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 
-  std::vector<std::string> inside, refused, cancelled;
-  Admission admission;
-  std::map<std::string, asio::cancellation_signal> signals;
-  asio::io_context io;  // destroys the tasks that are left, which leave what is above
-  std::map<std::string, Event> events;
+ private:
+  Script script_;
+  const std::atomic<bool>& hurries_;
 };
 
-using Names = std::vector<std::string>;
+// A server that writes one answer at a time, and is asked `body` while it does.
+struct Busy {
+  explicit Busy(size_t max_queue, double queue_seconds) : fixture(engine::EngineOptions{.max_running = 1}) {
+    fixture.service.limits.max_queue = max_queue;
+    fixture.service.limits.queue_seconds = queue_seconds;
+    fixture.service.admission.reset();
+    fixture.routes = api_routes(fixture.service);
+    fixture.service.constrain = [this](const OutputRule&, std::span<const int32_t>) {
+      std::vector<int32_t> tokens(300, fixture.id("a"));
+      tokens.push_back(fixture.id("<|im_end|>"));
+      return std::make_unique<Slow>(std::move(tokens), hurries);
+    };
+  }
+  // What the second is told. Checks that the first is not disturbed.
+  Recorded ask_meanwhile(const std::string& path, const OrderedJson& body) {
+    Recorded first("POST", "/v1/completions", to_text({{"prompt", "the"}, {"grammar", "x"}, {"max_tokens", 400}, {"stream", true}}));
+    std::optional<Recorded> second;
+    first.on_event = [&] {
+      if (second) return;
+      second.emplace("POST", path, to_text(body));
+      run(fixture, *second);
+      hurries = true;
+    };
+    run(fixture, first);
+    EXPECT_TRUE(first.has_ended);
+    std::string text;
+    for (const auto& [name, data] : first.events) {
+      if (data != "[DONE]") text += parse_ordered_json(data, "event").at("choices").at(0).at("text").get<std::string>();
+    }
+    EXPECT_EQ(text, std::string(300, 'a'));
+    EXPECT_EQ(fixture.service.admission->answers(), 0u);
+    return *second;
+  }
 
-TEST(Admission, LetsInAsManyAsItMayAndRefusesWhoFindsTheQueueFull) {
-  Crowd crowd({.max_concurrent = 2, .max_queue = 1});
-  for (const char* name : {"a", "b", "c", "d"}) crowd.enter(name);
-  EXPECT_EQ(crowd.inside, (Names{"a", "b"}));
-  EXPECT_EQ(crowd.refused, (Names{"d 429 Retry-After"}));
-  crowd.leave("a");
-  EXPECT_EQ(crowd.inside, (Names{"a", "b", "c"}));
-  EXPECT_EQ(crowd.admission.running(), 2u);
+  std::atomic<bool> hurries = false;
+  Fixture fixture;
+};
+
+const std::pair<const char*, OrderedJson> kAsked[] = {
+    {"/v1/completions", {{"prompt", "the"}, {"max_tokens", 1}}},
+    {"/v1/completions", {{"prompt", "the"}, {"max_tokens", 1}, {"n", 3}, {"stream", true}}},
+    {"/v1/embeddings", {{"input", "the"}}},
+    {"/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", "hi"}}}}, {"max_tokens", 1}}},
+};
+
+TEST(Admission, BeyondTheQueueThereIsA429) {
+  for (const auto& [path, body] : kAsked) {
+    const Recorded second = Busy(0, 1e6).ask_meanwhile(path, body);
+    EXPECT_EQ(second.status, 429) << path;
+    EXPECT_EQ(second.error_code, "rate_limit_exceeded");
+  }
 }
 
-TEST(Admission, PrefersPriorityThenWhoHasLeastRunningThenWhoCameFirst) {
-  Crowd crowd({.max_concurrent = 2, .max_queue = 9});
-  crowd.enter("a1", "alice");
-  crowd.enter("a2", "alice");
-  crowd.enter("a3", "alice");
-  crowd.enter("b1", "bob");
-  crowd.enter("c1", "carol");
-  crowd.enter("d1", "dave", 1);
-  for (const char* name : {"a1", "d1", "b1", "c1"}) crowd.leave(name);
-  EXPECT_EQ(crowd.inside, (Names{"a1", "a2", "d1", "b1", "c1", "a3"}));
+TEST(Admission, WhoWaitsTooLongIsRefusedBeforeAnythingIsSent) {
+  for (const auto& [path, body] : kAsked) {
+    const Recorded second = Busy(9, 0).ask_meanwhile(path, body);
+    EXPECT_EQ(second.status, 429) << path;
+    EXPECT_TRUE(second.events.empty());
+  }
 }
 
-TEST(Admission, WhoLeavesTheQueueIsNotWaitedFor) {
-  Crowd crowd({.max_concurrent = 1, .max_queue = 9});
-  for (const char* name : {"a", "b", "c"}) crowd.enter(name);
-  crowd.signals["b"].emit(asio::cancellation_type::all);
-  crowd.io.restart();
-  crowd.io.poll();
-  EXPECT_EQ(crowd.cancelled, (Names{"b"}));
-  EXPECT_EQ(crowd.admission.waiting(), 1u);
-  crowd.leave("a");
-  EXPECT_EQ(crowd.inside, (Names{"a", "c"}));
-  crowd.leave("c");
-  EXPECT_EQ(crowd.admission.running(), 0u);
-}
-
-TEST(Admission, WhoWaitsTooLongIsRefused) {
-  Crowd crowd({.max_concurrent = 1, .max_queue = 9, .queue_time = std::chrono::milliseconds(1)});
-  crowd.enter("a");
-  crowd.enter("b");
-  while (crowd.refused.empty()) crowd.io.run_one();
-  EXPECT_EQ(crowd.refused, (Names{"b 429 Retry-After"}));
-  EXPECT_EQ(crowd.admission.waiting(), 0u);
+// The others of a request wait for the first, which was begun in time.
+TEST(Admission, OneRequestsAnswersMayWaitForEachOther) {
+  Fixture fixture(engine::EngineOptions{.max_running = 1});
+  fixture.service.limits.queue_seconds = 0;
+  EXPECT_EQ(post(fixture, "/v1/completions", {{"prompt", "the"}, {"max_tokens", 3}, {"n", 4}}).status, 200);
+  EXPECT_EQ(post(fixture, "/v1/embeddings", {{"input", {"the", "router", "the"}}}).status, 200);
 }
 
 }  // namespace

@@ -120,7 +120,7 @@ std::vector<Field> with_answer_fields(std::vector<Field> rows) {
       {"router", FieldType::Object, "experts_per_token, and bias: [[layer, expert, number], …] added to the router's logits, for this answer",
        router_fields},
       {"ignore_eos", FieldType::Flag, "the answer goes on where the model would end it"},
-      {"priority", FieldType::Integer, "higher goes first", -1000, 1000},
+      {"priority", FieldType::Integer, "higher goes first; at most what the API key allows", -1000, 1000},
       {"speculate", FieldType::Flag, "whether tokens may be drafted from what was said before; the text is the same"},
   });
   return rows;

@@ -35,6 +35,7 @@ struct AnswerRequest {
   std::optional<OutputRule> rule;
   std::vector<std::unique_ptr<engine::TokenConstraint>> constraints;  // made of it, one an answer (answers.h)
   bool takes_calls = false;     // tool calls are looked for
+  bool calls_in_pieces = false;  // their arguments are told of as they are written
   bool parallel_calls = true;   // or else the answer ends after the first
   bool forces_several = false;  // a call that must be made may be followed by others
   std::shared_ptr<const model::RouterOverride> router;
@@ -46,7 +47,7 @@ struct AnswerRequest {
   std::shared_ptr<TokenTally> tally;  // what is counted for the log, or null
 };
 
-// Whose request it is: named, counted, and as urgent as the client's key and the request say.
+// Whose request it is: named, counted, and as urgent as the request says and the client's key allows.
 void set_client(AnswerRequest& answer, const HttpRequest& request);
 
 }  // namespace moiety::server

@@ -16,7 +16,9 @@ using text::ReplyPart;
 // Without the tools there are no calls: what looks like one is text.
 std::optional<text::ReplyFormat> format_of(const AnswerRequest& request, const Prompt& prompt) {
   std::optional<text::ReplyFormat> format = prompt.format;
-  if (format && !request.takes_calls) {
+  if (!format) return format;
+  format->calls_in_pieces = request.takes_calls && request.calls_in_pieces;
+  if (!request.takes_calls) {
     format->tool_blocks.clear();
     format->bare_json_calls = false;
   }
@@ -88,6 +90,7 @@ void AnswerWriter::show(const std::string& text, AnswerEvent& event) {
   shown_bytes_ += text.size();
   if (parser_) {
     show(parser_->push(text), event);
+    if (!has_enough_calls()) show_calls(parser_->open_calls(), event);
   } else if (!text.empty()) {
     event.parts.push_back({Kind::Content, text, {}, {}});
   }
@@ -112,15 +115,27 @@ void AnswerWriter::show(const std::vector<ReplyPart>& parts, AnswerEvent& event)
           show_text(Kind::Content, part.text, event);
           break;
         }
-        blank_.clear();
-        after_marker_ = true;
-        for (const text::ToolCall& call : part.calls) {
-          if (has_enough_calls()) break;
-          event.parts.push_back({Kind::ToolCall, call.arguments, call.name, make_id("call_")});
-          ++calls_;
-        }
+        show_calls(part.calls, event);
+        calls_ += part.calls.size();
+        open_.clear();
         break;
     }
+  }
+}
+
+// What of these calls has not been shown yet; the first alone if there is to be one only.
+void AnswerWriter::show_calls(const std::vector<text::ToolCall>& calls, AnswerEvent& event) {
+  if (calls.empty()) return;
+  blank_.clear();
+  after_marker_ = true;
+  const size_t shown = parallel_calls_ ? calls.size() : 1;
+  for (size_t i = 0; i < shown; ++i) {
+    const bool is_new = i == open_.size();
+    if (is_new) open_.push_back({make_id("call_"), 0});
+    std::string more = calls[i].arguments.substr(open_[i].shown);
+    if (more.empty() && !is_new) continue;
+    open_[i].shown = calls[i].arguments.size();
+    event.parts.push_back({Kind::ToolCall, std::move(more), calls[i].name, open_[i].id, !is_new});
   }
 }
 

@@ -29,6 +29,7 @@ class AnswerWriter {
   bool has_enough_calls() const { return !parallel_calls_ && calls_ > 0; }
   void show(const std::string& text, AnswerEvent& event);
   void show(const std::vector<text::ReplyPart>& parts, AnswerEvent& event);
+  void show_calls(const std::vector<text::ToolCall>& calls, AnswerEvent& event);
   void show_text(AnswerPart::Kind kind, std::string_view text, AnswerEvent& event);
   void show_tokens(size_t up_to, AnswerEvent& event);
 
@@ -52,7 +53,12 @@ class AnswerWriter {
   std::string blank_;
   bool after_marker_ = false;
   AnswerPart::Kind kind_ = AnswerPart::Kind::Content;
-  size_t calls_ = 0, reasoning_tokens_ = 0;
+  struct OpenCall {
+    std::string id;
+    size_t shown;  // bytes of its arguments
+  };
+  std::vector<OpenCall> open_;  // calls of the block that is being written, as far as they were shown
+  size_t calls_ = 0, reasoning_tokens_ = 0;  // calls: that are whole
 };
 
 }  // namespace moiety::server

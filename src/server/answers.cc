@@ -77,12 +77,15 @@ engine::Request engine_request(const Service& service, const AnswerRequest& want
 }  // namespace
 
 Answers::Answers(const Service& service, AnswerRequest& request, asio::any_io_executor executor)
-    : engine_(service.engine), inbox_(std::make_shared<Mailbox<AnswerEvent>>(executor)) {
+    : service_(service),
+      ticket_(*service.admission, request.prompts.size() * request.choices),
+      inbox_(std::make_shared<Mailbox<AnswerEvent>>(executor)) {
   // All of them are made before the first is let off: what is wrong with one is wrong with all.
   std::vector<engine::Request> requests;
   for (const Prompt& prompt : request.prompts) {
     for (size_t i = 0; i < request.choices; ++i) requests.push_back(engine_request(service, request, prompt, i));
   }
+  requests.front().queue_seconds = service.limits.queue_seconds;  // the others follow it
   for (size_t i = 0; i < request.constraints.size(); ++i) requests[i].constraint = std::move(request.constraints[i]);
   try {
     for (size_t choice = 0; choice < requests.size(); ++choice) {
@@ -90,11 +93,11 @@ Answers::Answers(const Service& service, AnswerRequest& request, asio::any_io_ex
       std::shared_ptr<engine::Listener> listener =
           std::make_shared<Writer>(inbox_, AnswerWriter(service.tokenizer, request, prompt, choice));
       if (service.metrics != nullptr) listener = std::make_shared<MeteredListener>(*service.metrics, request.tally, std::move(listener));
-      ids_.push_back(engine_.submit(std::move(requests[choice]), std::move(listener)));
+      ids_.push_back(service.engine.submit(std::move(requests[choice]), std::move(listener)));
       service.answer_ids->add(request.request, ids_.back());
     }
   } catch (...) {
-    for (const uint64_t id : ids_) engine_.cancel(id);
+    for (const uint64_t id : ids_) service_.engine.cancel(id);
     inbox_->close();
     throw;
   }
@@ -102,7 +105,7 @@ Answers::Answers(const Service& service, AnswerRequest& request, asio::any_io_ex
 
 Answers::~Answers() {
   if (ended_ < ids_.size()) {
-    for (const uint64_t id : ids_) engine_.cancel(id);
+    for (const uint64_t id : ids_) service_.engine.cancel(id);
   }
   inbox_->close();
 }
@@ -115,6 +118,7 @@ Task<std::optional<AnswerEvent>> Answers::next() {
     using Stop = engine::Outcome::Stop;
     const engine::Outcome& outcome = event.ending->outcome;
     if (outcome.stop == Stop::Failed) throw HttpError(500, outcome.error, "engine_failed");
+    if (outcome.stop == Stop::Overdue) throw service_.admission->refusal("its turn did not come in time");
     if (outcome.stop == Stop::Cancelled) throw HttpError(503, "the server is stopping, and has ended this answer", "stopping");
   }
   co_return event;
@@ -144,7 +148,7 @@ void Answer::add(AnswerEvent&& event) {
 void set_client(AnswerRequest& answer, const HttpRequest& request) {
   answer.client = request.client;
   answer.request = request.id;
-  answer.priority += request.priority;
+  answer.priority = std::min(request.priority + answer.priority, request.max_priority);
   answer.tally = request.tokens;
 }
 

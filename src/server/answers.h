@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "server/admission.h"
 #include "server/answer_request.h"
 #include "server/exchange.h"
 #include "server/service.h"
@@ -19,6 +20,7 @@ struct AnswerPart {
   Kind kind;
   std::string text;  // of reasoning and content; never empty. Of a call: its arguments, JSON as text
   std::string name, id;  // of a call
+  bool goes_on = false;  // the text is more of the arguments of the call that was told of last
 };
 
 struct ShownToken {
@@ -62,13 +64,14 @@ class Mailbox;
 // To be used by one task, on the executor it was made for. Requests that are not through are cancelled when it goes.
 class Answers {
  public:
-  // Throws Error(Input) for what the engine refuses. Takes the request's constraints.
+  // Throws Error(Input) for what the engine refuses, HttpError(429) if there are too many already. Takes the request's constraints.
   Answers(const Service& service, AnswerRequest& request, boost::asio::any_io_executor executor);
   ~Answers();
   Answers(const Answers&) = delete;
   Answers& operator=(const Answers&) = delete;
 
-  // The next event of any choice; nothing when all have ended. Throws HttpError(500) if the engine failed, 503 if it is stopping.
+  // The next event of any choice; nothing when all have ended. Throws HttpError(500) if the engine failed, 503 if it is
+  // stopping, 429 if the request's turn did not come in time.
   Task<std::optional<AnswerEvent>> next();
   // All of them whole, by choice.
   Task<std::vector<Answer>> all();
@@ -78,7 +81,8 @@ class Answers {
  private:
   class Writer;
 
-  engine::Engine& engine_;
+  const Service& service_;
+  const Admission::Ticket ticket_;
   std::shared_ptr<Mailbox<AnswerEvent>> inbox_;
   std::vector<uint64_t> ids_;
   size_t ended_ = 0;

@@ -2,6 +2,7 @@
 
 #include <ctime>
 
+#include "server/admission.h"
 #include "server/constraints.h"
 #include "server/openapi.h"
 #include "server/protocols.h"
@@ -22,6 +23,8 @@ constexpr Answering kAnswering[] = {
     {{"POST", "/v1/completions", "continues a text", completion_fields, true}, completions, true},
     {{"POST", "/completion", "continues a text, in llama.cpp's words", llama_completion_fields, true}, llama_completion},
     {{"POST", "/v1/responses", "answers a conversation, and remembers it", response_fields, true}, responses, true},
+    {{"GET", "/v1/responses/*", "a response that is remembered"}, fetch_response},
+    {{"DELETE", "/v1/responses/*", "forgets a response"}, delete_response},
     {{"POST", "/v1/chat/completions/input_tokens", "the tokens of a conversation", chat_fields}, count_chat_tokens, true},
     {{"POST", "/v1/responses/input_tokens", "the tokens of a conversation", response_fields}, count_response_tokens, true},
     {{"POST", "/v1/messages", "answers a conversation, in Anthropic's words", message_fields, true}, messages},
@@ -49,6 +52,9 @@ Handler openapi_handler() {
 
 std::vector<Route> api_routes(Service& service) {
   if (!service.constrain) service.constrain = grammar_constraints(service.tokenizer);
+  if (!service.admission) {
+    service.admission = std::make_shared<Admission>(service.engine.options().max_running + service.limits.max_queue);
+  }
   if (!service.responses) {
     service.responses = std::make_shared<ResponseStore>(service.limits.stored_responses, service.limits.stored_bytes);
   }

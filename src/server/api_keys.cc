@@ -2,7 +2,6 @@
 
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <charconv>
@@ -30,6 +29,14 @@ std::optional<std::array<unsigned char, 32>> parse_hash(std::string_view hex) {
   return hash;
 }
 
+// NAME=-1000 to 1000; nothing if that isn't what the word is.
+std::optional<int> number_after(std::string_view name, std::string_view word) {
+  if (!word.starts_with(name) || word.size() == name.size()) return std::nullopt;
+  int number = 0;
+  const bool is_number = std::from_chars(word.data() + name.size(), word.data() + word.size(), number).ptr == word.data() + word.size();
+  return is_number && std::abs(number) <= 1000 ? std::optional(number) : std::nullopt;
+}
+
 }  // namespace
 
 std::vector<ApiKey> parse_api_keys(std::string_view text, const std::string& where) {
@@ -45,7 +52,7 @@ std::vector<ApiKey> parse_api_keys(std::string_view text, const std::string& whe
     require(static_cast<bool>(words >> key), "{}: expected a name and a key", place);
 
     ApiKey entry{.name = name};
-    constexpr std::string_view kHashed = "sha256:", kPriority = "priority=";
+    constexpr std::string_view kHashed = "sha256:";
     if (key.starts_with(kHashed)) {
       const auto hash = parse_hash(std::string_view(key).substr(kHashed.size()));
       require(hash.has_value(), "{}: expected 64 hexadecimal digits behind sha256:", place);
@@ -53,12 +60,17 @@ std::vector<ApiKey> parse_api_keys(std::string_view text, const std::string& whe
     } else {
       entry.sha256 = sha256_of(key);
     }
+    std::optional<int> highest;
     while (words >> more) {
-      const char* const end = more.data() + more.size();
-      const bool is_priority = more.starts_with(kPriority) && more.size() > kPriority.size() &&
-                               std::from_chars(more.data() + kPriority.size(), end, entry.priority).ptr == end;
-      require(is_priority && std::abs(entry.priority) <= 1000, "{}: expected nothing behind the key but priority=-1000 to 1000", place);
+      if (const auto priority = number_after("priority=", more)) {
+        entry.priority = *priority;
+      } else {
+        highest = number_after("max-priority=", more);
+        require(highest.has_value(), "{}: expected nothing behind the key but priority= and max-priority=, each -1000 to 1000", place);
+      }
     }
+    entry.max_priority = highest.value_or(entry.priority);
+    require(entry.max_priority >= entry.priority, "{}: expected a max-priority that is not below the priority", place);
     require(names.insert(name).second, "{}: the name \"{}\" stands twice", place, name);
     keys.push_back(std::move(entry));
   }
@@ -67,18 +79,12 @@ std::vector<ApiKey> parse_api_keys(std::string_view text, const std::string& whe
 }
 
 ApiKeys::ApiKeys(fs::path file, std::function<void(const std::string&)> warn) : file_(std::move(file)), warn_(std::move(warn)) {
-  seen_ = version();
+  seen_ = file_version(file_);
   keys_ = parse_api_keys(read_file(file_), file_.string());
 }
 
-std::optional<ApiKeys::Version> ApiKeys::version() const {
-  struct stat status {};
-  if (::stat(file_.c_str(), &status) != 0) return std::nullopt;
-  return Version{status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec, status.st_size, status.st_ino};
-}
-
 void ApiKeys::reread() {
-  const std::optional<Version> now = version();
+  const std::optional<FileVersion> now = file_version(file_);
   if (now == seen_) return;
   seen_ = now;
   try {

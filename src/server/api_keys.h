@@ -1,7 +1,7 @@
 // Who may ask: API keys from a file, one a line, read again when it changes.
 //
-//     # NAME KEY or NAME sha256:HEX, and if wanted a priority; higher goes first
-//     alice  sk-3f6a…
+//     # NAME KEY or NAME sha256:HEX, and if wanted a priority, higher goes first, and the highest that a request may ask for
+//     alice  sk-3f6a… max-priority=10
 //     nightly sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 priority=-5
 #pragma once
 
@@ -14,14 +14,15 @@
 #include <string_view>
 #include <vector>
 
-#include "base/file.h"
+#include "server/file_version.h"
 
 namespace moiety::server {
 
 struct ApiKey {
   std::string name;
   std::array<unsigned char, 32> sha256{};
-  int priority = 0;
+  int priority = 0;      // of requests that don't say
+  int max_priority = 0;  // that a request may ask for; at least `priority`
 };
 
 // Throws Error(Input) with the line that can't be read; a file without a key is one, too.
@@ -38,18 +39,11 @@ class ApiKeys {
   const ApiKey* find(const std::map<std::string, std::string>& headers);
 
  private:
-  struct Version {
-    int64_t nanoseconds = 0;  // when it was written
-    int64_t bytes = 0;
-    uint64_t inode = 0;
-    bool operator==(const Version&) const = default;
-  };
-  std::optional<Version> version() const;
   void reread();
 
   fs::path file_;
   std::function<void(const std::string&)> warn_;
-  std::optional<Version> seen_;
+  std::optional<FileVersion> seen_;
   std::vector<ApiKey> keys_;
 };
 

@@ -1,11 +1,9 @@
 // OpenAI's chat completions, plain and streamed.
-#include <boost/asio/this_coro.hpp>
-
+#include "server/answering.h"
 #include "server/chat_request.h"
 #include "server/ids.h"
 #include "server/openai_json.h"
 #include "server/protocols.h"
-#include "server/workers.h"
 
 namespace moiety::server {
 namespace {
@@ -93,12 +91,15 @@ class Chat {
     std::vector<OrderedJson> deltas;
     for (const AnswerPart& part : event.parts) {
       if (part.kind == Kind::ToolCall) {
-        const size_t index = calls_[event.choice]++;
-        OrderedJson begin = call_json(part);
-        begin["function"]["arguments"] = "";
-        OrderedJson call = {{"index", index}};
-        call.update(begin);
-        deltas.push_back({{"tool_calls", OrderedJson::array({std::move(call)})}});
+        if (!part.goes_on) ++calls_[event.choice];
+        const size_t index = calls_[event.choice] - 1;
+        if (!part.goes_on) {
+          OrderedJson begin = call_json(part);
+          begin["function"]["arguments"] = "";
+          OrderedJson call = {{"index", index}};
+          call.update(begin);
+          deltas.push_back({{"tool_calls", OrderedJson::array({std::move(call)})}});
+        }
         deltas.push_back({{"tool_calls", OrderedJson::array({{{"index", index}, {"function", {{"arguments", part.text}}}}})}});
       } else {
         deltas.push_back({{part.kind == Kind::Reasoning ? "reasoning_content" : "content", part.text}});
@@ -121,18 +122,7 @@ class Chat {
 
 }  // namespace
 
-Task<> chat_completions(Service& service, Exchange& exchange) {
-  const auto read = [&service, body = exchange.request().body] { return read_chat_request(service, parse_body(body)); };
-  ChatRequest request = co_await done_by(*service.workers, read);
-  set_client(request.answer, exchange.request());
-  Answers answers(service, request.answer, co_await boost::asio::this_coro::executor);
-  Chat chat(service, request);
-  if (request.stream) {
-    co_await chat.stream(exchange, answers);
-  } else {
-    co_await chat.answer(exchange, answers);
-  }
-}
+Task<> chat_completions(Service& service, Exchange& exchange) { return answer_by<Chat>(service, exchange, read_chat_request); }
 
 Task<> count_chat_tokens(Service& service, Exchange& exchange) {
   const auto count = [&service, body = exchange.request().body] {

@@ -1,15 +1,14 @@
 // OpenAI's completions of plain text, the older protocol.
-#include <boost/asio/this_coro.hpp>
 #include <algorithm>
 #include <numeric>
 
 #include "server/answer_fields.h"
+#include "server/answering.h"
 #include "server/conversation.h"
 #include "server/ids.h"
 #include "server/openai_json.h"
 #include "server/prompt_field.h"
 #include "server/protocols.h"
-#include "server/workers.h"
 #include "text/text_stream.h"
 #include "text/utf8.h"
 
@@ -218,17 +217,6 @@ FieldTable completion_fields() {
   return rows;
 }
 
-Task<> completions(Service& service, Exchange& exchange) {
-  const auto read = [&service, body = exchange.request().body] { return read_request(service, parse_body(body)); };
-  CompletionRequest request = co_await done_by(*service.workers, read);
-  set_client(request.answer, exchange.request());
-  Answers answers(service, request.answer, co_await boost::asio::this_coro::executor);
-  Completion completion(service, request);
-  if (request.stream) {
-    co_await completion.stream(exchange, answers);
-  } else {
-    co_await completion.answer(exchange, answers);
-  }
-}
+Task<> completions(Service& service, Exchange& exchange) { return answer_by<Completion>(service, exchange, read_request); }
 
 }  // namespace moiety::server

@@ -29,13 +29,21 @@ void parse_arguments(OrderedJson& messages) {
   }
 }
 
-std::string render_messages(const Service& service, const Conversation& conversation, const OrderedJson& messages) {
+// Digits, which templates leave as they are.
+std::string make_mark() {
+  std::string mark = make_id("");
+  for (char& c : mark) c = c >= 'a' ? static_cast<char>(c - 'a' + '0') : c;
+  return mark;
+}
+
+text::PlainMarked render_messages(const Service& service, const Conversation& conversation, const OrderedJson& messages) {
   OrderedJson context = service.template_settings;
   context.update(conversation.settings);
   context["messages"] = messages;
   if (!conversation.tools.empty()) context["tools"] = conversation.tools;
   context["add_generation_prompt"] = conversation.add_generation_prompt && !conversation.continue_final_message;
-  return service.chat_template->render(jinja::Context::parse(to_text(context), "the conversation"), service.now());
+  const text::PlainMarks marks(service.tokenizer, make_mark());
+  return marks.take(service.chat_template->render(jinja::Context::parse(to_text(marks.put(context)), "the conversation"), service.now()));
 }
 
 // A message of calls alone has no content. Most templates know that, some want a text.
@@ -47,7 +55,7 @@ void empty_missing_content(OrderedJson& messages) {
 }
 
 // As most templates want the messages; if this one fails on them, as others do.
-std::string render_either_way(const Service& service, const Conversation& conversation, const OrderedJson& messages) {
+text::PlainMarked render_either_way(const Service& service, const Conversation& conversation, const OrderedJson& messages) {
   std::vector<OrderedJson> tried;
   std::exception_ptr first_fault;
   for (const auto& [has_objects, has_contents] : {std::pair{true, false}, {true, true}, {false, false}, {false, true}}) {
@@ -67,21 +75,22 @@ std::string render_either_way(const Service& service, const Conversation& conver
 }
 
 // The last message's text is marked at its end, and the prompt ends where the mark turns up.
-std::string render_unfinished(const Service& service, const Conversation& conversation) {
+text::PlainMarked render_unfinished(const Service& service, const Conversation& conversation) {
   OrderedJson messages = conversation.messages;
   OrderedJson& content = messages.back()["content"];
-  const std::string mark = make_id("unfinished");
+  const std::string mark = make_mark();
   content = (content.is_string() ? content.get<std::string>() : std::string()) + mark;
-  std::string prompt = render_either_way(service, conversation, messages);
-  const size_t end = prompt.rfind(mark);
-  if (end == prompt.npos) wrong_field("continue_final_message", "the model's chat template does not show the last message's content");
-  prompt.resize(end);
+  text::PlainMarked prompt = render_either_way(service, conversation, messages);
+  const size_t end = prompt.text.rfind(mark);
+  if (end == prompt.text.npos) wrong_field("continue_final_message", "the model's chat template does not show the last message's content");
+  prompt.text.resize(end);
+  std::erase_if(prompt.plain, [&](size_t at) { return at >= end; });
   return prompt;
 }
 
 }  // namespace
 
-std::string render(const Service& service, const Conversation& conversation) {
+text::PlainMarked render(const Service& service, const Conversation& conversation) {
   if (service.chat_template == nullptr) {
     wrong_field("messages", "this model has no chat template: only /v1/completions answers", "no_chat_template");
   }
@@ -97,10 +106,10 @@ std::string render(const Service& service, const Conversation& conversation) {
 }
 
 Prompt make_prompt(const Service& service, const Conversation& conversation) {
-  const std::string text = render(service, conversation);
+  const text::PlainMarked rendered = render(service, conversation);
   Prompt prompt;
-  prompt.format = text::reply_format(service.chat_template->source(!conversation.tools.empty()), text);
-  prompt.tokens = service.tokenizer.encode(text, false);
+  prompt.format = text::reply_format(service.chat_template->source(!conversation.tools.empty()), rendered.text);
+  prompt.tokens = service.tokenizer.encode(rendered.text, false, rendered.plain);
   prompt.stop_tokens =
       text::stop_tokens(service.engine.spec().eos_tokens, *service.chat_template, *prompt.format, service.tokenizer);
   check_length(service, prompt.tokens.size(), "messages");

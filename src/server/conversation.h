@@ -4,6 +4,7 @@
 #include "base/ordered_json.h"
 #include "server/answer_request.h"
 #include "server/service.h"
+#include "text/plain_marks.h"
 
 namespace moiety::server {
 
@@ -17,8 +18,9 @@ struct Conversation {
   bool continue_final_message = false;  // the answer goes on where the last message ends
 };
 
-// Throws HttpError(400) for a model without a template, and for what the template refuses.
-std::string render(const Service& service, const Conversation& conversation);
+// Texts of the conversation that spell special tokens are told as plain. Throws HttpError(400) for a model without a template, and for
+// what the template refuses.
+text::PlainMarked render(const Service& service, const Conversation& conversation);
 
 // The prompt of a conversation, and what its answers look like.
 Prompt make_prompt(const Service& service, const Conversation& conversation);

@@ -2,14 +2,12 @@
 #include <openssl/evp.h>
 
 #include <bit>
-#include <boost/asio/this_coro.hpp>
 #include <cmath>
 
-#include "server/answers.h"
+#include "server/answering.h"
 #include "server/conversation.h"
 #include "server/prompt_field.h"
 #include "server/protocols.h"
-#include "server/workers.h"
 
 namespace moiety::server {
 namespace {
@@ -60,6 +58,33 @@ EmbeddingRequest read_request(const Service& service, const OrderedJson& json) {
   return request;
 }
 
+class Embedding {
+ public:
+  Embedding(const Service& service, const EmbeddingRequest& request) : service_(service), request_(request) {}
+
+  Task<> answer(Exchange& exchange, Answers& answers) {
+    std::vector<Answer> all = co_await answers.all();
+    OrderedJson data = OrderedJson::array();
+    size_t tokens = 0;
+    for (Answer& answer : all) {
+      engine::Outcome& outcome = answer.ending.outcome;
+      tokens += outcome.prompt_tokens;
+      const std::vector<float> vector = finished(std::move(outcome.embedding_D), request_.dimensions);
+      const OrderedJson embedding = request_.as_base64 ? OrderedJson(base64(vector)) : OrderedJson(vector);
+      data.push_back({{"object", "embedding"}, {"index", data.size()}, {"embedding", embedding}});
+    }
+    const OrderedJson result = {{"object", "list"},
+                                {"data", std::move(data)},
+                                {"model", service_.model},
+                                {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}};
+    co_await exchange.answer(200, "application/json", to_text(result));
+  }
+
+ private:
+  const Service& service_;
+  const EmbeddingRequest& request_;
+};
+
 }  // namespace
 
 FieldTable embedding_fields() {
@@ -69,31 +94,11 @@ FieldTable embedding_fields() {
       {"encoding_format", FieldType::Text, "float, or base64 of little-endian f32"},
       {"dimensions", FieldType::Integer, "only so many of the first numbers, scaled to length 1 again", 1, 1e9},
       {"pooling", FieldType::Text, "mean of the tokens (the default), or last"},
-      {"priority", FieldType::Integer, "higher goes first", -1000, 1000},
+      {"priority", FieldType::Integer, "higher goes first; at most what the API key allows", -1000, 1000},
   };
   return rows;
 }
 
-Task<> embeddings(Service& service, Exchange& exchange) {
-  const auto read = [&service, body = exchange.request().body] { return read_request(service, parse_body(body)); };
-  EmbeddingRequest wanted = co_await done_by(*service.workers, read);
-  set_client(wanted.answer, exchange.request());
-  Answers answers(service, wanted.answer, co_await boost::asio::this_coro::executor);
-  std::vector<Answer> all = co_await answers.all();
-  OrderedJson data = OrderedJson::array();
-  size_t tokens = 0;
-  for (Answer& answer : all) {
-    engine::Outcome& outcome = answer.ending.outcome;
-    tokens += outcome.prompt_tokens;
-    const std::vector<float> vector = finished(std::move(outcome.embedding_D), wanted.dimensions);
-    const OrderedJson embedding = wanted.as_base64 ? OrderedJson(base64(vector)) : OrderedJson(vector);
-    data.push_back({{"object", "embedding"}, {"index", data.size()}, {"embedding", embedding}});
-  }
-  const OrderedJson result = {{"object", "list"},
-                              {"data", std::move(data)},
-                              {"model", service.model},
-                              {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}};
-  co_await exchange.answer(200, "application/json", to_text(result));
-}
+Task<> embeddings(Service& service, Exchange& exchange) { return answer_by<Embedding>(service, exchange, read_request); }
 
 }  // namespace moiety::server

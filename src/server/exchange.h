@@ -31,7 +31,8 @@ struct HttpRequest {
   std::string body;
   std::string client;  // the API key's name, else the address: whose turn it is
   std::string id;      // of this request, for logs and the header x-request-id
-  int priority = 0;    // of the API key; higher goes first
+  int priority = 0;      // of the API key; higher goes first
+  int max_priority = 0;  // that the request may ask for
   std::shared_ptr<TokenTally> tokens = std::make_shared<TokenTally>();
 };
 

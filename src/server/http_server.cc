@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "server/http_session.h"
+#include "server/tls_files.h"
 
 namespace moiety::server {
 namespace asio = boost::asio;
@@ -101,9 +102,10 @@ class HttpServer::Impl {
   Impl(HttpOptions options, std::vector<Route> routes, Log& log, Metrics& metrics)
       : state_{.options = std::move(options), .log = log, .metrics = metrics}, io_(1), signals_(io_) {
     const HttpOptions& o = state_.options;
+    const auto warn = [&log](const std::string& message) { log.warn(message); };
     require(o.certificate.empty() == o.key.empty(), "TLS needs a certificate and its key, found only one of them");
-    if (!o.certificate.empty()) tls_ = tls_context(o.certificate, o.key);
-    if (!o.keys.empty()) state_.keys.emplace(o.keys, [&log](const std::string& message) { log.warn(message); });
+    if (!o.certificate.empty()) tls_.emplace(o.certificate, o.key, warn);
+    if (!o.keys.empty()) state_.keys.emplace(o.keys, warn);
     state_.routes.add(std::move(routes));
     listen();
     if (o.handle_signals) wait_for_signal();
@@ -188,7 +190,7 @@ class HttpServer::Impl {
   }
 
   void serve(Socket socket, const std::string& client, bool is_too_many) {
-    auto stream = tls_ ? tls_stream(std::move(socket), *tls_) : plain_stream(std::move(socket));
+    auto stream = tls_ ? tls_stream(std::move(socket), tls_->context()) : plain_stream(std::move(socket));
     auto session = std::make_shared<HttpSession>(state_, io_.get_executor(), std::move(stream), client, is_too_many);
     const auto when_done = [this, session](std::exception_ptr) mutable {
       session.reset();
@@ -269,7 +271,7 @@ class HttpServer::Impl {
 
   // io_ comes after what its tasks use: it destroys them.
   ServerState state_;
-  std::shared_ptr<asio::ssl::context> tls_;
+  std::optional<TlsFiles> tls_;
   std::function<void()> on_drain_, on_end_;
   std::atomic<size_t> connections_ = 0;
   asio::io_context io_;

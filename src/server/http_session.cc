@@ -239,6 +239,7 @@ void HttpSession::check_key(HttpRequest& request, const Route& route) {
   }
   request.client = key->name;
   request.priority = key->priority;
+  request.max_priority = key->max_priority;
 }
 
 void HttpSession::check_phase(const Route& route) const {

@@ -53,7 +53,6 @@ Task<> tell(const Service& service, Exchange& exchange) {
   for (;;) {
     engine::EngineStatistics now = service.engine.statistics();
     const Clock::time_point time = Clock::now();
-    if (service.queued) now.waiting += service.queued();
     Json event = figures_event(before, now, std::chrono::duration<double>(time - since).count(), {resident_memory(), service.memory_budget});
     add_map(event, "all", heat_map(now.load_LE), sent_all);
     if (!request.empty()) add_map(event, "answer", heat_map(visits_of(service, request)), sent_answer);

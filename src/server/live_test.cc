@@ -58,7 +58,6 @@ std::unique_ptr<Listening> listen(const Service& service, const std::string& req
 TEST(Live, TellsTheModelThenFiguresAndMapsThatChanged) {
   Fixture fixture;
   fixture.service.memory_budget = 12345;
-  fixture.service.queued = [] { return 3; };
   post(fixture, "/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", "hi"}}}}, {"grammar", "hello"}});
   const std::vector<uint64_t> ids = fixture.service.answer_ids->find("");
   ASSERT_EQ(ids.size(), 1u);
@@ -70,7 +69,7 @@ TEST(Live, TellsTheModelThenFiguresAndMapsThatChanged) {
 
   const Json& first = exchange->events[1];
   EXPECT_EQ(first["memory_budget"], 12345);
-  EXPECT_EQ(first["waiting"], 3);
+  EXPECT_EQ(first["waiting"], 0);
   EXPECT_GT(first["memory"], 0);
   std::vector<std::vector<float>> visits_LE;
   for (const auto& visits_E : fixture.engine().visits_of(ids[0])) visits_LE.emplace_back(visits_E.begin(), visits_E.end());

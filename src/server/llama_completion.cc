@@ -1,13 +1,11 @@
 // Completions of plain text in the words of llama.cpp's server (its README, "POST /completion").
-#include <boost/asio/this_coro.hpp>
-
 #include "server/answer_fields.h"
+#include "server/answering.h"
 #include "server/conversation.h"
 #include "server/llama_json.h"
 #include "server/openai_json.h"
 #include "server/prompt_field.h"
 #include "server/protocols.h"
-#include "server/workers.h"
 
 namespace moiety::server {
 namespace {
@@ -148,17 +146,6 @@ FieldTable llama_completion_fields() {
   return rows;
 }
 
-Task<> llama_completion(Service& service, Exchange& exchange) {
-  const auto read = [&service, body = exchange.request().body] { return read_request(service, parse_body(body)); };
-  CompletionRequest request = co_await done_by(*service.workers, read);
-  set_client(request.answer, exchange.request());
-  Answers answers(service, request.answer, co_await boost::asio::this_coro::executor);
-  Completion completion(service, request);
-  if (request.stream) {
-    co_await completion.stream(exchange, answers);
-  } else {
-    co_await completion.answer(exchange, answers);
-  }
-}
+Task<> llama_completion(Service& service, Exchange& exchange) { return answer_by<Completion>(service, exchange, read_request); }
 
 }  // namespace moiety::server

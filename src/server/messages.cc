@@ -1,10 +1,8 @@
 // Anthropic's messages, plain and streamed.
-#include <boost/asio/this_coro.hpp>
-
+#include "server/answering.h"
 #include "server/ids.h"
 #include "server/message_request.h"
 #include "server/protocols.h"
-#include "server/workers.h"
 
 namespace moiety::server {
 namespace {
@@ -38,22 +36,6 @@ OrderedJson message_json(const Service& service) {
           {"stop_reason", nullptr}, {"stop_sequence", nullptr}};
 }
 
-Task<> answer_whole(const Service& service, Exchange& exchange, Answers& answers) {
-  const std::vector<Answer> all = co_await answers.all();
-  const Answer& answer = all[0];
-  OrderedJson json = message_json(service);
-  OrderedJson& content = json["content"];
-  if (!answer.reasoning.empty()) content.push_back({{"type", "thinking"}, {"thinking", answer.reasoning}, {"signature", ""}});
-  if (!answer.content.empty()) content.push_back({{"type", "text"}, {"text", answer.content}});
-  for (const AnswerPart& call : answer.calls) content.push_back(call_json(call, parse_ordered_json(call.text, "arguments")));
-  json["stop_reason"] = stop_reason(answer.ending);
-  json["stop_sequence"] = stop_sequence(answer.ending);
-  Usage usage;
-  usage.add(answer.ending, true);
-  json["usage"] = usage_json(usage);
-  co_await exchange.answer(200, "application/json", to_text(json));
-}
-
 // Blocks one after the other: each begins, grows and ends before the next.
 class MessageStream {
  public:
@@ -68,12 +50,12 @@ class MessageStream {
   }
 
   Task<> add(const AnswerPart& part) {
-    if (part.kind == Kind::ToolCall || !open_ || *open_ != part.kind) {
+    const bool is_next = part.kind == Kind::ToolCall && !part.goes_on;
+    if (is_next || !open_ || *open_ != part.kind) {
       co_await close();
       co_await open(part);
     }
     co_await send(delta(part));
-    if (part.kind == Kind::ToolCall) co_await close();
   }
 
   Task<> end(const Ending& ending) {
@@ -135,32 +117,47 @@ class MessageStream {
   size_t index_ = 0;
 };
 
-Task<> answer_streamed(const Service& service, Exchange& exchange, Answers& answers, size_t prompt_tokens) {
-  MessageStream stream(exchange);
-  while (std::optional<AnswerEvent> event = co_await answers.next()) {
-    if (!exchange.has_begun()) {
-      OrderedJson message = message_json(service);
-      message["usage"] = usage_json({.prompt_tokens = prompt_tokens});
-      co_await stream.begin(std::move(message));
-    }
-    for (const AnswerPart& part : event->parts) co_await stream.add(part);
-    if (event->ending) co_await stream.end(*event->ending);
+class Message {
+ public:
+  Message(const Service& service, const MessageRequest& request) : service_(service), request_(request) {}
+
+  Task<> answer(Exchange& exchange, Answers& answers) {
+    const std::vector<Answer> all = co_await answers.all();
+    const Answer& answer = all[0];
+    OrderedJson json = message_json(service_);
+    OrderedJson& content = json["content"];
+    if (!answer.reasoning.empty()) content.push_back({{"type", "thinking"}, {"thinking", answer.reasoning}, {"signature", ""}});
+    if (!answer.content.empty()) content.push_back({{"type", "text"}, {"text", answer.content}});
+    for (const AnswerPart& call : answer.calls) content.push_back(call_json(call, parse_ordered_json(call.text, "arguments")));
+    json["stop_reason"] = stop_reason(answer.ending);
+    json["stop_sequence"] = stop_sequence(answer.ending);
+    Usage usage;
+    usage.add(answer.ending, true);
+    json["usage"] = usage_json(usage);
+    co_await exchange.answer(200, "application/json", to_text(json));
   }
-}
+
+  Task<> stream(Exchange& exchange, Answers& answers) {
+    MessageStream stream(exchange);
+    while (std::optional<AnswerEvent> event = co_await answers.next()) {
+      if (!exchange.has_begun()) {
+        OrderedJson message = message_json(service_);
+        message["usage"] = usage_json({.prompt_tokens = request_.answer.prompts[0].tokens.size()});
+        co_await stream.begin(std::move(message));
+      }
+      for (const AnswerPart& part : event->parts) co_await stream.add(part);
+      if (event->ending) co_await stream.end(*event->ending);
+    }
+  }
+
+ private:
+  const Service& service_;
+  const MessageRequest& request_;
+};
 
 }  // namespace
 
-Task<> messages(Service& service, Exchange& exchange) {
-  const auto read = [&service, body = exchange.request().body] { return read_message_request(service, parse_body(body)); };
-  MessageRequest request = co_await done_by(*service.workers, read);
-  set_client(request.answer, exchange.request());
-  Answers answers(service, request.answer, co_await boost::asio::this_coro::executor);
-  if (request.stream) {
-    co_await answer_streamed(service, exchange, answers, request.answer.prompts[0].tokens.size());
-  } else {
-    co_await answer_whole(service, exchange, answers);
-  }
-}
+Task<> messages(Service& service, Exchange& exchange) { return answer_by<Message>(service, exchange, read_message_request); }
 
 Task<> count_message_tokens(Service& service, Exchange& exchange) {
   const auto count = [&service, body = exchange.request().body] { return count_tokens(service, parse_body(body)); };

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "support/api_fixture.h"
 
 namespace moiety::server {
@@ -63,6 +65,7 @@ TEST(Messages, StreamsBlockAfterBlock) {
                         R"({"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":"USAGE"})",
                         R"({"type":"message_stop"})"}));
   EXPECT_TRUE(exchange.has_ended);
+  EXPECT_GT(std::ranges::count_if(exchange.events, [](const auto& event) { return event.second.find("input_json_delta") != std::string::npos; }), 3);
 }
 
 TEST(Messages, SaysWhyItStopped) {

@@ -8,7 +8,6 @@
 
 #include "base/system_memory.h"
 #include "engine/engine.h"
-#include "server/admission.h"
 
 namespace moiety::server {
 namespace {
@@ -79,11 +78,6 @@ std::string engine_metrics(const engine::EngineStatistics& s) {
   std::string text;
   for (const Row& row : rows) text += metric_text(row.name, row.type, row.help, row.value);
   return text;
-}
-
-std::string admission_metrics(const Admission& admission) {
-  return metric_text("moiety_admission_running", "gauge", "Requests for text that are worked on.", static_cast<double>(admission.running())) +
-         metric_text("moiety_admission_waiting", "gauge", "Requests for text that wait for their turn.", static_cast<double>(admission.waiting()));
 }
 
 std::vector<Route> operation_routes(const HttpServer& server, const Metrics& metrics, std::function<std::string()> more_metrics) {

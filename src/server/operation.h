@@ -13,15 +13,11 @@ struct EngineStatistics;
 
 namespace moiety::server {
 
-class Admission;
-
 // /health/live, /health/ready and /health (200, or 503 with a reason), /metrics. `more_metrics` returns what else belongs into
 // /metrics, as text; it may be empty. All outlive the server's thread.
 std::vector<Route> operation_routes(const HttpServer& server, const Metrics& metrics, std::function<std::string()> more_metrics = {});
 
 // The engine's part of /metrics.
 std::string engine_metrics(const engine::EngineStatistics& statistics);
-// And the queue's before it.
-std::string admission_metrics(const Admission& admission);
 
 }  // namespace moiety::server

@@ -15,6 +15,8 @@ Task<> completions(Service& service, Exchange& exchange);
 Task<> llama_completion(Service& service, Exchange& exchange);
 Task<> responses(Service& service, Exchange& exchange);
 Task<> count_response_tokens(Service& service, Exchange& exchange);
+Task<> fetch_response(Service& service, Exchange& exchange);
+Task<> delete_response(Service& service, Exchange& exchange);
 Task<> messages(Service& service, Exchange& exchange);
 Task<> count_message_tokens(Service& service, Exchange& exchange);
 Task<> embeddings(Service& service, Exchange& exchange);

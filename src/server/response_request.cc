@@ -152,7 +152,7 @@ ToolChoice read_tool_choice(const Fields& body) {
 OrderedJson read_messages(const Service& service, const Fields& body) {
   OrderedJson messages = OrderedJson::array();
   if (const auto previous = body.text("previous_response_id")) {
-    auto found = service.responses->find(*previous);
+    auto found = service.responses->messages(*previous);
     if (!found) {
       throw HttpError(404, "'previous_response_id' names a response that is not kept here (any more)", "previous_response_not_found", "previous_response_id");
     }

@@ -1,5 +1,5 @@
-// What /v1/responses remembers for requests that go on from an earlier response: the conversation so far. In memory, the latest
-// ones only.
+// What /v1/responses remembers: responses, for whoever fetches them, and the conversations so far, for requests that go on from
+// them. In memory, the latest ones only.
 #pragma once
 
 #include <list>
@@ -17,16 +17,22 @@ class ResponseStore {
  public:
   ResponseStore(size_t most, size_t most_bytes) : most_(most), most_bytes_(most_bytes) {}
 
-  // `messages` is the conversation with the answer in it.
-  void put(const std::string& id, const OrderedJson& messages);
+  // `messages` is the conversation with the answer in it, `response` what its client was sent.
+  void put(const std::string& id, const OrderedJson& messages, const OrderedJson& response);
   // Nothing if there is none of this name (any more).
-  std::optional<OrderedJson> find(const std::string& id) const;
+  std::optional<OrderedJson> messages(const std::string& id) const;
+  std::optional<std::string> response(const std::string& id) const;  // as JSON
+  // Whether there was one.
+  bool remove(const std::string& id);
 
  private:
   struct Kept {
-    std::string id, messages;  // as JSON
-    size_t bytes() const { return id.size() + messages.size(); }
+    std::string id, messages, response;  // as JSON
+    size_t bytes() const { return id.size() + messages.size() + response.size(); }
   };
+  std::optional<std::string> text(const std::string& id, std::string Kept::*part) const;
+  void forget(std::list<Kept>::iterator kept);
+
   const size_t most_, most_bytes_;
   mutable std::mutex mutex_;
   // Guarded by mutex_:

@@ -1,12 +1,10 @@
 // OpenAI's responses, plain and streamed.
-#include <boost/asio/this_coro.hpp>
-
+#include "server/answering.h"
 #include "server/ids.h"
 #include "server/openai_json.h"
 #include "server/protocols.h"
 #include "server/response_request.h"
 #include "server/response_store.h"
-#include "server/workers.h"
 
 namespace moiety::server {
 namespace {
@@ -65,8 +63,9 @@ class Response {
       for (const AnswerPart& part : event->parts) add(part);
       if (event->ending) ending_ = std::move(event->ending);
     }
-    keep();
-    co_await exchange.answer(200, "application/json", to_text(ended_json()));
+    const OrderedJson whole = ended_json();
+    keep(whole);
+    co_await exchange.answer(200, "application/json", to_text(whole));
   }
 
   Task<> stream(Exchange& exchange, Answers& answers) {
@@ -76,22 +75,23 @@ class Response {
       if (event->ending) ending_ = std::move(event->ending);
     }
     co_await end_item(exchange);
-    keep();
-    co_await send_response(exchange, is_complete() ? "response.completed" : "response.incomplete", ended_json());
+    OrderedJson whole = ended_json();
+    keep(whole);
+    co_await send_response(exchange, is_complete() ? "response.completed" : "response.incomplete", std::move(whole));
     co_await exchange.end_events();
   }
 
  private:
   bool is_complete() const { return ending_->reason != "length"; }
 
-  bool is_next(const AnswerPart& part) const { return items_.empty() || part.kind == Kind::ToolCall || items_.back().kind != part.kind; }
+  bool is_next(const AnswerPart& part) const { return items_.empty() || items_.back().kind != part.kind || (part.kind == Kind::ToolCall && !part.goes_on); }
   void add(const AnswerPart& part) {
     if (is_next(part)) items_.push_back(begin_item(part));
     items_.back().text += part.text;
   }
 
-  void keep() const {
-    if (request_.store) service_.responses->put(id_, with_answer(request_.messages, items_));
+  void keep(const OrderedJson& whole) const {
+    if (request_.store) service_.responses->put(id_, with_answer(request_.messages, items_), whole);
   }
 
   OrderedJson json(const char* status) const {
@@ -200,19 +200,25 @@ class Response {
   int64_t sequence_ = 0;
 };
 
+std::string id_in(const Exchange& exchange) { return exchange.request().path.substr(std::string_view("/v1/responses/").size()); }
+
+HttpError not_kept() { return HttpError(404, "there is no response of this id here (any more)", "response_not_found"); }
+
 }  // namespace
 
-Task<> responses(Service& service, Exchange& exchange) {
-  const auto read = [&service, body = exchange.request().body] { return read_response_request(service, parse_body(body)); };
-  ResponseRequest request = co_await done_by(*service.workers, read);
-  set_client(request.answer, exchange.request());
-  Answers answers(service, request.answer, co_await boost::asio::this_coro::executor);
-  Response response(service, request);
-  if (request.stream) {
-    co_await response.stream(exchange, answers);
-  } else {
-    co_await response.answer(exchange, answers);
-  }
+Task<> responses(Service& service, Exchange& exchange) { return answer_by<Response>(service, exchange, read_response_request); }
+
+Task<> fetch_response(Service& service, Exchange& exchange) {
+  const std::optional<std::string> found = service.responses->response(id_in(exchange));
+  if (!found) throw not_kept();
+  co_await exchange.answer(200, "application/json", *found);
+}
+
+Task<> delete_response(Service& service, Exchange& exchange) {
+  const std::string id = id_in(exchange);
+  if (!service.responses->remove(id)) throw not_kept();
+  const OrderedJson json = {{"id", id}, {"object", "response"}, {"deleted", true}};
+  co_await exchange.answer(200, "application/json", to_text(json));
 }
 
 Task<> count_response_tokens(Service& service, Exchange& exchange) {

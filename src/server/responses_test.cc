@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "server/response_store.h"
 #include "support/api_fixture.h"
 
@@ -69,6 +71,7 @@ TEST(Responses, StreamsTheWholeSequence) {
   EXPECT_EQ(deltas["response.reasoning_text.delta"], "hm");
   EXPECT_EQ(deltas["response.output_text.delta"], "Look.");
   EXPECT_EQ(deltas["response.function_call_arguments.delta"], "{\"city\": \"Köln\"}");
+  EXPECT_GT(std::ranges::count_if(exchange.events, [](const auto& event) { return event.first == "response.function_call_arguments.delta"; }), 3);
   EXPECT_TRUE(exchange.has_ended);
 }
 
@@ -91,6 +94,26 @@ TEST(Responses, GoesOnFromAnEarlierOne) {
   const Recorded exchange = post(fixture, kPath, after);
   EXPECT_EQ(exchange.status, 404);
   EXPECT_EQ(exchange.error_param, "previous_response_id");
+}
+
+TEST(Responses, AreFetchedAndForgotten) {
+  Fixture fixture;
+  const OrderedJson whole = post(fixture, kPath, ask("It rains.")).json();
+  const Recorded streamed = post(fixture, kPath, ask("It snows.", {{"stream", true}}));
+  const OrderedJson last = parse_ordered_json(streamed.events.back().second, "event").at("response");
+  for (const OrderedJson& response : {whole, last}) {
+    const std::string path = std::string(kPath) + "/" + response.at("id").get<std::string>();
+    EXPECT_EQ(get(fixture, path).json(), response);
+    const auto forget = [&] {
+      Recorded exchange("DELETE", path, "");
+      run(fixture, exchange);
+      return exchange;
+    };
+    EXPECT_EQ(forget().json().at("deleted"), true);
+    EXPECT_EQ(forget().status, 404);
+    EXPECT_EQ(get(fixture, path).status, 404);
+  }
+  EXPECT_EQ(get(fixture, "/v1/responses/").status, 404);
 }
 
 TEST(Responses, ItemsBecomeMessages) {
@@ -150,17 +173,23 @@ TEST(Responses, WrongFieldsAreNamed) {
 
 TEST(ResponseStore, KeepsTheLatestWithinItsBounds) {
   ResponseStore store(2, 100);
-  store.put("a", {"first"});
-  store.put("b", {"second"});
-  store.put("c", {"third"});
-  EXPECT_FALSE(store.find("a"));
-  EXPECT_EQ(to_text(store.find("b").value()), "[\"second\"]");
-  store.put("d", OrderedJson(std::string(80, 'x')));
-  EXPECT_FALSE(store.find("b"));
-  EXPECT_TRUE(store.find("d"));
-  store.put("e", OrderedJson(std::string(200, 'x')));
-  EXPECT_FALSE(store.find("e"));
-  EXPECT_TRUE(store.find("d"));
+  store.put("a", {"first"}, 1);
+  store.put("b", {"second"}, 2);
+  store.put("c", {"third"}, 3);
+  EXPECT_FALSE(store.messages("a"));
+  EXPECT_EQ(to_text(store.messages("b").value()), "[\"second\"]");
+  EXPECT_EQ(store.response("b"), "2");
+  store.put("d", OrderedJson(std::string(40, 'x')), std::string(40, 'y'));
+  EXPECT_FALSE(store.messages("b"));
+  EXPECT_TRUE(store.messages("d"));
+  store.put("e", {}, std::string(200, 'x'));
+  EXPECT_FALSE(store.messages("e"));
+  EXPECT_TRUE(store.messages("d"));
+  EXPECT_TRUE(store.remove("d"));
+  EXPECT_FALSE(store.remove("d"));
+  EXPECT_FALSE(store.response("d"));
+  for (const char* id : {"f", "g"}) store.put(id, OrderedJson(std::string(40, 'x')), 1);  // what was forgotten takes no room
+  EXPECT_TRUE(store.messages("f"));
 }
 
 }  // namespace

@@ -27,10 +27,13 @@ struct Limits {
   size_t prompt_tokens = 0;  // of a prompt at most; 0: as many as the context leaves
   size_t new_tokens = 0;     // of an answer that is not asked for any number; 0: as many as the context leaves
   size_t answers = 64;       // n times prompts of a request
+  size_t max_queue = 64;     // answers that wait while the engine writes as many as it can
+  double queue_seconds = 120;  // that a request waits at most before it is begun
   size_t stored_responses = 1000;       // that /v1/responses keeps for previous_response_id …
   size_t stored_bytes = 64ull << 20;    // … and what they take at most
 };
 
+class Admission;
 class Metrics;
 class ResponseStore;
 
@@ -48,13 +51,13 @@ struct Service {
   OrderedJson template_settings = OrderedJson::object();                  // names for the chat template; a request's own go first
   Limits limits;
   uint64_t memory_budget = 0;  // bytes; 0: none was set
-  std::function<size_t()> queued;  // requests that wait for their turn to reach the engine; called on the server's executor
   std::function<jinja::DateTime()> now = jinja::current_date_time;  // what templates print
   Metrics* metrics = nullptr;                                        // where tokens are counted, if anywhere
   std::shared_ptr<AnswerIds> answer_ids = std::make_shared<AnswerIds>();  // for who asks what an answer's experts do
   // Filled in by api_routes where they are empty:
   std::function<int64_t()> time;                     // seconds since 1970, what answers are stamped with
   ConstraintMaker constrain;                         // of response_format, grammar and tool_choice
+  std::shared_ptr<Admission> admission;              // how many answers there may be at a time
   std::shared_ptr<ResponseStore> responses;          // for previous_response_id
   // Threads that requests are read on. The last member: they end before what they use.
   std::shared_ptr<boost::asio::thread_pool> workers;

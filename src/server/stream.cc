@@ -88,6 +88,7 @@ std::shared_ptr<asio::ssl::context> tls_context(const std::string& certificate, 
   require(!error, "{}: expected a certificate in PEM: {}", certificate, error.message());
   context->use_private_key_file(key, asio::ssl::context::pem, error);
   require(!error, "{}: expected the key of {} in PEM: {}", key, certificate, error.message());
+  require(SSL_CTX_check_private_key(context->native_handle()) == 1, "{}: expected the key of {}, found another's", key, certificate);
   return context;
 }
 

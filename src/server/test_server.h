@@ -41,7 +41,7 @@ struct TestServer {
     std::vector<Route> routes = {
         {"POST", "/echo", [](Exchange& e) -> Task<> { co_await e.answer(200, "text/plain", e.request().body); }},
         {"GET", "/v1/client", [](Exchange& e) -> Task<> {
-           co_await e.answer(200, "text/plain", e.request().client + " " + std::to_string(e.request().priority));
+           co_await e.answer(200, "text/plain", fmt::format("{} {} {}", e.request().client, e.request().priority, e.request().max_priority));
          }},
         {"POST", "/wait", [this](Exchange& e) { return wait(e); }},
         {"POST", "/v1/messages", [](Exchange&) -> Task<> { throw HttpError(422, "no"); co_return; }},

@@ -18,11 +18,15 @@ namespace asio = boost::asio;
 struct Certificate {
   Certificate() {
     fs::create_directories(folder);
-    const std::string command = fmt::format(
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -keyout {0}/key.pem -out {0}/cert.pem 2> {0}/log",
-        folder.string());
+    make("localhost", "ec -pkeyopt ec_paramgen_curve:prime256v1", "");
+  }
+  // NAME.cert.pem and NAME.key.pem, or without a name the files that are served.
+  void make(const std::string& subject, const std::string& kind, const std::string& name) const {
+    const std::string command = fmt::format("openssl req -x509 -newkey {} -nodes -days 2 -subj /CN={} -keyout {}/{}key.pem -out {}/{}cert.pem 2> {}/log", kind,
+                                            subject, folder.string(), name, folder.string(), name, folder.string());
     EXPECT_EQ(std::system(command.c_str()), 0);
   }
+  void take(const std::string& from, const std::string& to) const { fs::rename(folder / from, folder / to); }
   ~Certificate() { fs::remove_all(folder); }
   HttpOptions options() const {
     HttpOptions options;
@@ -94,6 +98,43 @@ TEST(Tls, AVanishedClientCancelsItsHandler) {
     ASSERT_TRUE(server.begun.reaches(1));
   }
   EXPECT_TRUE(server.gone.reaches(1));
+}
+
+// Whose certificate a new connection is shown.
+std::string shown_subject(uint16_t port) {
+  asio::io_context io;
+  asio::ssl::context context(asio::ssl::context::tls_client);
+  asio::ssl::stream<asio::ip::tcp::socket> stream(io, context);
+  stream.lowest_layer().connect({asio::ip::address_v4::loopback(), port});
+  stream.handshake(asio::ssl::stream_base::client);
+  const std::unique_ptr<X509, decltype(&X509_free)> certificate(SSL_get1_peer_certificate(stream.native_handle()), X509_free);
+  char name[100] = "";
+  X509_NAME_get_text_by_NID(X509_get_subject_name(certificate.get()), NID_commonName, name, sizeof(name));
+  return name;
+}
+
+TEST(Tls, ARenewedCertificateIsShownWithoutARestart) {
+  const Certificate certificate;
+  certificate.make("renewed", "rsa:2048", "new.");
+  TestServer server(certificate.options());
+  const auto warnings = [&] {
+    const std::string log = server.logged();
+    size_t count = 0;
+    for (size_t at = 0; (at = log.find("the old certificate stays", at)) != log.npos; ++at) ++count;
+    return count;
+  };
+  EXPECT_EQ(shown_subject(server.port()), "localhost");
+  certificate.take("new.cert.pem", "cert.pem");  // and its key not yet
+  EXPECT_EQ(shown_subject(server.port()), "localhost");
+  EXPECT_EQ(shown_subject(server.port()), "localhost");
+  EXPECT_EQ(warnings(), 1u);
+  certificate.take("new.key.pem", "key.pem");
+  EXPECT_EQ(shown_subject(server.port()), "renewed");
+  write_file(certificate.folder / "cert.pem", "nothing");
+  EXPECT_EQ(shown_subject(server.port()), "renewed");
+  fs::remove(certificate.folder / "cert.pem");
+  EXPECT_EQ(shown_subject(server.port()), "renewed");
+  EXPECT_EQ(warnings(), 3u);
 }
 
 TEST(Tls, FilesThatCantBeUsedAreNamed) {

@@ -44,7 +44,7 @@ OrderedJson text_of(const Service& service, const OrderedJson& json) {
 }
 
 OrderedJson prompt_of(const Service& service, const OrderedJson& json) {
-  return {{"prompt", render(service, read_conversation(Fields(json, chat_fields())))}};
+  return {{"prompt", render(service, read_conversation(Fields(json, chat_fields()))).text}};
 }
 
 Task<> answer_from(OrderedJson (*make)(const Service&, const OrderedJson&), Service& service, Exchange& exchange) {

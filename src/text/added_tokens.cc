@@ -59,7 +59,8 @@ size_t AddedTokens::longest_length_at(std::string_view text, size_t at) const {
   return longest == nullptr ? 0 : longest->content.size();
 }
 
-void AddedTokens::split(std::string_view text, std::vector<Part>& parts) const {
+void AddedTokens::split(std::string_view text, std::span<const size_t> plain,
+                        std::vector<Part>& parts) const {
   size_t done = 0;       // everything before this is in `parts`
   size_t space_end = 0;  // the white space that the last rstrip token took ends here
   for (size_t at = 0; at < text.size();) {
@@ -69,6 +70,11 @@ void AddedTokens::split(std::string_view text, std::vector<Part>& parts) const {
       continue;
     }
     size_t begin = at, end = at + token->content.size();
+    const auto barrier = std::ranges::upper_bound(plain, begin);
+    if (barrier != plain.end() && *barrier < end) {
+      ++at;
+      continue;
+    }
     at = end;
     if (token->single_word && touches_word(text, begin, end)) continue;
     if (token->lstrip)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -22,7 +23,8 @@ class AddedTokens {
   };
   // Cuts `text` into added tokens and what lies between them: at each place the longest that begins
   // there. Appends to `parts`. The time is that of the text's length times the longest token's.
-  void split(std::string_view text, std::vector<Part>& parts) const;
+  // Tokens that reach across one of the offsets `plain`, ascending, are passed over.
+  void split(std::string_view text, std::span<const size_t> plain, std::vector<Part>& parts) const;
 
   // Bytes of the longest one that begins at `at`; 0 if none does.
   size_t longest_length_at(std::string_view text, size_t at) const;

@@ -15,7 +15,7 @@ using spec::AddedToken;
 // "text|[id]|text"
 std::string split(const AddedTokens& tokens, std::string_view text) {
   std::vector<AddedTokens::Part> parts;
-  tokens.split(text, parts);
+  tokens.split(text, {}, parts);
   std::string shown;
   for (const AddedTokens::Part& part : parts) {
     if (!shown.empty()) shown += '|';
@@ -63,7 +63,7 @@ TEST(AddedTokens, ManyStripsTakeNoQuadraticTime) {
   const AddedTokens tokens({{.id = 2, .content = " ", .lstrip = true, .rstrip = true}});
   std::vector<AddedTokens::Part> parts;
   const auto start = std::chrono::steady_clock::now();
-  tokens.split(std::string(1'000'000, ' '), parts);
+  tokens.split(std::string(1'000'000, ' '), {}, parts);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
 }
 
@@ -74,7 +74,7 @@ TEST(AddedTokens, PlainPartsAndContentsJoinToTheText) {
   for (uint64_t seed = 0; seed < 500; ++seed) {
     const std::string text = random_text(seed, 30);
     std::vector<AddedTokens::Part> parts;
-    tokens.split(text, parts);
+    tokens.split(text, {}, parts);
     std::string joined;
     for (const AddedTokens::Part& part : parts)
       joined += part.id < 0 ? part.text : contents[part.id];

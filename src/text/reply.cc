@@ -149,9 +149,7 @@ bool ReplyParser::in_content(bool at_end) {
     const size_t first = text.size() - jinja::strip_space(text, true, false).size();
     if (first < text.size() && text[first] == '{') {
       give(Kind::Content, first);
-      close_.clear();
-      opening_ = 0;
-      state_ = State::Tool;
+      begin_block(0, "");
       return true;
     }
   }
@@ -172,9 +170,7 @@ bool ReplyParser::in_content(bool at_end) {
   }
   give(Kind::Content, best);
   if (which > 0 && which <= format_.tool_blocks.size()) {
-    close_ = format_.tool_blocks[which - 1].close;
-    opening_ = scanned_ = markers[which].size();
-    state_ = State::Tool;
+    begin_block(markers[which].size(), format_.tool_blocks[which - 1].close);
     return true;
   }
   give(Kind::Marker, markers[which].size());
@@ -182,13 +178,29 @@ bool ReplyParser::in_content(bool at_end) {
   return true;
 }
 
+void ReplyParser::begin_block(size_t opening, std::string close) {
+  opening_ = scanned_ = read_ = opening;
+  close_ = std::move(close);
+  scanner_ = CallScanner();
+  state_ = State::Tool;
+}
+
+// Calls in the block's text up to there.
+void ReplyParser::scan(size_t up_to) {
+  if (!format_.calls_in_pieces || up_to <= read_) return;
+  scanner_.push(std::string_view(pending_).substr(begin_ + read_, up_to - read_));
+  read_ = up_to;
+}
+
 bool ReplyParser::in_tool(bool at_end) {
   const std::string_view text = std::string_view(pending_).substr(begin_);
   const size_t close = close_.empty() ? text.npos : text.find(close_, scanned_);
   if (close != text.npos) {
+    scan(close);
     end_block(close + close_.size());
     return true;
   }
+  scan(text.size() - (at_end || close_.empty() ? 0 : held_back(text, {close_})));
   if (at_end) {
     end_block(text.size());
     return true;
@@ -201,10 +213,18 @@ void ReplyParser::end_block(size_t bytes) {
   const std::string_view block = std::string_view(pending_).substr(begin_, bytes);
   std::string_view inner = block.substr(opening_);
   if (!close_.empty() && inner.ends_with(close_)) inner.remove_suffix(close_.size());
-  std::vector<ToolCall> calls = parse_tool_calls(inner);
+  give_calls(parse_tool_calls(inner), bytes);
+  state_ = State::Content;
+}
+
+// Those that have been told of are what they were told to be.
+void ReplyParser::give_calls(std::vector<ToolCall> calls, size_t bytes) {
+  const std::vector<ToolCall>& told = scanner_.calls();
+  calls.resize(std::max(calls.size(), told.size()));
+  std::ranges::copy(told, calls.begin());
   give(calls.empty() ? Kind::Content : Kind::ToolCalls, bytes);
   if (!calls.empty()) out_.back().calls = std::move(calls);
-  state_ = State::Content;
+  scanner_ = CallScanner();
   scanned_ = 0;
 }
 
@@ -237,7 +257,8 @@ bool ReplyParser::in_header(bool at_end) {
   if (call_name_.empty()) {
     give(Kind::Marker, bytes);
   } else {
-    opening_ = scanned_ = bytes;  // given with the call
+    opening_ = scanned_ = read_ = bytes;  // given with the call
+    scanner_ = CallScanner(call_name_);
   }
   return true;
 }
@@ -260,19 +281,17 @@ bool ReplyParser::in_channel(bool at_end) {
     give(channel_, end);
   } else {
     if (end == text.npos && !at_end) {
+      scan(text.size() - held_back(text, markers));
       scanned_ = text.size() > 12 ? std::max(opening_, text.size() - 12) : opening_;
       return false;
     }
     const size_t bytes = std::min(end, text.size());
     const std::string arguments(text.substr(opening_, bytes - opening_));
     auto calls = parse_tool_calls("{\"name\": \"f\", \"arguments\": " + arguments + "}");
-    give(calls.empty() ? Kind::Content : Kind::ToolCalls, bytes);
-    if (!calls.empty()) {
-      calls[0].name = call_name_;
-      out_.back().calls = std::move(calls);
-    }
+    if (!calls.empty()) calls[0].name = call_name_;
+    scan(bytes);
+    give_calls(std::move(calls), bytes);
     call_name_.clear();
-    scanned_ = 0;
   }
   if (begin_ < pending_.size() && which < std::size(kEnds)) give(Kind::Marker, markers[which].size());
   state_ = State::Header;

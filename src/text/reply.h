@@ -6,12 +6,9 @@
 #include <string_view>
 #include <vector>
 
-namespace moiety::text {
+#include "text/call_scanner.h"
 
-struct ToolCall {
-  std::string name;
-  std::string arguments;  // a JSON object, as text
-};
+namespace moiety::text {
 
 struct ReplyFormat {
   struct Block {
@@ -23,6 +20,8 @@ struct ReplyFormat {
   bool bare_json_calls = false;      // an answer that is a JSON object with a name is a call (Llama 3.1)
   bool channels = false;             // gpt-oss: <|channel|>NAME<|message|>…<|end|>
   std::vector<std::string> dropped;  // markers that mean nothing by themselves
+  // Calls are told of as they are written (ReplyParser::open_calls). One whose arguments have begun is a call then, whatever becomes of it.
+  bool calls_in_pieces = false;
 
   // Whether this text is a marker, or part of one, so that a special token of this text must not be left out.
   bool is_marker(std::string_view text) const;
@@ -44,6 +43,9 @@ class ReplyParser {
 
   // What is certain now.
   std::vector<ReplyPart> push(std::string_view text);
+  // What is known of the block that is being written, if calls come in pieces: calls of which the part for the block will say the
+  // same and more.
+  const std::vector<ToolCall>& open_calls() const { return scanner_.calls(); }
   // The rest. A block that is not closed or makes no sense is given back as content.
   std::vector<ReplyPart> finish();
 
@@ -58,7 +60,10 @@ class ReplyParser {
   bool in_channel(bool at_end);
   void give(ReplyPart::Kind kind, size_t bytes);
   void give_but(ReplyPart::Kind kind, const std::vector<std::string_view>& markers, bool at_end);
+  void begin_block(size_t opening, std::string close);
+  void scan(size_t up_to);
   void end_block(size_t bytes);
+  void give_calls(std::vector<ToolCall> calls, size_t bytes);
 
   ReplyFormat format_;
   State state_;
@@ -68,6 +73,8 @@ class ReplyParser {
   bool is_blank_ = true;  // no content but white space so far
   std::string close_, call_name_;  // of the block
   size_t opening_ = 0;             // bytes of the block's opening marker
+  CallScanner scanner_;
+  size_t read_ = 0;  // bytes of the block that it has seen, and the opening marker
   ReplyPart::Kind channel_ = ReplyPart::Kind::Content;
   std::vector<ReplyPart> out_;
 };

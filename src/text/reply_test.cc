@@ -127,6 +127,94 @@ TEST(Reply, IsTheSameHoweverItIsCutAndLosesNothing) {
   }
 }
 
+// What is told of calls as they are written, and in the end.
+struct Told {
+  std::vector<std::string> pieces;  // the calls' names and arguments as they grew
+  std::string parts;
+  size_t longest_piece = 0;  // of arguments
+};
+
+Told told(ReplyFormat format, std::string_view text, Random& random, uint64_t most) {
+  format.calls_in_pieces = true;
+  ReplyParser parser(format);
+  Told told;
+  std::vector<ToolCall> open;  // as told so far, of this block
+  std::vector<ReplyPart> all;
+  const auto tell = [&](const std::vector<ToolCall>& calls) {
+    for (size_t i = 0; i < calls.size(); ++i) {
+      if (i == open.size()) {
+        open.push_back({calls[i].name, ""});
+        told.pieces.push_back(calls[i].name + ":");
+      }
+      EXPECT_EQ(calls[i].name, open[i].name);
+      EXPECT_TRUE(calls[i].arguments.starts_with(open[i].arguments)) << calls[i].arguments << " after " << open[i].arguments;
+      const size_t at = told.pieces.size() - open.size() + i, grown = calls[i].arguments.size() - open[i].arguments.size();
+      told.longest_piece = std::max(told.longest_piece, grown);
+      told.pieces[at] += calls[i].arguments.substr(open[i].arguments.size());
+      open[i].arguments = calls[i].arguments;
+    }
+  };
+  const auto add = [&](std::vector<ReplyPart> parts) {
+    for (ReplyPart& part : parts) {
+      if (part.kind == Kind::ToolCalls) {
+        EXPECT_GE(part.calls.size(), open.size());
+        tell(part.calls);
+        open.clear();
+      }
+      all.push_back(std::move(part));
+    }
+    tell(parser.open_calls());
+  };
+  while (!text.empty()) {
+    const size_t bytes = std::min<size_t>(text.size(), 1 + random.below(most));
+    add(parser.push(text.substr(0, bytes)));
+    text.remove_prefix(bytes);
+  }
+  add(parser.finish());
+  told.parts = shown(all);
+  return told;
+}
+
+TEST(Reply, CallsInPiecesAddUpToWhatTheyAreInTheEnd) {
+  Random random(1);
+  for (const Family& family : kFamilies) {
+    std::vector<std::string> whole;
+    for (const auto& [name, arguments] : family.calls) whole.push_back(std::string(name) + ":" + arguments);
+    const Told found = told(reply_format(family.source, family.prompt), family.text, random, 1);
+    EXPECT_EQ(found.pieces, whole) << family.name;
+    EXPECT_EQ(found.parts, shown(parse(reply_format(family.source, family.prompt), family.text))) << family.name;
+    const bool is_json = std::string_view(family.text).find("<function=") == std::string_view::npos &&
+                         std::string_view(family.text).find("<arg_key>") == std::string_view::npos && std::string_view(family.name) != "llama3_1_builtin";
+    if (is_json) {
+      EXPECT_LE(found.longest_piece, 2u) << family.name;
+    }
+  }
+}
+
+TEST(Reply, CallsInPiecesAreTheSameHoweverTheyAreCut) {
+  static constexpr std::string_view kPieces[] = {
+      "<tool_call>", "</tool_call>", "{\"name\": \"f\", \"arguments\": {", "\"a\": 1", "}", "}", "]", ", ", "\"parameters\": {}", "{", "[TOOL_CALLS]", "[", "f[ARGS]",
+      "\"x</tool\"", "\"\\\"}\"", ": ", "\"b\"", "<|channel|>commentary to=functions.f<|message|>", "<|call|>", "<|python_tag|>", "\n", "a", "</tool", "```json", "```",
+      "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>", "\"name\": \"g\"", "\"function\": {"};
+  for (uint64_t seed = 0; seed < 20000; ++seed) {
+    Random random(seed);
+    const Family& family = kFamilies[random.below(std::size(kFamilies))];
+    std::string text;
+    for (uint64_t pieces = random.below(14); pieces > 0; --pieces) text += kPieces[random.below(std::size(kPieces))];
+    const ReplyFormat format = reply_format(family.source, family.prompt);
+    const Told whole = told(format, text, random, 1000), cut = told(format, text, random, 5);
+    ASSERT_EQ(whole.parts, cut.parts) << family.name << " seed " << seed << ": " << text;
+    ASSERT_EQ(whole.pieces, cut.pieces) << family.name << " seed " << seed << ": " << text;
+  }
+}
+
+TEST(Reply, ArgumentsAreAsTheModelWroteThemUnlessThatIsNoJsonForAll) {
+  const auto arguments = [](const std::string& text) { return parse_tool_calls("{\"name\": \"f\", \"arguments\": " + text + "}").at(0).arguments; };
+  EXPECT_EQ(arguments("{\"b\":1,  \"a\" : [1e2]}"), "{\"b\":1,  \"a\" : [1e2]}");
+  EXPECT_EQ(arguments("{\"a\": 1, \"a\": 2}"), "{\"a\": 2}");
+  EXPECT_EQ(arguments("\"{\\\"a\\\":1}\""), "{\"a\": 1}");
+}
+
 TEST(Reply, ShowsNoPartOfAMarker) {
   ReplyParser parser(reply_format("<tool_call>", ""));
   std::string content;

@@ -85,14 +85,16 @@ Tokenizer::Tokenizer(spec::TokenizerSpec spec) : spec_(std::move(spec)), pool_(n
   model_ = make_model();
   splitter_ = std::make_unique<Splitter>(spec_.pre_tokenizers, spec::is_byte_level(spec_));
 
-  std::vector<spec::AddedToken> as_written, normalized;
+  std::vector<spec::AddedToken> as_written, normalized, special;
   for (spec::AddedToken added : spec_.added) {
+    if (added.special) special.push_back(added);
     if (added.normalized) added.content = normalized_content(added, spec_);
     (added.normalized ? normalized : as_written).push_back(std::move(added));
   }
   normalizer_ = std::make_unique<Normalizer>(spec_.normalizers, user_defined(spec_));
   added_ = std::make_unique<AddedTokens>(std::move(as_written));
   added_normalized_ = std::make_unique<AddedTokens>(std::move(normalized));
+  special_texts_ = std::make_unique<AddedTokens>(std::move(special));
 }
 
 std::unique_ptr<PieceModel> Tokenizer::make_model() const {
@@ -118,33 +120,63 @@ Tokenizer::~Tokenizer() = default;
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special) const {
+std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special,
+                                       std::span<const size_t> plain) const {
   require(text.size() < UINT32_MAX, "a text of {} bytes; at most 4 GiB are encoded at once",
           text.size());
-  if (!is_valid_utf8(text)) return encode(replace_invalid(text), add_special);
+  if (!is_valid_utf8(text)) {
+    std::string valid;
+    std::vector<size_t> moved;
+    size_t done = 0;
+    for (const size_t at : plain) {
+      valid += replace_invalid(text.substr(done, at - done));
+      moved.push_back(valid.size());
+      done = at;
+    }
+    return encode(valid += replace_invalid(text.substr(done)), add_special, moved);
+  }
 
   std::vector<int32_t> ids;
   if (add_special) ids = spec_.prefix;
   std::unique_ptr<Scratch> scratch = pool_->take();
   scratch->parts.clear();
-  added_->split(text, scratch->parts);
+  added_->split(text, plain, scratch->parts);
   for (const AddedTokens::Part& part : scratch->parts) {
     if (part.id >= 0) {
       ids.push_back(part.id);
-    } else {
-      encode_ordinary(part.text, part.text.data() == text.data(), *scratch, ids);
+      continue;
     }
+    // Normalising moves what stands behind: where tokens are looked for after it, the text is cut.
+    const auto begin = static_cast<size_t>(part.text.data() - text.data());
+    size_t done = 0;
+    if (!added_normalized_->empty()) {
+      for (auto at = std::ranges::upper_bound(plain, begin); at != plain.end() && *at < begin + part.text.size(); ++at) {
+        encode_ordinary(part.text.substr(done, *at - begin - done), begin + done == 0, *scratch, ids);
+        done = *at - begin;
+      }
+    }
+    encode_ordinary(part.text.substr(done), begin + done == 0, *scratch, ids);
   }
   pool_->give_back(std::move(scratch));
   if (add_special) ids.insert(ids.end(), spec_.suffix.begin(), spec_.suffix.end());
   return ids;
 }
 
+std::vector<size_t> Tokenizer::special_texts(std::string_view text) const {
+  std::vector<size_t> inside;
+  for (size_t at = 0; at < text.size() && !special_texts_->empty(); ++at) {
+    const size_t length = special_texts_->longest_length_at(text, at);
+    const size_t first = length == 0 ? 0 : utf8_char(text, at).bytes;
+    if (first < length) inside.push_back(at + first);
+  }
+  return inside;
+}
+
 void Tokenizer::encode_ordinary(std::string_view text, bool at_start, Scratch& scratch,
                                 std::vector<int32_t>& ids) const {
   text = normalizer_->run(text, scratch.normalizer);
   scratch.normalized_parts.clear();
-  added_normalized_->split(text, scratch.normalized_parts);
+  added_normalized_->split(text, {}, scratch.normalized_parts);
   for (const AddedTokens::Part& part : scratch.normalized_parts) {
     if (part.id >= 0) {
       ids.push_back(part.id);

@@ -31,8 +31,14 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
 
   // Invalid UTF-8 is read as U+FFFD. `add_special` puts the tokenizer's prefix and suffix around
-  // the text.
-  std::vector<int32_t> encode(std::string_view text, bool add_special) const;
+  // the text. `plain` are offsets in bytes, ascending: no token that is found whatever stands around
+  // it reaches across one of them, so that a text which spells such a token stays text.
+  std::vector<int32_t> encode(std::string_view text, bool add_special,
+                              std::span<const size_t> plain = {}) const;
+
+  // Offsets behind the first character of each text in it that spells a special token of two
+  // characters or more.
+  std::vector<size_t> special_texts(std::string_view text) const;
 
   // Bytes that are no UTF-8 become U+FFFD, one for each maximal invalid part unless the decoder says
   // otherwise; unknown ids are left out.
@@ -69,7 +75,7 @@ class Tokenizer {
   std::unique_ptr<PieceModel> model_;
   std::unique_ptr<Normalizer> normalizer_;
   std::unique_ptr<Splitter> splitter_;
-  std::unique_ptr<AddedTokens> added_, added_normalized_;
+  std::unique_ptr<AddedTokens> added_, added_normalized_, special_texts_;
 
   std::unique_ptr<ScratchPool> pool_;
 };

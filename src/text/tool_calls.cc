@@ -1,7 +1,9 @@
 // The ways in which published models write a tool call.
+#include "base/ordered_json.h"
 #include "jinja/context.h"
 #include "jinja/print.h"
 #include "jinja/unicode.h"
+#include "text/call_scanner.h"
 #include "text/reply.h"
 
 namespace moiety::text {
@@ -187,16 +189,39 @@ std::vector<ToolCall> from_name_and_arguments(std::string_view text) {
   return {{name, "{" + arguments + "}"}};
 }
 
-}  // namespace
-
-std::vector<ToolCall> parse_tool_calls(std::string_view inner) {
-  inner = strip_space(inner);
+std::vector<ToolCall> calls_in(std::string_view inner) {
   if (inner.empty()) return {};
   if (inner[0] == '{' || inner[0] == '[') return from_json(inner);
   if (inner.starts_with("<function=")) return from_function_tags(inner);
   if (inner.starts_with("<｜tool▁call▁begin｜>")) return from_deepseek(inner);
   if (inner.find("<arg_key>") != inner.npos) return from_argument_tags(inner);
   return from_name_and_arguments(inner);
+}
+
+// Whether the text is what was printed of it, but for white space and the like. A name that comes twice is no such thing.
+bool says(std::string_view text, const std::string& printed) {
+  Parsed parsed;
+  if (!parsed.read(text) || parsed.print(parsed.value) != printed) return false;
+  try {
+    parse_ordered_json(text, "arguments");
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+std::vector<ToolCall> parse_tool_calls(std::string_view inner) {
+  std::vector<ToolCall> calls = calls_in(strip_space(inner));
+  // As the model wrote them, which is what is streamed.
+  CallScanner scanner;
+  scanner.push(inner);
+  const std::vector<ToolCall>& written = scanner.calls();
+  for (size_t i = 0; i < calls.size() && calls.size() == written.size(); ++i) {
+    if (written[i].name == calls[i].name && says(written[i].arguments, calls[i].arguments)) calls[i].arguments = written[i].arguments;
+  }
+  return calls;
 }
 
 }  // namespace moiety::text

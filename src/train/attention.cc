@@ -146,7 +146,7 @@ AttentionSaved Attention::forward(MatrixView<const float> qkv_TQ, const Attentio
     float inverse_sum[kBlock];
     for_each_block(length, [&](const Block& block) {
       const MatrixView<float> p(scores.data(), block.count, block.keys);
-      multiply_nt(query.middle_rows(block.first, block.count), key.middle_rows(0, block.keys), p);
+      multiply_nt(type_, query.middle_rows(block.first, block.count), key.middle_rows(0, block.keys), p);
       for (size_t i = 0; i < block.count; ++i) {
         const size_t seen = block.first + i + 1;
         const Exponentials row = exponentials(factor, p.row(i).first(seen));
@@ -154,7 +154,7 @@ AttentionSaved Attention::forward(MatrixView<const float> qkv_TQ, const Attentio
         inverse_sum[i] = 1.0f / row.sum;
         std::ranges::fill(p.row(i).subspan(seen), 0.0f);
       }
-      multiply_nn(p, value.middle_rows(0, block.keys), out.middle_rows(block.first, block.count));
+      multiply_nn(type_, p, value.middle_rows(0, block.keys), out.middle_rows(block.first, block.count));
       // The division is left to the end: a head has fewer numbers than there are keys.
       for (size_t i = 0; i < block.count; ++i) scale(inverse_sum[i], out.row(block.first + i));
     });
@@ -202,8 +202,8 @@ void Attention::backward(MatrixView<const float> qkv_TQ, const AttentionWeights&
         const auto query_rows = query.middle_rows(block.first, block.count);
         const auto dout_rows = dout.middle_rows(block.first, block.count);
         const auto key_rows = key.middle_rows(0, block.keys);
-        multiply_nt(query_rows, key_rows, p);
-        multiply_nt(dout_rows, value.middle_rows(0, block.keys), dp);
+        multiply_nt(type_, query_rows, key_rows, p);
+        multiply_nt(type_, dout_rows, value.middle_rows(0, block.keys), dp);
         for (size_t i = 0; i < block.count; ++i) {
           const size_t seen = block.first + i + 1;
           softmax_again(factor, log_sum[block.first + i], p.row(i).first(seen));
@@ -211,9 +211,9 @@ void Attention::backward(MatrixView<const float> qkv_TQ, const AttentionWeights&
           std::ranges::fill(p.row(i).subspan(seen), 0.0f);
           std::ranges::fill(dp.row(i).subspan(seen), 0.0f);
         }
-        multiply_tn(p, dout_rows, dvalue.middle_rows(0, block.keys), Into::Add);
-        multiply_tn(dp, query_rows, dkey.middle_rows(0, block.keys), Into::Add);
-        multiply_nn(dp, key_rows, dquery.middle_rows(block.first, block.count));
+        multiply_tn(type_, p, dout_rows, dvalue.middle_rows(0, block.keys), Into::Add);
+        multiply_tn(type_, dp, query_rows, dkey.middle_rows(0, block.keys), Into::Add);
+        multiply_nn(type_, dp, key_rows, dquery.middle_rows(block.first, block.count));
       });
     }
   });

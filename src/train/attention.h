@@ -8,6 +8,7 @@
 #include "spec/model_spec.h"
 #include "train/batch.h"
 #include "train/buffer.h"
+#include "train/gemm.h"
 
 namespace moiety::train {
 
@@ -42,8 +43,8 @@ struct AttentionSaved {
 
 class Attention {
  public:
-  Attention(const spec::AttentionSpec& spec, float norm_eps, const RotaryTable& rotary)
-      : spec_(spec), layout_(head_layout(spec)), norm_eps_(norm_eps), rotary_(rotary) {}
+  Attention(const spec::AttentionSpec& spec, float norm_eps, const RotaryTable& rotary, GemmType type = GemmType::F32)
+      : spec_(spec), layout_(head_layout(spec)), norm_eps_(norm_eps), rotary_(rotary), type_(type) {}
 
   const HeadLayout& layout() const { return layout_; }
 
@@ -64,6 +65,7 @@ class Attention {
   HeadLayout layout_;
   float norm_eps_;
   const RotaryTable& rotary_;
+  GemmType type_;
 };
 
 }  // namespace moiety::train

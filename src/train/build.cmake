@@ -1,9 +1,6 @@
 # Two libraries: the arithmetic, the data and the checkpoints, which know no torch and compile in a second or two a
 # file; and the graph and the training loop, which do. libtorch is linked here and nowhere else: it brings 285 shared
 # objects and half a second of start-up.
-# The oneDNN that libtorch links anyway.
-find_library(MOIETY_DNNL NAMES dnnl libdnnl.so.2 libdnnl.so.3 REQUIRED)
-
 set(torch_files functions transformer validation trainer)  # those that include train/torch.h
 list(TRANSFORM torch_files PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/train/)
 list(TRANSFORM torch_files APPEND .cc)
@@ -12,7 +9,7 @@ list(REMOVE_ITEM sources ${torch_files} ${CMAKE_CURRENT_SOURCE_DIR}/train/main.c
 add_library(moiety_train_plain STATIC ${sources})
 target_include_directories(moiety_train_plain PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(moiety_train_plain PUBLIC moiety_base moiety_spec moiety_format moiety_text moiety_corpus
-                      moiety_moe moiety_trace PkgConfig::tomlplusplus PkgConfig::xxhash OpenMP::OpenMP_CXX ${MOIETY_DNNL})
+                      moiety_kernel moiety_moe moiety_trace PkgConfig::tomlplusplus PkgConfig::xxhash OpenMP::OpenMP_CXX)
 # In the inner loops alone sums may be reordered; NaN and infinity still mean what they mean.
 set_source_files_properties(train/loops.cc PROPERTIES COMPILE_OPTIONS
   "-ffp-contract=fast;-fno-math-errno;-fno-trapping-math;-fassociative-math;-fno-signed-zeros")

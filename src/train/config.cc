@@ -73,6 +73,8 @@ void visit(Config& c, Visitor& v) {
   v.integer("sequence", c.train.sequence, 2, 1 << 20);
   v.integer("batch", c.train.batch, 1, 1 << 16);
   v.integer("accumulate", c.train.accumulate, 1, 1 << 16);
+  v.choice("precision", c.train.precision, {"f32", "bf16"});
+  v.choice("keep", c.train.keep, {"products", "inputs"});
 
   v.section("validate");
   v.integer("every", c.validate.every, 0, kMany);

@@ -65,6 +65,8 @@ struct TrainConfig {
     int64_t steps = 1000;
     double minutes = 0;  // 0: as many steps as `steps` says
     int64_t sequence = 256, batch = 8, accumulate = 1;
+    std::string precision = "f32";  // of matrix products: f32, bf16
+    std::string keep = "products";  // what experts leave for their gradients: products, inputs
   } train;
 
   struct Validate {

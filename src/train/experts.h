@@ -7,6 +7,7 @@
 #include "base/matrix.h"
 #include "moe/dispatch_plan.h"
 #include "train/buffer.h"
+#include "train/gemm.h"
 
 namespace moiety::train {
 
@@ -23,18 +24,30 @@ struct ExpertStack {
   MatrixView<T> down_DF(size_t e) const { return {down + e * width * hidden, width, hidden}; }
 };
 
-// What forward leaves for backward: the two products before the activation. The gathered inputs and the results of
-// the experts are cheaper made again than kept (Guo et al. 2025, "SonicMoE").
+// What forward leaves for backward beside its inputs. Gathered inputs, activations and results of the experts are cheaper made
+// again than kept, so that neither grows when experts become finer (Guo et al. 2025, "SonicMoE").
+enum class Keep {
+  Products,  // the two products before the activation: 2 F numbers a visit, in the type that is computed with
+  Inputs,    // nothing, for 2 of 9 more operations
+};
+
+// How experts are computed.
+struct ExpertsMode {
+  GemmType type = GemmType::F32;
+  Keep keep = Keep::Products;
+};
+
 struct ExpertsSaved {
-  Buffer gate_NF, up_NF;
+  Matrix<std::byte> gate_NF, up_NF;  // rows of kernel::gemm_row_bytes(); empty if only inputs are kept
+  size_t bytes() const { return gate_NF.rows() * gate_NF.cols() + up_NF.rows() * up_NF.cols(); }
 };
 
 // out_TD[t] += sum over the visits of token t of weight * expert(x_TD[t]).
-ExpertsSaved experts_forward(const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
+ExpertsSaved experts_forward(const ExpertsMode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
                              std::span<const float> mix_N, MatrixView<const float> x_TD, MatrixView<float> out_TD);
 
 // Adds to dx_TD and to the weights' gradients, writes the gradient of every mixing weight.
-void experts_backward(const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
+void experts_backward(const ExpertsMode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
                       std::span<const float> mix_N, MatrixView<const float> x_TD, const ExpertsSaved& saved,
                       MatrixView<const float> dout_TD, MatrixView<float> dx_TD, std::span<float> dmix_N,
                       const ExpertStack<float>& gradients);

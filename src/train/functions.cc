@@ -111,24 +111,24 @@ Tensor rms_norm(const Tensor& x_TD, const WeightVector& weight, float eps) {
   })[0];
 }
 
-Tensor linear(const Tensor& x, const WeightMatrix& weight) {
+Tensor linear(const Tensor& x, const WeightMatrix& weight, GemmType type) {
   const Tensor y = empty(view(x).rows(), weight.value.rows());
-  multiply_nt(view(x), weight.value, view(y));
+  multiply_nt(type, view(x), weight.value, view(y));
   return record({x}, {y}, [=](const tensor_list& dy) -> tensor_list {
     const Tensor dx = torch::empty_like(x);
-    multiply_nn(view(dy[0]), weight.value, view(dx));
-    multiply_tn(view(dy[0]), view(x), weight.gradient, Into::Add);
+    multiply_nn(type, view(dy[0]), weight.value, view(dx));
+    multiply_tn(type, view(dy[0]), view(x), weight.gradient, Into::Add);
     return {dx};
   })[0];
 }
 
-Tensor add_linear(const Tensor& residual, const Tensor& x, const WeightMatrix& weight) {
+Tensor add_linear(const Tensor& residual, const Tensor& x, const WeightMatrix& weight, GemmType type) {
   const Tensor y = residual.detach().clone();
-  multiply_nt(view(x), weight.value, view(y), Into::Add);
+  multiply_nt(type, view(x), weight.value, view(y), Into::Add);
   return record({residual, x}, {y}, [=](const tensor_list& dy) -> tensor_list {
     const Tensor dx = torch::empty_like(x);
-    multiply_nn(view(dy[0]), weight.value, view(dx));
-    multiply_tn(view(dy[0]), view(x), weight.gradient, Into::Add);
+    multiply_nn(type, view(dy[0]), weight.value, view(dx));
+    multiply_tn(type, view(dy[0]), view(x), weight.gradient, Into::Add);
     return {dy[0], dx};
   })[0];
 }
@@ -186,27 +186,28 @@ Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<co
 }
 
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const moe::Routing& routing,
-                   const ExpertWeights& weights) {
+                   const ExpertWeights& weights, const ExpertsMode& mode) {
   const auto plan = std::make_shared<const moe::DispatchPlan>(moe::plan_dispatch(routing));
   const Tensor out_TD = residual_TD.detach().clone();
   const auto saved = std::make_shared<ExpertsSaved>(
-      experts_forward(weights.value, *plan, flat(mix_N), view(x_TD), view(out_TD)));
+      experts_forward(mode, weights.value, *plan, flat(mix_N), view(x_TD), view(out_TD)));
   return record({residual_TD, x_TD, mix_N}, {out_TD}, [=](const tensor_list& dout) -> tensor_list {
     const Tensor dx_TD = torch::zeros_like(x_TD), dmix_N = torch::empty_like(mix_N);
-    experts_backward(weights.value, *plan, flat(mix_N), view(x_TD), *saved, view(dout[0]), view(dx_TD),
+    experts_backward(mode, weights.value, *plan, flat(mix_N), view(x_TD), *saved, view(dout[0]), view(dx_TD),
                      flat(dmix_N), weights.gradient);
     return {dout[0], dx_TD, dmix_N};
   })[0];
 }
 
-Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const std::vector<int32_t>& targets_T) {
+Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const std::vector<int32_t>& targets_T,
+                          GemmType type) {
   const int64_t counted = std::ranges::count_if(targets_T, [](int32_t target) { return target >= 0; });
   const float factor = 1.0f / static_cast<float>(std::max<int64_t>(1, counted));
   const auto mean = [&](const CrossEntropy& sum) { return torch::tensor(static_cast<float>(sum.nats * factor)); };
-  if (!torch::GradMode::is_enabled()) return mean(cross_entropy(view(x_TD), head_VD.value, targets_T));
+  if (!torch::GradMode::is_enabled()) return mean(cross_entropy(type, view(x_TD), head_VD.value, targets_T));
 
   const Tensor dx_TD = torch::empty_like(x_TD), dhead_VD = empty(head_VD.value.rows(), head_VD.value.cols());
-  const CrossEntropy sum = cross_entropy_with_gradients(view(x_TD), head_VD.value, targets_T, factor, view(dx_TD),
+  const CrossEntropy sum = cross_entropy_with_gradients(type, view(x_TD), head_VD.value, targets_T, factor, view(dx_TD),
                                                         view(dhead_VD));
   return record({x_TD}, {mean(sum)}, [=](const tensor_list& d) -> tensor_list {
     const float upstream = d[0].item<float>();

@@ -1,6 +1,6 @@
 // The steps of the model as operations of torch's graph: each runs our own forward arithmetic and hangs the matching
 // backward into the graph. Gradients of weights are added to the Weights' own memory on the way back; the graph
-// carries only those of activations.
+// carries only those of activations. A GemmType says what matrix products are computed in.
 #pragma once
 
 #include <functional>
@@ -31,9 +31,9 @@ tensor_list record(const tensor_list& inputs, const tensor_list& outputs, Backwa
 Tensor embed(const Tensor& anchor, const WeightMatrix& table_VD, const std::vector<int32_t>& tokens_T);
 
 Tensor rms_norm(const Tensor& x_TD, const WeightVector& weight, float eps);
-Tensor linear(const Tensor& x, const WeightMatrix& weight);
+Tensor linear(const Tensor& x, const WeightMatrix& weight, GemmType type = GemmType::F32);
 // residual + linear(x, weight)
-Tensor add_linear(const Tensor& residual, const Tensor& x, const WeightMatrix& weight);
+Tensor add_linear(const Tensor& residual, const Tensor& x, const WeightMatrix& weight, GemmType type = GemmType::F32);
 // A row holds gate and up: silu(gate) * up.
 Tensor silu_mul(const Tensor& gate_up_T2F);
 
@@ -55,9 +55,10 @@ struct ExpertWeights {
 };
 // residual + the experts' results, mixed
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const moe::Routing& routing,
-                   const ExpertWeights& weights);
+                   const ExpertWeights& weights, const ExpertsMode& mode = {});
 
 // Mean over the positions that have a target.
-Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const std::vector<int32_t>& targets_T);
+Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const std::vector<int32_t>& targets_T,
+                          GemmType type = GemmType::F32);
 
 }  // namespace moiety::train

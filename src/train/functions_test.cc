@@ -40,14 +40,16 @@ Tensor probe(const Inputs& outputs) {
   return sum;
 }
 
-void expect_close(const Tensor& mine, const Tensor& expected, const char* what, size_t index) {
+constexpr double kF32 = 2e-5, kBf16 = 2e-2;  // of the largest number
+
+void expect_close(const Tensor& mine, const Tensor& expected, const char* what, size_t index, double tolerance) {
   ASSERT_TRUE(expected.defined()) << what << " " << index;
   const double size = expected.abs().max().item<double>();
-  EXPECT_LT((mine.to(torch::kFloat64) - expected).abs().max().item<double>(), 2e-5 * size + 1e-6) << what << " " << index;
+  EXPECT_LT((mine.to(torch::kFloat64) - expected).abs().max().item<double>(), tolerance * size + 1e-6) << what << " " << index;
 }
 
 void check(const Inputs& inputs, const std::vector<TestWeight>& weights, const Operation& operation,
-           const Plain& plain) {
+           const Plain& plain, double tolerance = kF32) {
   const auto leaves = [](const Inputs& from, torch::ScalarType type) {
     Inputs to;
     for (const Tensor& x : from) to.push_back(x.detach().clone().to(type).set_requires_grad(true));
@@ -60,11 +62,13 @@ void check(const Inputs& inputs, const std::vector<TestWeight>& weights, const O
   const Inputs mine = leaves(inputs, torch::kFloat32), theirs = leaves(inputs, torch::kFloat64),
                their_weights = leaves(values, torch::kFloat64);
   const Inputs outputs = operation(mine), expected = plain(theirs, their_weights);
-  for (size_t i = 0; i < outputs.size(); ++i) expect_close(outputs[i].detach(), expected[i].detach(), "output", i);
+  for (size_t i = 0; i < outputs.size(); ++i) expect_close(outputs[i].detach(), expected[i].detach(), "output", i, tolerance);
   probe(outputs).backward();
   probe(expected).backward();
-  for (size_t i = 0; i < inputs.size(); ++i) expect_close(mine[i].grad(), theirs[i].grad(), "input", i);
-  for (size_t i = 0; i < weights.size(); ++i) expect_close(weights[i].gradient, their_weights[i].grad(), "weight", i);
+  for (size_t i = 0; i < inputs.size(); ++i) expect_close(mine[i].grad(), theirs[i].grad(), "input", i, tolerance);
+  for (size_t i = 0; i < weights.size(); ++i) expect_close(weights[i].gradient, their_weights[i].grad(), "weight", i, tolerance);
+
+  if (tolerance > kF32) return;
 
   // Finite differences along a random direction, all inputs and weights at once
   const double epsilon = 1e-3;
@@ -127,8 +131,8 @@ TEST(Functions, Embed) {
   const Tensor plain = torch::embedding(plain_table, torch::tensor({3, 1, 3, 5}));
   probe({out}).backward();
   probe({plain}).backward();
-  expect_close(out.detach(), plain.detach(), "output", 0);
-  expect_close(table.gradient, plain_table.grad(), "weight", 0);
+  expect_close(out.detach(), plain.detach(), "output", 0, kF32);
+  expect_close(table.gradient, plain_table.grad(), "weight", 0, kF32);
 }
 
 void check_attention(spec::QkNorm qk_norm) {
@@ -205,9 +209,11 @@ TEST(Functions, RouterWithSigmoidAndWeightsAsTheyAre) {
   check_router({.num_experts = 5, .experts_per_token = 2, .score = spec::Score::Sigmoid, .renormalise = false});
 }
 
-TEST(Functions, Experts) {
-  // More rows at one expert than a tile holds; one expert that nobody visits.
-  const int64_t tokens = 400, num_experts = 4, width = 10, hidden = 7, per_token = 2;
+class FunctionsExperts : public testing::TestWithParam<ExpertsMode> {};
+
+TEST_P(FunctionsExperts, ForwardAndAllGradients) {
+  // More rows at one expert and more hidden units than are worked on at once; an odd number of rows; one expert that nobody visits.
+  const int64_t tokens = 601, num_experts = 4, width = 10, hidden = 135, per_token = 2;
   moe::Routing routing{.num_experts = 4};
   for (int t = 0; t < tokens; ++t) {
     routing.experts_N.push_back(0);
@@ -218,22 +224,34 @@ TEST(Functions, Experts) {
                                         TestWeight(random_tensor({num_experts, hidden, width}, 2)),
                                         TestWeight(random_tensor({num_experts, width, hidden}, 3))};
   const auto stack = [&](auto pick) {
-    return ExpertStack<float>{4, 10, 7, flat(pick(weights[0])).data(), flat(pick(weights[1])).data(),
+    return ExpertStack<float>{4, 10, 135, flat(pick(weights[0])).data(), flat(pick(weights[1])).data(),
                               flat(pick(weights[2])).data()};
   };
   const ExpertStack<float> value = stack([](const TestWeight& w) { return w.value; });
-  const ExpertWeights expert_weights{{4, 10, 7, value.gate, value.up, value.down},
+  const ExpertWeights expert_weights{{4, 10, 135, value.gate, value.up, value.down},
                                      stack([](const TestWeight& w) { return w.gradient; })};
   check({random_tensor({tokens, width}, 4), random_tensor({tokens, width}, 5), random_tensor({tokens * per_token}, 6)},
         weights,
-        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], routing, expert_weights)}; },
+        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], routing, expert_weights, GetParam())}; },
         [&](const Inputs& x, const Inputs& w) {
           std::vector<int64_t> at(routing.experts_N.begin(), routing.experts_N.end());
           const Tensor index = torch::tensor(at).reshape({tokens, per_token});
           const Tensor mix = torch::zeros({tokens, num_experts}, torch::kFloat64)
                                  .scatter(1, index, x[2].reshape({tokens, per_token}));
           return Inputs{x[0] + reference::experts(x[1], mix, w[0], w[1], w[2])};
-        });
+        },
+        GetParam().type == GemmType::F32 ? kF32 : kBf16);
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, FunctionsExperts,
+                         testing::Values(ExpertsMode{GemmType::F32, Keep::Products}, ExpertsMode{GemmType::F32, Keep::Inputs},
+                                         ExpertsMode{GemmType::Bf16, Keep::Products}, ExpertsMode{GemmType::Bf16, Keep::Inputs}));
+
+TEST(Functions, LinearInBf16) {
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({9, 17}, 1))};
+  check({random_tensor({11, 17}, 2)}, weights,
+        [&](const Inputs& x) { return Inputs{linear(x[0], weights[0].matrix(), GemmType::Bf16)}; },
+        [](const Inputs& x, const Inputs& w) { return Inputs{torch::linear(x[0], w[0])}; }, kBf16);
 }
 
 TEST(Functions, MeanCrossEntropy) {

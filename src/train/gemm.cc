@@ -1,47 +1,129 @@
 #include "train/gemm.h"
 
-#include <algorithm>
-#include <cstdint>
+#include <omp.h>
 
-// Declared here so that the library that comes with libtorch is enough; its headers are another package.
-extern "C" int dnnl_sgemm(char transa, char transb, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
-                          int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
+#include <algorithm>
+#include <vector>
+
+#include "kernel/kernels.h"
+#include "train/parallel.h"
+#include "train/scratch.h"
 
 namespace moiety::train {
 namespace {
 
-void multiply(char transpose_a, char transpose_b, size_t inner, MatrixView<const float> a, MatrixView<const float> b,
-              MatrixView<float> c, Into into) {
-  if (c.rows() == 0 || c.cols() == 0) return;
-  if (inner == 0) {
-    if (into == Into::Overwrite) {
-      for (size_t r = 0; r < c.rows(); ++r) std::ranges::fill(c.row(r), 0.0f);
+// Columns of c that a task computes at a time, and how much of the depth: their strips stay in the second-level cache.
+constexpr size_t kColumns = 64, kDepth = 1024;
+// Fewer rows are not worth laying out strips again for.
+constexpr size_t kLeastRows = 128;
+
+struct Product {
+  GemmType type;
+  MatrixView<const float> a, b;
+  bool a_is_turned, b_is_turned;  // a lies as KM; b as NK
+  MatrixView<float> c;
+  bool add;
+  size_t depth;
+};
+
+std::vector<const float*> row_pointers(MatrixView<const float> x) {
+  std::vector<const float*> rows(x.rows());
+  for (size_t r = 0; r < x.rows(); ++r) rows[r] = x.data() + r * x.stride();
+  return rows;
+}
+
+// body(first, count) for pieces of [0, count), on all threads.
+template <class Body>
+void for_pieces(size_t count, size_t piece, const Body& body) {
+  parallel_tasks((count + piece - 1) / piece, [&](size_t i) { body(i * piece, std::min(piece, count - i * piece)); });
+}
+
+// The rows of a as the kernel wants them: where they are, or laid out in `memory`.
+std::vector<const std::byte*> lay_out_rows(const Product& p, Scratch& memory) {
+  const kernel::GemmKernels& gemm = gemm_kernels();
+  const std::vector<const float*> a = row_pointers(p.a);
+  std::vector<const std::byte*> rows(p.c.rows());
+  if (p.type == GemmType::F32 && !p.a_is_turned) {
+    for (size_t m = 0; m < rows.size(); ++m) rows[m] = reinterpret_cast<const std::byte*>(a[m]);
+    return rows;
+  }
+  const size_t stride = kernel::gemm_row_bytes(p.type, p.depth);
+  std::byte* const out = memory.get(rows.size() * stride);
+  for (size_t m = 0; m < rows.size(); ++m) rows[m] = out + m * stride;
+  for_pieces(rows.size(), 64, [&](size_t first, size_t count) {
+    if (p.a_is_turned) return gemm.turn_columns(p.type, a.data(), p.depth, first, count, out + first * stride, stride);
+    for (size_t m = first; m < first + count; ++m) gemm.round_row(a[m], p.depth, out + m * stride);
+  });
+  return rows;
+}
+
+// c's rows [first_row, + rows) and columns [first_column, + columns).
+struct Part {
+  size_t first_row, rows, first_column, columns;
+};
+
+void compute(const Product& p, std::span<const std::byte* const> a_M, const std::vector<const float*>& b, const Part& part) {
+  thread_local Scratch strip_memory, row_memory;
+  const kernel::GemmKernels& gemm = gemm_kernels();
+  for (size_t k = 0; k < p.depth; k += kDepth) {
+    const size_t depth = std::min(kDepth, p.depth - k);
+    const size_t strips = (part.columns + kernel::kGemmLanes - 1) / kernel::kGemmLanes;
+    std::byte* const laid_out = strip_memory.get(strips * kernel::gemm_strip_bytes(p.type, depth));
+    if (p.b_is_turned) {
+      const float* columns[kColumns];
+      for (size_t n = 0; n < part.columns; ++n) columns[n] = b[part.first_column + n] + k;
+      gemm.strips_of_rows(p.type, columns, part.columns, depth, laid_out);
+    } else {
+      gemm.strips_of_columns(p.type, b.data() + k, depth, part.first_column, part.columns, laid_out);
     }
+    const std::byte** rows = row_memory.get<const std::byte*>(part.rows);
+    for (size_t m = 0; m < part.rows; ++m) rows[m] = a_M[part.first_row + m] + kernel::gemm_row_bytes(p.type, k);
+    gemm.multiply(p.type, rows, part.rows, laid_out, part.columns, kernel::gemm_steps(p.type, depth),
+                  p.c.row(part.first_row).data() + part.first_column, p.c.stride(), p.add || k > 0);
+  }
+}
+
+void multiply(const Product& p) {
+  if (p.c.rows() == 0 || p.c.cols() == 0) return;
+  if (p.depth == 0) {
+    for (size_t r = 0; r < p.c.rows() && !p.add; ++r) std::ranges::fill(p.c.row(r), 0.0f);
     return;
   }
-  const auto stride = [](const auto& matrix) { return static_cast<int64_t>(matrix.stride()); };
-  [[maybe_unused]] const int status = dnnl_sgemm(
-      transpose_a, transpose_b, static_cast<int64_t>(c.rows()), static_cast<int64_t>(c.cols()),
-      static_cast<int64_t>(inner), 1.0f, a.data(), stride(a), b.data(), stride(b),
-      into == Into::Add ? 1.0f : 0.0f, c.data(), stride(c));
-  assert(status == 0);
+  thread_local Scratch memory;
+  const std::vector<const std::byte*> rows = lay_out_rows(p, memory);
+  const std::vector<const float*> b = row_pointers(p.b);
+
+  // Pieces of rows only as far as columns are too few for all threads
+  const size_t columns = (p.c.cols() + kColumns - 1) / kColumns;
+  const size_t wanted = omp_in_parallel() ? 1 : (4 * parallel_parts() + columns - 1) / columns;
+  const size_t pieces = std::clamp<size_t>(p.c.rows() / kLeastRows, 1, wanted);
+  parallel_tasks(columns * pieces, [&](size_t i) {
+    const size_t piece = i % pieces, column = i / pieces * kColumns;
+    const size_t begin = p.c.rows() * piece / pieces, end = p.c.rows() * (piece + 1) / pieces;
+    compute(p, rows, b, {begin, end - begin, column, std::min(kColumns, p.c.cols() - column)});
+  });
 }
 
 }  // namespace
 
-void multiply_nt(MatrixView<const float> a_MK, MatrixView<const float> b_NK, MatrixView<float> c_MN, Into into) {
+const kernel::GemmKernels& gemm_kernels() {
+  static const kernel::GemmKernels& best = *kernel::available_kernels()[0]->gemm;
+  return best;
+}
+
+void multiply_nt(GemmType type, MatrixView<const float> a_MK, MatrixView<const float> b_NK, MatrixView<float> c_MN, Into into) {
   assert(a_MK.rows() == c_MN.rows() && b_NK.rows() == c_MN.cols() && a_MK.cols() == b_NK.cols());
-  multiply('N', 'T', a_MK.cols(), a_MK, b_NK, c_MN, into);
+  multiply({type, a_MK, b_NK, false, true, c_MN, into == Into::Add, a_MK.cols()});
 }
 
-void multiply_nn(MatrixView<const float> a_MK, MatrixView<const float> b_KN, MatrixView<float> c_MN, Into into) {
+void multiply_nn(GemmType type, MatrixView<const float> a_MK, MatrixView<const float> b_KN, MatrixView<float> c_MN, Into into) {
   assert(a_MK.rows() == c_MN.rows() && b_KN.cols() == c_MN.cols() && a_MK.cols() == b_KN.rows());
-  multiply('N', 'N', a_MK.cols(), a_MK, b_KN, c_MN, into);
+  multiply({type, a_MK, b_KN, false, false, c_MN, into == Into::Add, a_MK.cols()});
 }
 
-void multiply_tn(MatrixView<const float> a_KM, MatrixView<const float> b_KN, MatrixView<float> c_MN, Into into) {
+void multiply_tn(GemmType type, MatrixView<const float> a_KM, MatrixView<const float> b_KN, MatrixView<float> c_MN, Into into) {
   assert(a_KM.cols() == c_MN.rows() && b_KN.cols() == c_MN.cols() && a_KM.rows() == b_KN.rows());
-  multiply('T', 'N', a_KM.rows(), a_KM, b_KN, c_MN, into);
+  multiply({type, a_KM, b_KN, true, false, c_MN, into == Into::Add, a_KM.rows()});
 }
 
 }  // namespace moiety::train

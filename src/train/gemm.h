@@ -1,19 +1,25 @@
-// Matrix products of f32 by oneDNN (the one libtorch itself links), which runs at the machine's speed where the
-// OpenBLAS of Debian 12 doesn't know the processor. One thread inside a parallel region, all threads outside.
+// Matrix products of training, in f32 or with operands rounded to bf16 on the way in (kernel/gemm.h): memory holds f32 either way.
+// On the calling thread inside a parallel region, on all threads outside; the same bits whatever their number.
 #pragma once
 
 #include "base/matrix.h"
+#include "kernel/gemm.h"
 
 namespace moiety::train {
+
+using kernel::GemmType;
+
+// The fastest that this machine has.
+const kernel::GemmKernels& gemm_kernels();
 
 enum class Into { Overwrite, Add };
 
 // c = a * bᵀ, a * b, aᵀ * b; the letters are the operands as they lie in memory.
-void multiply_nt(MatrixView<const float> a_MK, MatrixView<const float> b_NK, MatrixView<float> c_MN,
+void multiply_nt(GemmType type, MatrixView<const float> a_MK, MatrixView<const float> b_NK, MatrixView<float> c_MN,
                  Into into = Into::Overwrite);
-void multiply_nn(MatrixView<const float> a_MK, MatrixView<const float> b_KN, MatrixView<float> c_MN,
+void multiply_nn(GemmType type, MatrixView<const float> a_MK, MatrixView<const float> b_KN, MatrixView<float> c_MN,
                  Into into = Into::Overwrite);
-void multiply_tn(MatrixView<const float> a_KM, MatrixView<const float> b_KN, MatrixView<float> c_MN,
+void multiply_tn(GemmType type, MatrixView<const float> a_KM, MatrixView<const float> b_KN, MatrixView<float> c_MN,
                  Into into = Into::Overwrite);
 
 }  // namespace moiety::train

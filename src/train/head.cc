@@ -45,7 +45,7 @@ CrossEntropy measure(MatrixView<float> logits_TV, std::span<const int32_t> targe
 }
 
 template <class Body>
-CrossEntropy by_chunks(MatrixView<const float> x_TD, MatrixView<const float> head_VD,
+CrossEntropy by_chunks(GemmType type, MatrixView<const float> x_TD, MatrixView<const float> head_VD,
                        std::span<const int32_t> targets_T, std::optional<float> factor, const Body& body) {
   CrossEntropy total;
   Buffer logits_TV(std::min(kChunk, x_TD.rows()), head_VD.rows(), head_VD.rows() + kPadding);
@@ -53,7 +53,7 @@ CrossEntropy by_chunks(MatrixView<const float> x_TD, MatrixView<const float> hea
     const size_t count = std::min(kChunk, x_TD.rows() - begin);
     const MatrixView<float> logits = logits_TV.view().middle_rows(0, count);
     const auto targets = targets_T.subspan(begin, count);
-    multiply_nt(x_TD.middle_rows(begin, count), head_VD, logits);
+    multiply_nt(type, x_TD.middle_rows(begin, count), head_VD, logits);
     const CrossEntropy part = measure(logits, targets, factor);
     total.nats += part.nats;
     total.counted += part.counted;
@@ -64,17 +64,17 @@ CrossEntropy by_chunks(MatrixView<const float> x_TD, MatrixView<const float> hea
 
 }  // namespace
 
-CrossEntropy cross_entropy(MatrixView<const float> x_TD, MatrixView<const float> head_VD,
+CrossEntropy cross_entropy(GemmType type, MatrixView<const float> x_TD, MatrixView<const float> head_VD,
                            std::span<const int32_t> targets_T) {
-  return by_chunks(x_TD, head_VD, targets_T, std::nullopt, [](auto...) {});
+  return by_chunks(type, x_TD, head_VD, targets_T, std::nullopt, [](auto...) {});
 }
 
-CrossEntropy cross_entropy_with_gradients(MatrixView<const float> x_TD, MatrixView<const float> head_VD,
+CrossEntropy cross_entropy_with_gradients(GemmType type, MatrixView<const float> x_TD, MatrixView<const float> head_VD,
                                           std::span<const int32_t> targets_T, float factor, MatrixView<float> dx_TD,
                                           MatrixView<float> dhead_VD) {
-  return by_chunks(x_TD, head_VD, targets_T, factor, [&](size_t begin, size_t count, MatrixView<float> dlogits_TV) {
-    multiply_nn(dlogits_TV, head_VD, dx_TD.middle_rows(begin, count));
-    multiply_tn(dlogits_TV, x_TD.middle_rows(begin, count), dhead_VD, begin == 0 ? Into::Overwrite : Into::Add);
+  return by_chunks(type, x_TD, head_VD, targets_T, factor, [&](size_t begin, size_t count, MatrixView<float> dlogits_TV) {
+    multiply_nn(type, dlogits_TV, head_VD, dx_TD.middle_rows(begin, count));
+    multiply_tn(type, dlogits_TV, x_TD.middle_rows(begin, count), dhead_VD, begin == 0 ? Into::Overwrite : Into::Add);
   });
 }
 

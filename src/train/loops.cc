@@ -69,6 +69,10 @@ MOIETY_EACH_ISA void scale(float factor, Floats x) {
   for (float& value : x) value *= factor;
 }
 
+MOIETY_EACH_ISA void widen(const uint16_t* bf16, Floats x) {
+  for (size_t i = 0; i < x.size(); ++i) x[i] = std::bit_cast<float>(static_cast<uint32_t>(bf16[i]) << 16);
+}
+
 MOIETY_EACH_ISA float rms_norm(ConstFloats x, ConstFloats weight, float eps, Floats y) {
   float sum = 0;
   MOIETY_ELEMENTWISE

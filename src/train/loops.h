@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 namespace moiety::train {
@@ -17,6 +18,7 @@ double sum_of_squares(ConstFloats x);
 void add(ConstFloats x, Floats y);                       // y += x
 void add_scaled(float factor, ConstFloats x, Floats y);  // y += factor * x
 void scale(float factor, Floats x);
+void widen(const uint16_t* bf16, Floats x);
 
 // y = x / rms(x) * weight; returns 1 / rms(x).
 float rms_norm(ConstFloats x, ConstFloats weight, float eps, Floats y);

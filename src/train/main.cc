@@ -33,8 +33,8 @@ void block_signals() {
 }
 [[gnu::section(".preinit_array"), gnu::used]] void (*const g_block_signals)() = block_signals;
 
-// SIGINT and SIGTERM reach one thread, which waits for them, and no handler ever runs: oneDNN's generated code keeps its stack
-// pointer in the middle of a buffer, and what the kernel pushes there for a handler overwrites what lies before the buffer.
+// SIGINT and SIGTERM reach one thread, which waits for them, and no handler ever runs: generated code, such as oneDNN's in libtorch, keeps its
+// stack pointer in the middle of a buffer, and what the kernel pushes there for a handler overwrites what lies before the buffer.
 class Signals {
  public:
   Signals() { std::thread(wait).detach(); }

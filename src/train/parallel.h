@@ -1,4 +1,4 @@
-// Parallel loops on the OpenMP threads that libtorch and oneDNN use too: one pool, so that nobody spins against
+// Parallel loops on the OpenMP threads that libtorch uses too: one pool, so that nobody spins against
 // anybody. A body may not throw.
 #pragma once
 

@@ -40,6 +40,10 @@ int set_threads(int64_t wanted) {
   return threads;
 }
 
+ExpertsMode mode_of(const TrainConfig::Train& config) {
+  return {config.precision == "bf16" ? GemmType::Bf16 : GemmType::F32, config.keep == "inputs" ? Keep::Inputs : Keep::Products};
+}
+
 // Activations come and go every step: keep their memory instead of giving it back and faulting it in again.
 void keep_memory() {
   mallopt(M_MMAP_MAX, 0);
@@ -56,7 +60,7 @@ class Trainer {
         spec_(model_spec(config, data_.vocab_size, data_.end_of_text)),
         weights_(spec_),
         optimizer_(config.optimizer, weights_),
-        model_(spec_, weights_),
+        model_(spec_, weights_, mode_of(config.train)),
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
         step_load_(spec_.moe_layers(), spec_.moe.router.num_experts) {
     if (config.trace.file.empty()) return;

@@ -31,10 +31,11 @@ Tensor mean_of(const tensor_list& losses) {
 
 }  // namespace
 
-Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights)
+Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const ExpertsMode& mode)
     : spec_(spec),
       weights_(weights),
-      attention_(spec.attention, spec.norm_eps, rotary_),
+      mode_(mode),
+      attention_(spec.attention, spec.norm_eps, rotary_, mode.type),
       anchor_(torch::zeros({1}, torch::requires_grad())) {
   check_supported(spec);
 }
@@ -47,7 +48,7 @@ Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights,
   Routes own_routes;
   tensor_list balance_losses, z_losses;
   const Tensor x_TD = hidden_states(batch, routes ? *routes : own_routes, balance_losses, z_losses);
-  const Tensor cross_entropy = mean_cross_entropy(x_TD, head(), batch.targets_T);
+  const Tensor cross_entropy = mean_cross_entropy(x_TD, head(), batch.targets_T, mode_.type);
   const Tensor balance = mean_of(balance_losses), z = mean_of(z_losses);
   return {cross_entropy + loss_weights.balance * balance + loss_weights.z * z, cross_entropy.item<float>(),
           balance.item<float>(), z.item<float>()};
@@ -57,7 +58,7 @@ Tensor Transformer::logits(const Batch& batch, Routes* routes) {
   const torch::NoGradGuard no_graph;
   Routes own_routes;
   tensor_list balance_losses, z_losses;
-  return linear(hidden_states(batch, routes ? *routes : own_routes, balance_losses, z_losses), head());
+  return linear(hidden_states(batch, routes ? *routes : own_routes, balance_losses, z_losses), head(), mode_.type);
 }
 
 Tensor Transformer::hidden_states(const Batch& batch, Routes& routes, tensor_list& balance_losses,
@@ -78,19 +79,19 @@ Tensor Transformer::hidden_states(const Batch& batch, Routes& routes, tensor_lis
 
 Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const Batch& batch) {
   const Tensor normed_TD = rms_norm(x_TD, weights_.vector(Role::AttentionNorm, layer), spec_.norm_eps);
-  const Tensor qkv_TQ = linear(normed_TD, weights_.joined(Role::Query, Role::Value, layer));
+  const Tensor qkv_TQ = linear(normed_TD, weights_.joined(Role::Query, Role::Value, layer), mode_.type);
   HeadNorms norms;
   if (spec_.attention.qk_norm != spec::QkNorm::None) {
     norms = {weights_.vector(Role::QueryNorm, layer), weights_.vector(Role::KeyNorm, layer)};
   }
   const Tensor attended = attend(attention_, qkv_TQ, norms, batch.segments);
-  return add_linear(x_TD, attended, weights_.matrix(Role::AttentionOutput, layer));
+  return add_linear(x_TD, attended, weights_.matrix(Role::AttentionOutput, layer), mode_.type);
 }
 
 Tensor Transformer::dense_block(int layer, const Tensor& x_TD) {
   const Tensor normed_TD = rms_norm(x_TD, weights_.vector(Role::FeedForwardNorm, layer), spec_.norm_eps);
-  const Tensor gate_up = linear(normed_TD, weights_.joined(Role::DenseGate, Role::DenseUp, layer));
-  return add_linear(x_TD, silu_mul(gate_up), weights_.matrix(Role::DenseDown, layer));
+  const Tensor gate_up = linear(normed_TD, weights_.joined(Role::DenseGate, Role::DenseUp, layer), mode_.type);
+  return add_linear(x_TD, silu_mul(gate_up), weights_.matrix(Role::DenseDown, layer), mode_.type);
 }
 
 Tensor Transformer::moe_block(int layer, const Tensor& x_TD, Routes& routes, tensor_list& balance_losses,
@@ -116,16 +117,16 @@ Tensor Transformer::moe_block(int layer, const Tensor& x_TD, Routes& routes, ten
   const auto gradient = pointers([&](Role role) { return weights_.vector(role, layer).gradient.data(); });
   const ExpertWeights experts{
       {value.num_experts, value.width, value.hidden, value.gate, value.up, value.down}, gradient};
-  const Tensor sum_TD = add_experts(x_TD, normed_TD, routed.mix_N, routed.saved->routing, experts);
+  const Tensor sum_TD = add_experts(x_TD, normed_TD, routed.mix_N, routed.saved->routing, experts, mode_);
   return spec_.moe.shared_hidden > 0 ? add_shared(layer, sum_TD, normed_TD) : sum_TD;
 }
 
 Tensor Transformer::add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD) {
-  const Tensor hidden = silu_mul(linear(x_TD, weights_.joined(Role::SharedGate, Role::SharedUp, layer)));
+  const Tensor hidden = silu_mul(linear(x_TD, weights_.joined(Role::SharedGate, Role::SharedUp, layer), mode_.type));
   const WeightMatrix down = weights_.matrix(Role::SharedDown, layer);
-  if (!spec_.moe.shared_gate) return add_linear(sum_TD, hidden, down);
+  if (!spec_.moe.shared_gate) return add_linear(sum_TD, hidden, down, mode_.type);
   const Tensor scale_T1 = torch::sigmoid(linear(x_TD, weights_.matrix(Role::SharedScale, layer)));
-  return sum_TD + scale_T1 * linear(hidden, down);
+  return sum_TD + scale_T1 * linear(hidden, down, mode_.type);
 }
 
 LoadedModel load_model(const std::filesystem::path& folder) {
