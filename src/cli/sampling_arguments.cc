@@ -4,7 +4,9 @@
 
 namespace moiety::cli {
 
-void SamplingArguments::add_to(CLI::App& app) {
+void SamplingArguments::add_to(CLI::App& app, const std::string& group) {
+  const std::string before = app.option_defaults()->get_group();
+  app.option_defaults()->group(group);
   app.add_flag("--greedy", greedy, "always the likeliest token (same as --temperature 0)");
   app.add_option("--temperature", chosen.temperature, "0: greedy")->capture_default_str();
   app.add_option("--top-k", chosen.top_k, "only the k likeliest tokens (0: all)")->capture_default_str();
@@ -18,6 +20,7 @@ void SamplingArguments::add_to(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--frequency-penalty", chosen.frequency_penalty, "… once for each time")->capture_default_str();
   app.add_option("--seed", seed, "the same seed gives the same text (default: a new one each time)");
+  app.option_defaults()->group(before);
 }
 
 engine::SamplingOptions SamplingArguments::options() const {

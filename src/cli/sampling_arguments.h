@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <optional>
+#include <string>
 
 #include "engine/sampler.h"
 
@@ -13,7 +14,7 @@ struct SamplingArguments {
   bool greedy = false;
   std::optional<uint64_t> seed;
 
-  void add_to(CLI::App& app);
+  void add_to(CLI::App& app, const std::string& group = "OPTIONS");
   // Checked; with a seed of its own if none was given. Throws Error(Usage).
   engine::SamplingOptions options() const;
 };

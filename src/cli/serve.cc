@@ -1,13 +1,16 @@
 // moiety serve: a model behind HTTP, for programs that speak OpenAI's or Anthropic's protocol.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <ctime>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <thread>
 
+#include "base/ordered_json.h"
 #include "base/progress.h"
 #include "base/system_memory.h"
 #include "cli/arguments.h"
@@ -16,6 +19,7 @@
 #include "cli/memory_budget.h"
 #include "cli/open_chat_template.h"
 #include "cli/open_model.h"
+#include "cli/sampling_arguments.h"
 #include "cli/service_manager.h"
 #include "cli/trace_option.h"
 #include "engine/engine.h"
@@ -41,6 +45,8 @@ constexpr const char* kHelp =
 // Of a sequence, unless --context says another number: what most conversations never reach.
 constexpr size_t kContext = 32768;
 
+constexpr const char* kAnyName = "*";
+
 struct Arguments {
   ModelArguments model;
   engine::EngineOptions engine;
@@ -48,7 +54,9 @@ struct Arguments {
   TraceOption trace;
   server::HttpOptions http;
   server::Limits limits;
-  std::string max_body = "8MiB", config, alias, prompt_cache;
+  SamplingArguments sampling;
+  std::string max_body = "8MiB", config, template_settings, prompt_cache;
+  std::vector<std::string> names;  // the first is the one in answers
   double drain_seconds = 30;
 
   void add_to(CLI::App& app);
@@ -68,8 +76,9 @@ void Arguments::add_to(CLI::App& app) {
   app.add_option("--tls-key", http.key, "the certificate's key (PEM)")->group("Network");
   app.add_option("--keys", http.keys, "a file of API keys, one a line: NAME KEY, or NAME sha256:HEX; read again when it changes")->group("Network");
   app.add_option("--allow-origin", http.allow_origins, "an origin of web pages that may ask, such as https://example.org, or *; can be repeated")
-      ->group("Network");
-  app.add_option("--alias", alias, "the model's name in answers (default: its file's)")->group("Network");
+      ->allow_extra_args(false)->group("Network");
+  app.add_option("--alias", names, "the model's name in answers (default: its file's); can be repeated: further names it may be asked by, *: any")
+      ->allow_extra_args(false)->group("Network");
 
   app.add_option("--max-body", max_body, "of a request's body, such as 8MiB: beyond it 413")->capture_default_str()->group("Limits");
   app.add_option("--max-prompt", limits.prompt_tokens, "tokens of a prompt (default: what --context leaves)")->group("Limits");
@@ -88,6 +97,11 @@ void Arguments::add_to(CLI::App& app) {
   app.add_option("--prompt-cache", prompt_cache, "a file that prompts' keys and values are kept in from one start to the next")->group("Engine");
   trace.add_to(app, "all requests");
 
+  sampling.add_to(app, "Answers, where a request says nothing else");
+  app.add_option("--max-tokens", limits.new_tokens, "of an answer (default: what --context leaves)")->group("Answers, where a request says nothing else");
+  app.add_option("--chat-template-kwargs", template_settings, "names for the chat template as JSON, such as {\"enable_thinking\": false}")
+      ->group("Answers, where a request says nothing else");
+
   app.add_option("--drain-seconds", drain_seconds, "for requests that run when the server is to end (SIGTERM, Ctrl-C)")
       ->check(CLI::Range(0.0, 1e6))->capture_default_str()->group("Operation");
   app.add_flag("--log-prompts", http.log_prompts, "log the bodies of requests, too")->group("Operation");
@@ -101,7 +115,7 @@ void Arguments::finish(CLI::App& app) {
   http.handle_signals = true;
   engine.share_prefixes = !no_prefix_cache;
   engine.speculate = !no_speculation;
-  if (alias.empty()) alias = trace::model_name(model.model);
+  if (names.empty() || names[0] == kAnyName) names.insert(names.begin(), trace::model_name(model.model));
 }
 
 // What the engine would fill in, and what memory is kept for.
@@ -110,6 +124,20 @@ void fill_in(engine::EngineOptions& options, OpenModel& model) {
   if (options.context == 0) options.context = std::min(positions, kContext);
   if (options.cache_tokens == 0) options.cache_tokens = std::max(options.context, options.max_running * std::min<size_t>(2048, options.context));
   options.kv = model.kv;
+}
+
+OrderedJson read_template_settings(const std::string& text) {
+  if (text.empty()) return OrderedJson::object();
+  OrderedJson settings = parse_ordered_json(text, "--chat-template-kwargs");
+  if (!settings.is_object()) fail(ErrorKind::Usage, "--chat-template-kwargs: expected a JSON object, such as {{\"enable_thinking\": false}}");
+  return settings;
+}
+
+// What else a request may call the model.
+std::vector<std::string> other_names(const Arguments& a) {
+  std::vector<std::string> names = {a.model.model, trace::model_name(a.model.model)};
+  std::copy_if(a.names.begin() + 1, a.names.end(), std::back_inserter(names), [](const std::string& name) { return name != kAnyName; });
+  return names;
 }
 
 void warn_of_strangers(const server::HttpOptions& http) {
@@ -126,7 +154,7 @@ void say_ready(const Arguments& a, const server::HttpServer& server) {
              "moiety: {} is ready at {}, in {:.2f} GiB of memory. Try:\n"
              "  curl {}/v1/chat/completions{} -H \"Content-Type: application/json\" \\\n"
              "    -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is a mixture of experts?\"}}]}}'\n",
-             a.alias, server.address(), static_cast<double>(resident_memory()) / 0x1p30, where, key);
+             a.names[0], server.address(), static_cast<double>(resident_memory()) / 0x1p30, where, key);
 }
 
 // Whoever asks first shall not wait for what others then have.
@@ -172,6 +200,7 @@ int serve(int argc, char** argv) {
   a.add_to(app);
   if (const auto status = parse(app, argc, argv)) return *status;
   a.finish(app);
+  const OrderedJson template_settings = read_template_settings(a.template_settings);
   std::signal(SIGPIPE, SIG_IGN);  // whoever reads the log may leave
 
   server::Log log;
@@ -185,7 +214,7 @@ int serve(int argc, char** argv) {
     if (is_loading) std::_Exit(0);  // a model that is being read can't be told to stop
   });
   warn_of_strangers(a.http);
-  fmt::print(stderr, "moiety: listening on {}; {} is being loaded\n", server->address(), a.alias);
+  fmt::print(stderr, "moiety: listening on {}; {} is being loaded\n", server->address(), a.names[0]);
 
   OpenModel model(a.model);
   fill_in(a.engine, model);
@@ -201,9 +230,13 @@ int serve(int argc, char** argv) {
   server::Service service{.engine = engine,
                           .tokenizer = model.need_tokenizer(),
                           .chat_template = chat_template ? &*chat_template : nullptr,
-                          .model = a.alias,
-                          .other_names = {a.model.model, trace::model_name(a.model.model)},
+                          .model = a.names[0],
+                          .other_names = other_names(a),
+                          .takes_any_name = std::find(a.names.begin(), a.names.end(), kAnyName) != a.names.end(),
                           .created = std::time(nullptr),
+                          .sampling = a.sampling.options(),
+                          .seed = a.sampling.seed,
+                          .template_settings = template_settings,
                           .limits = a.limits,
                           .memory_budget = a.model.memory.empty() ? 0 : parse_bytes(a.model.memory),
                           .metrics = &metrics};

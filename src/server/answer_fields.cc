@@ -21,8 +21,17 @@ FieldTable router_fields() {
 void add_bias(const Service& service, const Fields& fields, int64_t token, double bias, AnswerRequest& request) {
   const int vocabulary = service.engine.spec().vocab_size;
   if (token < 0 || token >= vocabulary) fields.wrong("logit_bias", fmt::format("names token {}: ids go from 0 to {}", token, vocabulary - 1));
+  if (request.sampling.logit_bias.size() == kMostBiases) fields.wrong("logit_bias", fmt::format("must name at most {} tokens", kMostBiases));
   if (!(std::abs(bias) <= 100)) fields.wrong("logit_bias", fmt::format("must have numbers from -100 to 100, found {}", bias));
   request.sampling.logit_bias.push_back({static_cast<int32_t>(token), static_cast<float>(bias)});
+}
+
+// A text instead of an id stands for all its tokens, as in llama.cpp's server.
+void add_bias(const Service& service, const Fields& fields, const std::string& text, double bias, AnswerRequest& request) {
+  int64_t id = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (error == std::errc() && end == text.data() + text.size()) return add_bias(service, fields, id, bias, request);
+  for (const int32_t token : service.tokenizer.encode(text, false)) add_bias(service, fields, int64_t{token}, bias, request);
 }
 
 // {"id": number} as OpenAI has it, or [[id, number]].
@@ -30,22 +39,29 @@ void read_logit_bias(const Service& service, const Fields& fields, AnswerRequest
   const OrderedJson* bias = fields.any("logit_bias");
   if (bias == nullptr) return;
   if (!bias->is_structured()) fields.wrong("logit_bias", fmt::format("must be an object of token ids and numbers, found {}", shown(*bias)));
-  if (bias->size() > kMostBiases) fields.wrong("logit_bias", fmt::format("must have at most {} entries", kMostBiases));
   if (bias->is_object()) {
     for (const auto& [key, value] : bias->items()) {
-      int64_t token = -1;
-      const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token);
-      if (error != std::errc() || end != key.data() + key.size()) fields.wrong("logit_bias", "must have token ids for names");
       if (!value.is_number()) fields.wrong("logit_bias", fmt::format("must have numbers for values, found {}", shown(value)));
-      add_bias(service, fields, token, value.get<double>(), request);
+      add_bias(service, fields, key, value.get<double>(), request);
     }
     return;
   }
   for (const OrderedJson& pair : *bias) {
-    const bool right = pair.is_array() && pair.size() == 2 && pair[0].is_number_integer() && pair[1].is_number();
+    const bool right = pair.is_array() && pair.size() == 2 && (pair[0].is_number_integer() || pair[0].is_string()) && pair[1].is_number();
     if (!right) fields.wrong("logit_bias", "as a list must have pairs of a token id and a number");
-    add_bias(service, fields, pair[0].get<int64_t>(), pair[1].get<double>(), request);
+    const double number = pair[1].get<double>();
+    if (pair[0].is_string()) {
+      add_bias(service, fields, pair[0].get<std::string>(), number, request);
+    } else {
+      add_bias(service, fields, pair[0].get<int64_t>(), number, request);
+    }
   }
+}
+
+void add_schema(const Fields& fields, const char* name, const OrderedJson& schema, AnswerRequest& request) {
+  if (!schema.is_object() && !schema.is_boolean()) fields.wrong(name, fmt::format("must be a JSON schema, found {}", shown(schema)));
+  if (request.rule) fields.wrong(name, fmt::format("and '{}' can't both be given", request.rule->field));
+  request.rule = OutputRule{.kind = OutputRule::Kind::Schema, .schema = schema, .field = fields.param(name)};
 }
 
 void read_router(const Service& service, const Fields& fields, AnswerRequest& request) {
@@ -95,10 +111,12 @@ std::vector<Field> with_answer_fields(std::vector<Field> rows) {
       {"presence_penalty", FieldType::Number, "taken off the logit of tokens that the answer has", -100, 100},
       {"frequency_penalty", FieldType::Number, "the same, once for each time", -100, 100},
       {"repetition_penalty", FieldType::Number, "more than 1 discourages tokens of prompt and answer", 0.01, 100},
+      {"repeat_penalty", FieldType::Number, "the same, as llama.cpp's server calls it", 0.01, 100},
       {"seed", FieldType::Integer, "the same seed gives the same text; -1 or none: a new one each time"},
       {"stop", FieldType::TextOrList, "texts that end the answer and are not part of it, at most 16 of 256 bytes"},
-      {"logit_bias", FieldType::Any, "{\"token id\": number}, or pairs of them: added to the token's logit, -100 to 100"},
+      {"logit_bias", FieldType::Any, "{\"token id\": number}, or pairs of them: added to the token's logit, -100 to 100; a text instead of an id is all its tokens"},
       {"grammar", FieldType::Text, "a GBNF grammar that the answer follows"},
+      {"json_schema", FieldType::Any, "a JSON schema that the answer follows: response_format in short"},
       {"router", FieldType::Object, "experts_per_token, and bias: [[layer, expert, number], …] added to the router's logits, for this answer",
        router_fields},
       {"ignore_eos", FieldType::Flag, "the answer goes on where the model would end it"},
@@ -119,16 +137,18 @@ void read_answer_fields(const Service& service, const Fields& fields, AnswerRequ
   number("min_p", sampling.min_p);
   number("presence_penalty", sampling.presence_penalty);
   number("frequency_penalty", sampling.frequency_penalty);
+  number("repeat_penalty", sampling.repetition_penalty);
   number("repetition_penalty", sampling.repetition_penalty);
   if (const auto top_k = fields.integer("top_k")) sampling.top_k = static_cast<int>(std::max<int64_t>(*top_k, 0));
   const auto seed = fields.integer("seed");
-  sampling.seed = seed && *seed != -1 ? static_cast<uint64_t>(*seed) : std::random_device()();
+  sampling.seed = seed && *seed != -1 ? static_cast<uint64_t>(*seed) : service.seed.value_or(std::random_device()());
   read_logit_bias(service, fields, request);
   add_stop_strings(fields, "stop", request);
   read_router(service, fields, request);
   if (const auto grammar = fields.text("grammar"); grammar && !grammar->empty()) {
     request.rule = OutputRule{.kind = OutputRule::Kind::Grammar, .grammar = *grammar, .field = "grammar"};
   }
+  if (const OrderedJson* schema = fields.any("json_schema")) add_schema(fields, "json_schema", *schema, request);
   request.ignore_ends = fields.flag("ignore_eos").value_or(false);
   request.priority = static_cast<int>(fields.integer("priority").value_or(0));
   request.speculate = fields.flag("speculate").value_or(true);

@@ -31,6 +31,7 @@ struct AnswerRequest {
   std::vector<std::string> stop;
   bool logprobs = false, prompt_logprobs = false;
   size_t top_logprobs = 0;
+  bool shows_tokens = false;  // events have the tokens, without log probabilities too
   std::optional<OutputRule> rule;
   std::vector<std::unique_ptr<engine::TokenConstraint>> constraints;  // made of it, one an answer (answers.h)
   bool takes_calls = false;     // tool calls are looked for

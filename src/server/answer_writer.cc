@@ -34,7 +34,7 @@ AnswerWriter::AnswerWriter(const text::Tokenizer& tokenizer, const AnswerRequest
       stops_(request.stop),
       takes_calls_(request.takes_calls),
       parallel_calls_(request.parallel_calls),
-      logprobs_(request.logprobs),
+      shows_tokens_(request.logprobs || request.shows_tokens),
       wants_none_(request.max_new_tokens == size_t{0}),
       choice_(choice) {
   if (format_) parser_.emplace(*format_);
@@ -58,7 +58,7 @@ AnswerEvent AnswerWriter::on_token(const engine::NewToken& token) {
   const size_t all = waiting_bytes_ + std::max<size_t>(bytes.size(), 1);
   const bool has_come = !bytes.empty() && text.ends_with(bytes);
   waiting_bytes_ = has_come ? 0 : all - std::min(all, text.size());
-  if (logprobs_) held_.push_back({{token, text_chars_}, text_bytes_ + text.size() + waiting_bytes_});
+  if (shows_tokens_) held_.push_back({{token, text_chars_}, text_bytes_ + text.size() + waiting_bytes_});
   show(stops_.push(text), event);
   text_bytes_ += text.size();
   text_chars_ += text::count_characters(text);

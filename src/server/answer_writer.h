@@ -38,7 +38,7 @@ class AnswerWriter {
   std::optional<text::ReplyParser> parser_;
   text::TextStream stream_;
   StopStrings stops_;
-  bool takes_calls_, parallel_calls_, logprobs_, wants_none_;
+  bool takes_calls_, parallel_calls_, shows_tokens_, wants_none_;
   size_t choice_;
 
   size_t text_bytes_ = 0, text_chars_ = 0;  // of the text so far

@@ -38,7 +38,7 @@ struct Ending {
 struct AnswerEvent {
   size_t choice = 0;  // prompt times choices, plus which of them
   std::vector<AnswerPart> parts;
-  std::vector<ShownToken> tokens;         // whose text is out now, if logprobs were asked for
+  std::vector<ShownToken> tokens;         // whose text is out now, if logprobs or tokens were asked for
   std::vector<engine::NewToken> prompt;   // if its logprobs were asked for: comes first, alone
   std::optional<Ending> ending;           // the last of its choice
 };

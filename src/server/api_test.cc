@@ -18,6 +18,7 @@ TEST(Api, EveryRouteAndEveryFieldIsDescribed) {
   for (const Route& route : fixture.routes) {
     std::string path = route.path, method = route.method;
     if (path.ends_with('*')) path.replace(path.size() - 1, 1, "{name}");
+    if (json.at("paths").contains("/v1" + path)) path = "/v1" + path;  // the same without /v1
     for (char& c : method) c = static_cast<char>(std::tolower(c));
     EXPECT_TRUE(json.at("paths").contains(path) && json.at("paths").at(path).contains(method)) << method << path;
   }
@@ -43,6 +44,36 @@ TEST(Api, ModelsAreListedAndFound) {
   EXPECT_EQ(list.at("data").at(0).at("created"), 1700000000);
   EXPECT_EQ(get(fixture, "/v1/models/tiny.gguf").json(), list.at("data").at(0));
   EXPECT_EQ(get(fixture, "/v1/models/other").status, 404);
+}
+
+TEST(Api, AServerMayAnswerToAnyName) {
+  Fixture fixture;
+  EXPECT_EQ(post(fixture, "/v1/embeddings", {{"model", "gpt-4o"}, {"input", "x"}}).error_code, "model_not_found");
+  fixture.service.takes_any_name = true;
+  EXPECT_EQ(post(fixture, "/v1/embeddings", {{"model", "gpt-4o"}, {"input", "x"}}).json().at("model"), "tiny");
+}
+
+TEST(Api, PathsOfOpenAiNeedNoVersion) {
+  Fixture fixture;
+  EXPECT_EQ(get(fixture, "/models").json(), get(fixture, "/v1/models").json());
+  EXPECT_EQ(get(fixture, "/models/tiny").json(), get(fixture, "/v1/models/tiny").json());
+  const OrderedJson chat = {{"messages", {{{"role", "user"}, {"content", "hi"}}}}, {"grammar", "ok"}};
+  EXPECT_EQ(post(fixture, "/chat/completions", chat).json().at("choices").at(0).at("message").at("content"), "ok");
+  EXPECT_EQ(post(fixture, "/completions", {{"prompt", "hi"}, {"grammar", "ok"}}).json().at("choices").at(0).at("text"), "ok");
+}
+
+TEST(Api, TellsTheContextInTheWordsOfLlamaCpp) {
+  Fixture fixture(engine::EngineOptions{.context = 100, .max_running = 3});
+  fixture.service.seed = 5;
+  const OrderedJson props = get(fixture, "/props").json();
+  EXPECT_EQ(props.at("default_generation_settings").at("n_ctx"), 100);
+  EXPECT_EQ(props.at("default_generation_settings").at("params").at("seed"), 5);
+  EXPECT_EQ(props.at("total_slots"), 3);
+  EXPECT_EQ(props.at("chat_template"), kChatTemplate);
+  EXPECT_EQ(props.at("eos_token"), "<|im_end|>");
+  const OrderedJson slots = get(fixture, "/slots").json();
+  ASSERT_EQ(slots.size(), 3u);
+  EXPECT_EQ(to_text(slots.at(1)), R"({"id":1,"n_ctx":100,"is_processing":false})");
 }
 
 TEST(Api, TokensThereAndBack) {

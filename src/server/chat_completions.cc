@@ -46,6 +46,7 @@ class Chat {
 
   Task<> stream(Exchange& exchange, Answers& answers) {
     Usage usage;
+    OrderedJson timings;
     std::vector<bool> begun(answers.size());
     calls_.resize(answers.size());
     while (std::optional<AnswerEvent> event = co_await answers.next()) {
@@ -57,13 +58,14 @@ class Chat {
       usage.add(*event->ending, event->choice == 0);
       OrderedJson last = chunk(event->choice, OrderedJson::object());
       last["choices"][0]["finish_reason"] = event->ending->reason;
-      last["timings"] = timings_json(*event->ending);
+      last["timings"] = timings = timings_json(*event->ending);
       co_await exchange.send_event(to_text(last));
     }
     if (request_.include_usage) {
       OrderedJson last = head("chat.completion.chunk");
       last["choices"] = OrderedJson::array();
       last["usage"] = usage_json(usage);
+      last["timings"] = std::move(timings);
       co_await exchange.send_event(to_text(last));
     }
     co_await exchange.send_event("[DONE]");
@@ -121,5 +123,13 @@ class Chat {
 }  // namespace
 
 Task<> chat_completions(Service& service, Exchange& exchange) { return answer_by<Chat>(service, exchange, read_chat_request); }
+
+Task<> count_chat_tokens(Service& service, Exchange& exchange) {
+  const auto count = [&service, body = exchange.request().body] {
+    return read_chat_request(service, parse_body(body)).answer.prompts[0].tokens.size();
+  };
+  const size_t tokens = co_await done_by(*service.workers, count);
+  co_await exchange.answer(200, "application/json", to_text(input_tokens_json(tokens)));
+}
 
 }  // namespace moiety::server

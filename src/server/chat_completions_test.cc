@@ -89,7 +89,7 @@ TEST(ChatCompletions, StreamsEventByEvent) {
       delta(R"({"content":"b"})", "null"),
       delta("{}", R"("stop")", R"(,"timings":"TIMINGS")"),
       head + R"("choices":[],"usage":{"prompt_tokens":12,"completion_tokens":2,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":0},)"
-             R"("completion_tokens_details":{"reasoning_tokens":0}}})",
+             R"("completion_tokens_details":{"reasoning_tokens":0}},"timings":"TIMINGS"})",
       "[DONE]"};
   ASSERT_EQ(exchange.events.size(), expected.size()) << exchange.body;
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -382,7 +382,10 @@ TEST(ChatCompletions, EveryWrongFieldIsNamed) {
       {"{" + hi + R"(, "stop": ""})", "stop", "must not have an empty string"},
       {"{" + hi + R"(, "stream": 1})", "stream", "'stream' must be true or false, found 1"},
       {"{" + hi + R"(, "stream": true, "stream_options": 1})", "stream_options", "must be an object, found 1"},
-      {"{" + hi + R"(, "logit_bias": {"x": 1}})", "logit_bias", "must have token ids for names"},
+      {"{" + hi + R"(, "logit_bias": {"x": true}})", "logit_bias", "must have numbers for values"},
+      {"{" + hi + R"(, "json_schema": 1})", "json_schema", "must be a JSON schema, found 1"},
+      {"{" + hi + R"(, "json_schema": {}, "grammar": "x"})", "json_schema", "and 'grammar' can't both be given"},
+      {"{" + hi + R"(, "continue_final_message": true, "add_generation_prompt": true})", "continue_final_message", "can't both be true"},
       {"{" + hi + R"(, "logit_bias": {"99999": 1}})", "logit_bias", "names token 99999"},
       {"{" + hi + R"(, "logit_bias": {"5": 101}})", "logit_bias", "must have numbers from -100 to 100"},
       {"{" + hi + R"(, "top_logprobs": 3})", "top_logprobs", "needs 'logprobs' to be true"},

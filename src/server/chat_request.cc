@@ -144,6 +144,7 @@ FieldTable chat_fields() {
       {"n", FieldType::Integer, "answers; the seed of each is one more than that of the one before", 1, 1000},
       {"max_completion_tokens", FieldType::Integer, "tokens of an answer at most", 0, 1e9},
       {"max_tokens", FieldType::Integer, "the same, as it was called before", -1, 1e9},
+      {"n_predict", FieldType::Integer, "the same, as llama.cpp's server calls it", -2, 1e9},
       {"logprobs", FieldType::Flag, "log probabilities of the answer's tokens"},
       {"top_logprobs", FieldType::Integer, "… and of the likeliest at each place", 0, 20},
       {"response_format", FieldType::Object, "what the answer's text must be", format_fields},
@@ -171,6 +172,9 @@ Conversation read_conversation(const Fields& body) {
   if (const auto effort = body.text("reasoning_effort")) conversation.settings["reasoning_effort"] = *effort;
   conversation.add_generation_prompt = body.flag("add_generation_prompt").value_or(true);
   conversation.continue_final_message = body.flag("continue_final_message").value_or(false);
+  if (conversation.continue_final_message && body.flag("add_generation_prompt").value_or(false)) {
+    body.wrong("continue_final_message", "and 'add_generation_prompt' can't both be true: the answer goes on with a message or begins one");
+  }
   return conversation;
 }
 
@@ -189,6 +193,7 @@ ChatRequest read_chat_request(const Service& service, const OrderedJson& json) {
   if (answer.choices > service.limits.answers) body.wrong("n", fmt::format("must be at most {}", service.limits.answers));
   auto most = body.integer("max_completion_tokens");
   if (!most) most = body.integer("max_tokens");
+  if (!most) most = body.integer("n_predict");
   if (most && *most >= 0) answer.max_new_tokens = static_cast<size_t>(*most);
   answer.logprobs = body.flag("logprobs").value_or(false);
   answer.top_logprobs = static_cast<size_t>(body.integer("top_logprobs").value_or(0));

@@ -42,8 +42,9 @@ CompletionRequest read_request(const Service& service, const OrderedJson& json) 
   answer.choices = static_cast<size_t>(body.integer("best_of").value_or(static_cast<int64_t>(request.kept)));
   if (answer.choices < request.kept) body.wrong("best_of", "must be at least 'n'");
   if (answer.choices > request.kept && request.stream) body.wrong("best_of", "can't be more than 'n' in a stream: which is best is known at the end");
-  const int64_t most = body.integer("max_tokens").value_or(16);
-  if (most >= 0) answer.max_new_tokens = static_cast<size_t>(most);
+  auto most = body.integer("max_tokens");
+  if (!most) most = body.integer("n_predict").value_or(16);
+  if (*most >= 0) answer.max_new_tokens = static_cast<size_t>(*most);
   const auto logprobs = body.integer("logprobs");
   request.logprobs = logprobs.has_value();
   request.echo = body.flag("echo").value_or(false);
@@ -132,7 +133,9 @@ class Completion {
   }
 
  private:
-  OrderedJson head() const { return {{"id", id_}, {"object", "text_completion"}, {"created", created_}, {"model", service_.model}}; }
+  OrderedJson head() const {
+    return {{"id", id_}, {"object", "text_completion"}, {"created", created_}, {"model", service_.model}, {"system_fingerprint", "moiety"}};
+  }
   size_t echoed_chars(size_t prompt) const { return request_.echo ? text::count_characters(request_.prompts[prompt].text) : 0; }
 
   // Which answers to a prompt are kept.
@@ -207,6 +210,7 @@ FieldTable completion_fields() {
       {"n", FieldType::Integer, "answers to each prompt", 1, 1000},
       {"best_of", FieldType::Integer, "answers that are made, of which the n likeliest are given", 1, 1000},
       {"max_tokens", FieldType::Integer, "tokens of an answer at most; 16 if it isn't there, -1: as many as there is room for", -1, 1e9},
+      {"n_predict", FieldType::Integer, "the same, as llama.cpp's server calls it", -2, 1e9},
       {"echo", FieldType::Flag, "the prompt comes before the answer"},
       {"logprobs", FieldType::Integer, "log probabilities of the answer's tokens and of so many likeliest; with echo of the prompt's, too", 0, 20},
   });

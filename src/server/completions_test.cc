@@ -20,8 +20,13 @@ TEST(Completions, PromptsComeInFourForms) {
     const OrderedJson json = post(fixture, kPath, ask(prompt, " is blue")).json();
     EXPECT_EQ(to_text(json.at("choices")), R"([{"text":" is blue","index":0,"logprobs":null,"finish_reason":"stop"}])");
     EXPECT_EQ(json.at("object"), "text_completion");
+    EXPECT_EQ(json.at("system_fingerprint"), "moiety");
     EXPECT_EQ(json.at("usage").at("prompt_tokens"), tokens.size());
   }
+  const std::vector<int32_t> sky = fixture.tokenizer.encode(" sky", false);
+  OrderedJson mixed = {"the"};
+  for (const int32_t token : sky) mixed.insert(mixed.begin(), token);
+  EXPECT_EQ(post(fixture, kPath, ask(mixed, "x")).json().at("usage").at("prompt_tokens"), sky.size() + fixture.tokenizer.encode("the", false).size());
   const OrderedJson two = post(fixture, kPath, ask({"one", "three"}, "x", {{"n", 2}})).json();
   ASSERT_EQ(two.at("choices").size(), 4u);
   EXPECT_EQ(two.at("choices").at(3).at("index"), 3);
@@ -64,6 +69,13 @@ TEST(Completions, NoTokenIsAnAnswerToo) {
   EXPECT_EQ(json.at("choices").at(0).at("text"), "the sky");
   EXPECT_EQ(json.at("choices").at(0).at("finish_reason"), "length");
   EXPECT_EQ(json.at("usage").at("completion_tokens"), 0);
+}
+
+TEST(Completions, WhatIsTooLongIsToldAsClientsKnowIt) {
+  Fixture fixture(engine::EngineOptions{.context = 8});
+  const Recorded exchange = post(fixture, kPath, {{"prompt", {1, 2, 3, 4, 5, 6, 7, 8}}});
+  EXPECT_EQ(exchange.error_code, "context_length_exceeded");
+  EXPECT_EQ(exchange.body, "prompt is too long: 8 tokens > 7 maximum; the context has 8");
 }
 
 TEST(Completions, TheBestIsTheLikeliest) {

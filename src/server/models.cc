@@ -32,7 +32,9 @@ Task<> list_models(Service& service, Exchange& exchange) {
 }
 
 Task<> describe_model(Service& service, Exchange& exchange) {
-  check_model(service, exchange.request().path.substr(std::string_view("/v1/models/").size()));
+  static constexpr std::string_view kBefore = "/models/";
+  const std::string& path = exchange.request().path;
+  check_model(service, path.substr(path.find(kBefore) + kBefore.size()));
   co_await exchange.answer(200, "application/json", to_text(model_json(service)));
 }
 

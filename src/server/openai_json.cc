@@ -17,6 +17,8 @@ OrderedJson usage_json(const Usage& usage) {
           {"completion_tokens_details", {{"reasoning_tokens", usage.reasoning_tokens}}}};
 }
 
+OrderedJson input_tokens_json(size_t tokens) { return {{"object", "response.input_tokens"}, {"input_tokens", tokens}}; }
+
 OrderedJson timings_json(const Ending& ending) {
   const engine::Outcome& outcome = ending.outcome;
   const size_t computed = outcome.prompt_tokens - outcome.cached_tokens;

@@ -10,6 +10,8 @@
 namespace moiety::server {
 
 OrderedJson usage_json(const Usage& usage);
+// What a conversation would take, counted without answering it.
+OrderedJson input_tokens_json(size_t tokens);
 // How long it took, in the names that llama.cpp's server gives it.
 OrderedJson timings_json(const Ending& ending);
 

@@ -15,6 +15,11 @@ PlainPrompt read_prompt(const Service& service, const Fields& body, const char* 
   } else if (value.is_array()) {
     const int vocabulary = service.engine.spec().vocab_size;
     for (const OrderedJson& token : value) {
+      if (token.is_string()) {
+        const std::vector<int32_t> more = service.tokenizer.encode(token.get<std::string>(), prompt.tokens.empty());
+        prompt.tokens.insert(prompt.tokens.end(), more.begin(), more.end());
+        continue;
+      }
       const bool right = token.is_number_integer() && token.get<int64_t>() >= 0 && token.get<int64_t>() < vocabulary;
       if (!right) body.wrong(name, fmt::format("must have token ids from 0 to {}, found {}", vocabulary - 1, shown(token)));
       prompt.tokens.push_back(token.get<int32_t>());

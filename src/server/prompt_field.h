@@ -1,4 +1,4 @@
-// Prompts that are no conversations: a text, tokens, or a list of either.
+// Prompts that are no conversations: a text, tokens (with texts among them), or a list of either.
 #pragma once
 
 #include <string>

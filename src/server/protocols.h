@@ -10,8 +10,11 @@
 namespace moiety::server {
 
 Task<> chat_completions(Service& service, Exchange& exchange);
+Task<> count_chat_tokens(Service& service, Exchange& exchange);
 Task<> completions(Service& service, Exchange& exchange);
+Task<> llama_completion(Service& service, Exchange& exchange);
 Task<> responses(Service& service, Exchange& exchange);
+Task<> count_response_tokens(Service& service, Exchange& exchange);
 Task<> fetch_response(Service& service, Exchange& exchange);
 Task<> delete_response(Service& service, Exchange& exchange);
 Task<> messages(Service& service, Exchange& exchange);
@@ -19,6 +22,8 @@ Task<> count_message_tokens(Service& service, Exchange& exchange);
 Task<> embeddings(Service& service, Exchange& exchange);
 Task<> list_models(Service& service, Exchange& exchange);
 Task<> describe_model(Service& service, Exchange& exchange);
+Task<> llama_props(Service& service, Exchange& exchange);
+Task<> llama_slots(Service& service, Exchange& exchange);
 Task<> tokenize(Service& service, Exchange& exchange);
 Task<> detokenize(Service& service, Exchange& exchange);
 Task<> apply_template(Service& service, Exchange& exchange);
@@ -26,6 +31,7 @@ Task<> apply_template(Service& service, Exchange& exchange);
 // The fields of their requests' bodies.
 FieldTable chat_fields();
 FieldTable completion_fields();
+FieldTable llama_completion_fields();
 FieldTable response_fields();
 FieldTable message_fields();
 FieldTable embedding_fields();

@@ -1,6 +1,7 @@
 // OpenAI's responses, plain and streamed.
 #include "server/answering.h"
 #include "server/ids.h"
+#include "server/openai_json.h"
 #include "server/protocols.h"
 #include "server/response_request.h"
 #include "server/response_store.h"
@@ -218,6 +219,14 @@ Task<> delete_response(Service& service, Exchange& exchange) {
   if (!service.responses->remove(id)) throw not_kept();
   const OrderedJson json = {{"id", id}, {"object", "response"}, {"deleted", true}};
   co_await exchange.answer(200, "application/json", to_text(json));
+}
+
+Task<> count_response_tokens(Service& service, Exchange& exchange) {
+  const auto count = [&service, body = exchange.request().body] {
+    return read_response_request(service, parse_body(body)).answer.prompts[0].tokens.size();
+  };
+  const size_t tokens = co_await done_by(*service.workers, count);
+  co_await exchange.answer(200, "application/json", to_text(input_tokens_json(tokens)));
 }
 
 }  // namespace moiety::server

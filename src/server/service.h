@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/ordered_json.h"
 #include "engine/engine.h"
 #include "jinja/date_time.h"
 #include "server/answer_ids.h"
@@ -41,9 +43,12 @@ struct Service {
   const text::Tokenizer& tokenizer;
   const text::ChatTemplate* chat_template = nullptr;  // null: the model has none, and does not chat
   std::string model;                                  // its name in answers
-  std::vector<std::string> other_names;               // that a request may call it by
+  std::vector<std::string> other_names;               // that a request may call it by …
+  bool takes_any_name = false;                        // … or any at all
   int64_t created = 0;                                // seconds since 1970
-  engine::SamplingOptions sampling{.temperature = 0.8f, .top_p = 0.95f};  // of requests that don't say
+  engine::SamplingOptions sampling{.temperature = 0.8f, .top_p = 0.95f};  // of requests that don't say; its seed is not read
+  std::optional<uint64_t> seed;                                           // of these; nothing: a new one each time
+  OrderedJson template_settings = OrderedJson::object();                  // names for the chat template; a request's own go first
   Limits limits;
   uint64_t memory_budget = 0;  // bytes; 0: none was set
   std::function<jinja::DateTime()> now = jinja::current_date_time;  // what templates print
