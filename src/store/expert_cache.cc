@@ -37,8 +37,11 @@ std::optional<size_t> ExpertCache::slot_of(ExpertId id) const {
   return slot == kNone ? std::nullopt : std::optional(slot);
 }
 
-const ExpertUse& ExpertCache::use_of(ExpertId id) const {
-  return uses_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)];
+const ExpertUse& ExpertCache::use_of(ExpertId id) const { return uses_LE_[static_cast<size_t>(id.layer)][use_number(id)]; }
+
+size_t ExpertCache::use_number(ExpertId id) const {
+  const size_t e = static_cast<size_t>(id.expert), experts = uses_LE_[static_cast<size_t>(id.layer)].size();
+  return options_.has_low ? e % (experts / 2) : e;
 }
 
 double ExpertCache::score(ExpertId id) const {
@@ -54,7 +57,7 @@ ExpertCache::Visit ExpertCache::visit(int layer, std::span<const Demand> demands
   Visit visit;
   for (const Demand& demand : demands) {
     const size_t e = static_cast<size_t>(demand.expert);
-    ExpertUse& expert = uses_LE_[layer_][e];
+    ExpertUse& expert = uses_LE_[layer_][use_number({layer, demand.expert})];
     use(expert, demand, tokens, visits_, tokens_L_[layer_]);
     if (next_of) expert.next = next_of(demand.expert);
     if (slot_of_LE_[layer_][e] != kNone) visit.here.push_back(demand.expert);

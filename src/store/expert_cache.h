@@ -61,7 +61,7 @@ class ExpertCache {
   // Of an expert, its copy of low precision, where it is one that has one.
   std::optional<ExpertId> low_copy_of(ExpertId id) const;
   std::optional<size_t> slot_of(ExpertId id) const;
-  const ExpertUse& use_of(ExpertId id) const;
+  const ExpertUse& use_of(ExpertId id) const;  // in whichever precision
   size_t slots() const { return slots_.size() - closed_.size(); }
   std::span<const size_t> closed_slots() const { return closed_; }
   // In force: what Auto has come to.
@@ -69,6 +69,7 @@ class ExpertCache {
 
  private:
   double score(ExpertId id) const;
+  size_t use_number(ExpertId id) const;
   void give_slot(int layer, Miss& miss, size_t slot);
   void replace_low(int layer, std::vector<Miss>& missing);
   void give_slots(int layer, std::vector<Miss>& missing);
