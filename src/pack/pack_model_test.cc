@@ -260,6 +260,10 @@ class HostilePacked : public Packed {
  protected:
   void SetUp() override { test::write_packed(source(spec_with(1, 2, 32, 32)), path_, {.low = ElementType::Q8_0}); }
 
+  void write_planes() {
+    const std::vector<format::TypeWish> all = {{"a", std::regex("ffn"), ElementType::Q8_0}};
+    test::write_packed(ModelFile(folder_ / "source"), path_, {.wishes = all, .in_planes = true});
+  }
   std::string with(const std::function<void(format::GgufMetadata&, std::vector<format::TensorSource>&)>& change) {
     const format::GgufFile good(path_);
     format::GgufMetadata metadata = good.metadata();
@@ -304,8 +308,7 @@ TEST_F(HostilePacked, Metadata) {
 
 TEST_F(HostilePacked, Planes) {
   using Tensors = std::vector<format::TensorSource>;
-  const std::vector<format::TypeWish> all = {{"a", std::regex("ffn"), ElementType::Q8_0}};
-  test::write_packed(ModelFile(folder_ / "source"), path_, {.wishes = all, .in_planes = true});
+  write_planes();
   EXPECT_EQ(with([](auto&, auto&) {}), "fine");
   EXPECT_EQ(with([](auto& m, Tensors&) { m.set("moiety.pack.version", int64_t{1}); }), "the metadata has no moiety.pack.checksums");
   EXPECT_EQ(with([](auto& m, Tensors&) { m.set("moiety.pack.types", std::vector<int64_t>{8, 8, 8, 8, 2, 8}); }),
@@ -335,21 +338,25 @@ TEST_F(HostilePacked, Slabs) {
 }
 
 TEST_F(HostilePacked, AnyCutAndAnyChangedByteIsRefusedOrOpens) {
-  const std::string good = read_file(path_);
   const fs::path bad = folder_ / "bad.gguf";
   Random random(5);
-  const size_t header = ModelFile(path_).packed_expert({Role::ExpertGate, 0, 0})->place.offset;
   const auto try_it = [&](const std::string& bytes) {
     test::write_bytes(bad, bytes);
     const std::string message = message_of([&] { ModelFile file(bad); });
     EXPECT_EQ(message.find('\n'), message.npos) << message;
     return message;
   };
-  for (int attempt = 0; attempt < 60; ++attempt) EXPECT_NE(try_it(good.substr(0, random.below(good.size() - 4096))), "fine");
-  for (int attempt = 0; attempt < 600; ++attempt) {
-    std::string bytes = good;
-    for (uint64_t changes = 1 + random.below(3); changes > 0; --changes) bytes[random.below(header)] = static_cast<char>(random.below(256));
-    try_it(bytes);
+  for (const bool in_planes : {false, true}) {
+    if (in_planes) write_planes();
+    const std::string good = read_file(path_);
+    const PackedCopy first = in_planes ? PackedCopy::Upper : PackedCopy::First;
+    const size_t header = ModelFile(path_).packed_expert({Role::ExpertGate, 0, 0}, first)->place.offset;
+    for (int attempt = 0; attempt < 60; ++attempt) EXPECT_NE(try_it(good.substr(0, random.below(good.size() - 4096))), "fine");
+    for (int attempt = 0; attempt < 600; ++attempt) {
+      std::string bytes = good;
+      for (uint64_t changes = 1 + random.below(3); changes > 0; --changes) bytes[random.below(header)] = static_cast<char>(random.below(256));
+      try_it(bytes);
+    }
   }
 }
 
