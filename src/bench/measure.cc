@@ -198,6 +198,8 @@ store::StoreStatistics Result::experts() const {
     all.read_ahead += s.read_ahead;
     all.bytes_wasted += s.bytes_wasted;
     all.seconds_waited += s.seconds_waited;
+    all.upgrades += s.upgrades;
+    all.bytes_spared += s.bytes_spared;
   }
   return all;
 }

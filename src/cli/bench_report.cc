@@ -54,7 +54,9 @@ Json experts_json(const Result& result) {
           {"expected_right", s.expected_right},
           {"expected_and_missing", s.expected_missing},
           {"read_ahead", s.read_ahead},
-          {"bytes_wasted", s.bytes_wasted}};
+          {"bytes_wasted", s.bytes_wasted},
+          {"upgrades", s.upgrades},
+          {"bytes_spared", s.bytes_spared}};
 }
 
 Json to_json(const Result& result, const Limits& limits) {

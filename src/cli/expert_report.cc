@@ -46,7 +46,9 @@ Json expert_statistics_json(const OpenModel& model) {
                {"expected_right", s->expected_right},
                {"expected_and_missing", s->expected_missing},
                {"read_ahead", s->read_ahead},
-               {"bytes_wasted", s->bytes_wasted}});
+               {"bytes_wasted", s->bytes_wasted},
+               {"upgrades", s->upgrades},
+               {"bytes_spared", s->bytes_spared}});
   return json;
 }
 
@@ -59,6 +61,10 @@ std::string expert_statistics_text(const OpenModel& model) {
     text += fmt::format("; of those expected {:.0f} % came, of those that came {:.0f} % were expected, {} were read ahead, {:.2f} GB of it for nothing",
                         percent(s->expected_right, s->expected), percent(s->expected_right, s->expected_missing), s->read_ahead,
                         static_cast<double>(s->bytes_wasted) / 1e9);
+  }
+  if (s->upgrades > 0) {
+    text += fmt::format("; {} were there in low precision and became whole by their lower planes alone, {:.2f} GB less to read", s->upgrades,
+                        static_cast<double>(s->bytes_spared) / 1e9);
   }
   return text + "; " + streaming_text(model);
 }

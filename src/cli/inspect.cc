@@ -164,12 +164,15 @@ std::map<std::string_view, size_t> bytes_by_type(const std::vector<TensorView>& 
   return bytes;
 }
 
-// Of a packed file, the bytes of one copy of its experts by what they hold; empty: there is no such copy.
-std::map<std::string_view, size_t> packed_bytes_by_type(const format::ModelFile* model, format::PackedCopy copy) {
+// Of a packed file, the bytes of its experts, or of their second copies, by what they hold; empty: there are none.
+std::map<std::string_view, size_t> packed_bytes_by_type(const format::ModelFile* model, bool second_copies) {
   std::map<std::string_view, size_t> bytes;
   if (model == nullptr || model->packed() == nullptr) return bytes;
-  for (const spec::Weight& weight : spec::weights_of(model->spec(), true)) {
-    if (const auto slab = model->packed_expert(weight, copy)) bytes[spec::name(slab->type)] += slab->bytes.size();
+  for (const format::PackedCopy copy : format::kPackedCopies) {
+    if ((copy == format::PackedCopy::Low) != second_copies) continue;
+    for (const spec::Weight& weight : spec::weights_of(model->spec(), true)) {
+      if (const auto slab = model->packed_expert(weight, copy)) bytes[spec::name(slab->type)] += slab->bytes.size();
+    }
   }
   return bytes;
 }
@@ -196,8 +199,8 @@ Json json_of(const Contents& contents) {
     out["metadata"] = contents.safetensors_metadata;
   }
   out["bytes_by_type"] = bytes_by_type(contents.tensors);
-  for (const auto& [key, copy] : {std::pair{"packed_experts", format::PackedCopy::First}, {"low_experts", format::PackedCopy::Low}}) {
-    if (const auto bytes = packed_bytes_by_type(contents.model.get(), copy); !bytes.empty()) out[key] = bytes;
+  for (const auto& [key, second_copies] : {std::pair{"packed_experts", false}, {"low_experts", true}}) {
+    if (const auto bytes = packed_bytes_by_type(contents.model.get(), second_copies); !bytes.empty()) out[key] = bytes;
   }
   out["tensors"] = json_of(contents.tensors);
   return out;
@@ -272,8 +275,8 @@ std::string total_text(const std::map<std::string_view, size_t>& bytes_of_types)
 }
 
 void print_packed(const format::ModelFile* model) {
-  for (const auto& [title, copy] : {std::pair{"packed", format::PackedCopy::First}, {"second copy", format::PackedCopy::Low}}) {
-    const auto bytes = packed_bytes_by_type(model, copy);
+  for (const auto& [title, second_copies] : {std::pair{"packed", false}, {"second copy", true}}) {
+    const auto bytes = packed_bytes_by_type(model, second_copies);
     if (!bytes.empty()) fmt::print("  {:<16} experts of {}\n", title, total_text(bytes));
   }
 }

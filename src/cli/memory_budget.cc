@@ -81,8 +81,9 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
     if (!tensor.name.ends_with(".low")) weight_bytes += tensor.bytes.size();
   }
   if (arguments.lossy.low_precision > 0) {
-    require(model.file.packed() != nullptr && model.file.packed()->has_low(),
-            "--low-precision: {} has no experts in low precision; moiety pack --low TYPE makes a file that has", arguments.model);
+    require(model.file.packed() != nullptr && model.file.packed()->low_copy(),
+            "--low-precision: {} has no experts in low precision; moiety pack with --low TYPE or --planes makes a file that has",
+            arguments.model);
   }
   if (!asked && weight_bytes + run_bytes + largest_step + resident_memory() <= budget) return;
 

@@ -25,6 +25,7 @@ constexpr const char* kHelp =
     "examples:\n"
     "  moiety pack model-Q4_K_M.gguf model-packed.gguf\n"
     "  moiety pack model/ model-packed.gguf --tensor 'blk\\.3\\.ffn_(gate|up|down)\\.17=Q8_0' --low q2_k\n"
+    "  moiety pack model-Q8_0.gguf model-planes.gguf --planes\n"
     "  moiety pack --verify model-packed.gguf";
 
 std::string bytes_text(size_t bytes) { return short_number(static_cast<double>(bytes)) + "B"; }
@@ -49,7 +50,8 @@ std::vector<std::string> remarks(const std::vector<PlannedSlab>& plan) {
   std::map<std::pair<ElementType, ElementType>, size_t> replaced;
   size_t coarse = 0, fp8 = 0;
   for (const PlannedSlab& slab : plan) {
-    const bool changes = slab.to != format::gguf_type(slab.from), was_rounded = spec::info(slab.from).block_elements > 1;
+    if (slab.copy == PackedCopy::Lower) continue;  // what there is to say was said of the upper plane
+    const bool changes = format::whole_type(slab.to) != format::gguf_type(slab.from), was_rounded = spec::info(slab.from).block_elements > 1;
     if (slab.wanted) ++replaced[{*slab.wanted, slab.to}];
     coarse += changes && was_rounded && spec::info(slab.to).block_elements > 1;
     fp8 += slab.from == ElementType::F8_E4M3 && slab.to == ElementType::BF16;
@@ -90,11 +92,14 @@ int pack(int argc, char** argv) {
   std::string in, out, low_name, importance_path;
   std::vector<std::string> wish_texts;
   int threads_asked = 0;
-  bool verifies = false, json = false;
+  bool in_planes = false, verifies = false, json = false;
   CLI::App app(kHelp, "moiety pack");
   app.add_option("MODEL", in, "a Hugging Face folder, a training run or checkpoint, or a GGUF file")->required();
   auto* out_option = app.add_option("OUT", out, "the .gguf file to write");
-  app.add_option("--low", low_name, "a second copy of every expert beside the first, in a type of fewer bits such as q2_k");
+  auto* low_option = app.add_option("--low", low_name, "a second copy of every expert beside the first, in a type of fewer bits such as q2_k");
+  app.add_flag("--planes", in_planes,
+               "experts in Q8_0 in two planes, of which the upper one alone is an expert of low precision: no byte is there twice")
+      ->excludes(low_option);
   app.add_option("--tensor", wish_texts,
                  "PATTERN=TYPE: experts' matrices in whose name, such as blk.3.ffn_gate.17, the regular expression is found get "
                  "this type instead of their own; may be given several times, the last that fits counts")
@@ -120,7 +125,7 @@ int pack(int argc, char** argv) {
   require(!fs::exists(out) || !fs::equivalent(out, model.path()), "{}: MODEL and OUT are the same", out);
   std::optional<format::Importance> importance;
   if (!importance_path.empty()) importance = format::read_importance(importance_path);
-  const std::vector<PlannedSlab> plan = pack::plan_slabs(model, wishes, low);
+  const std::vector<PlannedSlab> plan = pack::plan_slabs(model, wishes, {low, in_planes});
   const format::Family& family = format::closest_family(model.spec(), format::FileKind::Gguf);
   ThreadPool threads(thread_count(threads_asked));
   Progress progress("pack", 0, "B");
@@ -133,7 +138,9 @@ int pack(int argc, char** argv) {
 
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const size_t bytes = fs::file_size(out);
-  const auto first = bytes_by_type(plan, PackedCopy::First), second = bytes_by_type(plan, PackedCopy::Low);
+  auto first = bytes_by_type(plan, PackedCopy::First);
+  const auto second = bytes_by_type(plan, PackedCopy::Low);
+  for (const PackedCopy plane : {PackedCopy::Upper, PackedCopy::Lower}) first.merge(bytes_by_type(plan, plane));
   const auto lines = remarks(plan);
   if (json) {
     fmt::print("{}\n", Json{{"out", out}, {"bytes", bytes}, {"seconds", seconds}, {"slabs", plan.size()}, {"bytes_by_type", first},

@@ -174,7 +174,12 @@ int trace_replay(int argc, char** argv) {
     for (const CachePolicy policy : policies) {
       const size_t pinned = std::min(size.slots / 2, hot.size());
       const std::vector<store::ExpertId> stay(hot.begin(), hot.begin() + static_cast<std::ptrdiff_t>(pinned));
-      rows.push_back({&size, policy, store::replay(past.experts_L, past.visits, {{size.slots, policy, stay}, size.slots_beside})});
+      store::ReplayOptions cache;
+      cache.cache.slots = size.slots;
+      cache.cache.policy = policy;
+      cache.cache.pinned = stay;
+      cache.slots_beside = size.slots_beside;
+      rows.push_back({&size, policy, store::replay(past.experts_L, past.visits, cache)});
       progress.update(static_cast<double>(rows.size()));
     }
   }

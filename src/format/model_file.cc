@@ -196,13 +196,15 @@ TensorView ModelFile::weight(const Weight& weight, OwnedBytes& owned) const {
 }
 
 spec::ElementType ModelFile::type_of(const Weight& weight) const {
-  if (const auto slab = packed_expert(weight)) return slab->type;
+  for (const PackedCopy copy : {PackedCopy::First, PackedCopy::Upper}) {
+    if (const auto slab = packed_expert(weight, copy)) return whole_type(slab->type);
+  }
   const Stored stored = find(weight);
   return type_when_cut(stored.layout, stored.tensor.type);
 }
 
 std::optional<PackedSlab> ModelFile::packed_expert(const Weight& weight, PackedCopy copy) const {
-  if (!packed_ || !spec::is_expert_matrix(weight.role) || (copy == PackedCopy::Low && !packed_->has_low())) return std::nullopt;
+  if (!packed_ || !spec::is_expert_matrix(weight.role) || !packed_->has(copy)) return std::nullopt;
   return packed_->slab(weight, copy);
 }
 

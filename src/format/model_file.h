@@ -39,7 +39,8 @@ class ModelFile {
 
   // The experts of a packed file (moiety pack); nullptr if it is none.
   const PackedExperts* packed() const { return packed_.get(); }
-  // The slab of an expert's matrix. Nothing for other weights, in files that are not packed, and where there is no such copy.
+  // The slab of an expert's matrix. Nothing for other weights, in files that are not packed, and where there is no such copy
+  // (in a file of planes the first one).
   std::optional<PackedSlab> packed_expert(const spec::Weight& weight, PackedCopy copy = PackedCopy::First) const;
 
   // Everything in the file(s), whatever it is for.

@@ -13,7 +13,7 @@
 
 namespace moiety::format {
 
-inline constexpr int64_t kPackVersion = 1;
+inline constexpr int64_t kPackVersion = 1, kPlanesVersion = 2;  // of files whose experts lie in planes
 inline constexpr size_t kSlabAlignment = 4096;  // of slabs in the file, and so in its map
 
 // The keys of the metadata. Lists have a number a slab: by layer, expert, then gate, up, down.
@@ -21,11 +21,14 @@ inline constexpr const char* kPackVersionKey = "moiety.pack.version";
 struct PackKeys {
   const char *types, *checksums;
 };
-inline constexpr PackKeys kFirstKeys{"moiety.pack.types", "moiety.pack.checksums"};
-inline constexpr PackKeys kLowKeys{"moiety.pack.low_types", "moiety.pack.low_checksums"};
 
-// A file may have every expert twice, the second time in fewer bits.
-enum class PackedCopy { First, Low };
+// What a file may have of every expert: the expert, perhaps a second time in fewer bits; or, all in Q8_0, its two planes, of which
+// the upper one is an expert in fewer bits (kernel/planes.h).
+enum class PackedCopy { First, Low, Upper, Lower };
+inline constexpr PackedCopy kPackedCopies[] = {PackedCopy::First, PackedCopy::Low, PackedCopy::Upper, PackedCopy::Lower};
+PackKeys keys_of(PackedCopy copy);  // planes have the types of what they make up
+// The type that a slab's type is a plane of, or that type itself.
+spec::ElementType whole_type(spec::ElementType type);
 
 struct PackedSlab {
   spec::ElementType type = spec::ElementType::F32;
@@ -42,7 +45,7 @@ uint64_t slab_checksum(std::span<const std::byte> bytes);
 // Nothing: such a matrix can't be a slab.
 std::optional<size_t> slab_bytes(spec::ElementType type, size_t rows, size_t cols);
 
-// "blk.3.ffn_gate.17", of an expert's matrix; as a tensor it is called ….packed or ….low.
+// "blk.3.ffn_gate.17", of an expert's matrix; as a tensor it is called ….packed, ….low, ….upper or ….lower.
 std::string slab_name(const spec::Weight& weight);
 std::string slab_name(const spec::Weight& weight, PackedCopy copy);
 
@@ -56,18 +59,21 @@ class PackedExperts {
   // another from page to page.
   PackedExperts(const GgufFile& file, const spec::ModelSpec& spec);
 
-  bool has_low() const { return !low_.empty(); }
-  // `weight` is an expert's matrix. The low copy only if there is one.
+  bool has(PackedCopy copy) const { return !slabs_[static_cast<size_t>(copy)].empty(); }
+  bool are_in_planes() const { return has(PackedCopy::Upper); }
+  // Who is computed with instead of an expert in low precision.
+  std::optional<PackedCopy> low_copy() const;
+  // `weight` is an expert's matrix, and the file has this of it.
   const PackedSlab& slab(const spec::Weight& weight, PackedCopy copy) const;
 
  private:
-  static std::vector<PackedSlab> read_types(const GgufMetadata& metadata, const spec::ModelSpec& spec, const PackKeys& keys);
+  void read_types(const GgufMetadata& metadata, const spec::ModelSpec& spec, PackedCopy copy);
   void find_bytes(const GgufFile& file, const spec::ModelSpec& spec);
   size_t number_of(const spec::Weight& weight) const;
 
   size_t experts_ = 0;                   // a layer
   std::vector<size_t> sparse_before_L_;  // layers with experts before each layer
-  std::vector<PackedSlab> first_, low_;
+  std::vector<PackedSlab> slabs_[std::size(kPackedCopies)];
 };
 
 }  // namespace moiety::format

@@ -39,11 +39,24 @@ void pack(ThreadPool& threads, std::span<const Packing> packings) {
   std::vector<size_t> rows;
   for (const Packing& packing : packings) rows.push_back(packing.from->rows);
   for_each_piece(threads, rows, 4 * kStripRows, [&](size_t m, size_t first, size_t count) {
-    const auto& [from, to, out] = packings[m];
+    const auto& [from, to, out, planes] = packings[m];
     for (size_t strip = first / kStripRows; strip < (first + count + kStripRows - 1) / kStripRows; ++strip) {
-      pack_strip(*from, strip, to, out + strip * to.strip_bytes());
+      std::byte* const here = out + strip * to.strip_bytes();
+      planes.empty() ? pack_strip(*from, strip, to, here) : merge_strip(planes, strip, to, here);
     }
   });
+}
+
+// Tells of the bytes that a matrix was packed from.
+static void let_go(const Projection& matrix, const std::function<void(std::span<const std::byte>)>& done_with) {
+  if (!matrix.planes.empty()) {
+    for (const auto& [plane, type] : {std::pair{matrix.planes.upper, spec::ElementType::Q8_0_UPPER},
+                                      std::pair{matrix.planes.lower, spec::ElementType::Q8_0_LOWER}}) {
+      done_with({plane, spec::packed_layout(type)->bytes(matrix.rows, matrix.cols)});
+    }
+  } else if (matrix.row_stride == 0) {
+    done_with({matrix.data, matrix.rows * matrix.row_bytes()});
+  }
 }
 
 void pack(const Compute& compute, std::span<const Projection* const> matrices) {
@@ -58,16 +71,14 @@ void pack(const Compute& compute, std::span<const Projection* const> matrices) {
     std::byte* const out = compute.packed->memory.allocate(view.bytes());
     view.data = out;
     missing.push_back(matrix);
-    packings.push_back({matrix, view, out});
+    packings.push_back({matrix, view, out, matrix->planes});
   }
   if (missing.empty()) return;
 
   pack(compute.threads, packings);
   for (size_t m = 0; m < missing.size(); ++m) {
     missing[m]->packed = packings[m].to;
-    if (compute.packed->done_with && missing[m]->row_stride == 0) {
-      compute.packed->done_with({missing[m]->data, missing[m]->rows * missing[m]->row_bytes()});
-    }
+    if (compute.packed->done_with) let_go(*missing[m], compute.packed->done_with);
   }
 }
 

@@ -10,6 +10,7 @@
 #include "base/matrix.h"
 #include "base/thread_pool.h"
 #include "kernel/packed.h"
+#include "kernel/planes.h"
 
 namespace moiety::kernel {
 
@@ -36,10 +37,11 @@ struct Compute {
   const InputObserver* inputs = nullptr;  // of Arithmetic::Exact; nullptr: nobody is told
 };
 
-// A matrix of weights: as it lies in the file and, once it was multiplied in fast arithmetic, packed.
+// A matrix of weights: as it lies in the file, in rows or in planes, and, once it was multiplied in fast arithmetic, packed.
 struct Projection : WeightView {
   Projection() = default;
   Projection(const WeightView& view) : WeightView(view) {}
+  Planes planes;  // instead of rows, of which it has none then
   mutable PackedView packed;
 };
 
@@ -74,6 +76,7 @@ struct Packing {
   const WeightView* from;
   PackedView to;
   std::byte* out;  // to.data, to be written
+  Planes planes = {};  // to be merged instead of rows
 };
 void pack(ThreadPool& threads, std::span<const Packing> packings);
 

@@ -36,7 +36,8 @@ struct PackedType : spec::PackedLayout {
 };
 
 // The scales of a block, for each of sixteen rows r; "six bits" are described in pack.cc.
-//   Q8_0 Q4_0 Q5_0 IQ4_NL   half scale [r]
+//   Q8_0 Q4_0 Q5_0 IQ4_NL,  half scale [r]
+//   Q8_0_UPPER
 //   Q4_1 Q5_1               half scale [r], half minimum [r]
 //   MXFP4                   exponent byte [r]
 //   Q2_K                    byte [sub-block of 16][r], half scale [r], half minimum [r]
@@ -55,6 +56,7 @@ inline constexpr PackedType kPackedTypes[] = {
     {*spec::packed_layout(spec::ElementType::IQ4_NL), {ActivationForm::Int8By32, 128}},
     {*spec::packed_layout(spec::ElementType::MXFP4), {ActivationForm::Int8By32, 12}},
     {*spec::packed_layout(spec::ElementType::MXFP4_PLANES), {ActivationForm::Int8By32, 12}},
+    {*spec::packed_layout(spec::ElementType::Q8_0_UPPER), {ActivationForm::Int8By32, 128}},
     {*spec::packed_layout(spec::ElementType::Q2_K), {ActivationForm::Int8By256}},
     {*spec::packed_layout(spec::ElementType::Q3_K), {ActivationForm::Int8By256}},
     {*spec::packed_layout(spec::ElementType::Q4_K), {ActivationForm::Int8By256}},

@@ -34,6 +34,9 @@ namespace {
 
 // What nibbles stand for, 128 above (IQ4_NL and IQ4_XS) and 12 above twice the number (MXFP4).
 alignas(16) constexpr uint8_t kIq4Table[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+// What the upper nibbles of Q8_0's bytes stand for, 128 above: the middle of what they leave open, rounded towards zero, so that
+// what is lost has no sign in the mean.
+alignas(16) constexpr uint8_t kUpperTable[16] = {8, 24, 40, 56, 72, 88, 104, 120, 135, 151, 167, 183, 199, 215, 231, 247};
 alignas(16) constexpr uint8_t kMxfp4Table[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
 template <class Isa>
@@ -133,6 +136,13 @@ struct PackedKernels {
     static void quanta(const std::byte* from, int part, Bytes (&w)[8]) {
       nibbles(from, part, w);
       look_up(kIq4Table, w);
+    }
+  };
+  struct Q8_0_UPPER : HalfScale, Layout<ElementType::Q8_0_UPPER> {
+    static constexpr bool kSigned = true;
+    static void quanta(const std::byte* from, int part, Bytes (&w)[8]) {
+      nibbles(from, part, w);
+      look_up(kUpperTable, w);
     }
   };
   struct MXFP4 : HalfScale, Layout<ElementType::MXFP4> {
@@ -553,6 +563,8 @@ struct PackedKernels {
       case ElementType::MXFP4:
       case ElementType::MXFP4_PLANES:
         return run.template operator()<MXFP4>();
+      case ElementType::Q8_0_UPPER:
+        return run.template operator()<Q8_0_UPPER>();
       case ElementType::Q2_K:
         return run.template operator()<Q2_K>();
       case ElementType::Q3_K:

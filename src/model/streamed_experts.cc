@@ -64,17 +64,19 @@ Projection moved(Projection matrix, const std::vector<Bytes>& runs, std::span<co
 }  // namespace
 
 StreamedExperts::StreamedExperts(const format::ModelFile& file, const kernel::Compute& compute, Weights& weights)
-    : file_(file), compute_(compute), weights_(weights), is_packed_file_(file.packed() != nullptr) {
+    : file_(file), compute_(compute), weights_(weights), is_packed_file_(file.packed() != nullptr), in_planes_(is_packed_file_ && file.packed()->are_in_planes()) {
+  using enum format::PackedCopy;
+  const std::vector<format::PackedCopy> all = in_planes_ ? std::vector{Upper, Lower} : std::vector{First}, low = {in_planes_ ? Upper : Low};
   for (size_t l = 0; l < weights.layers.size(); ++l) {
     std::vector<Source>& sources = sources_LE_.emplace_back();
     const MoeWeights& moe = weights.layers[l].moe;
     count_ += moe.experts_E.size();
-    for (const auto copy : {format::PackedCopy::First, format::PackedCopy::Low}) {
-      const auto& experts_E = copy == format::PackedCopy::First ? moe.experts_E : moe.low_E;
-      for (size_t e = 0; e < experts_E.size(); ++e) {
-        sources.push_back(is_packed_file_ ? packed_source_of(experts_E[e], static_cast<int>(l), static_cast<int>(e), copy) : source_of(experts_E[e]));
+    for (const auto& [experts_E, copies] : {std::pair(&moe.experts_E, &all), std::pair(&moe.low_E, &low)}) {
+      for (size_t e = 0; e < experts_E->size(); ++e) {
+        const FeedForwardWeights& expert = (*experts_E)[e];
+        sources.push_back(is_packed_file_ ? packed_source_of(expert, static_cast<int>(l), static_cast<int>(e), *copies) : source_of(expert));
         bytes_as_read_ = std::max(bytes_as_read_, store::bytes_as_read(sources.back().parts));
-        slot_bytes_ = std::max({slot_bytes_, bytes_as_read_, is_packed_file_ ? 0 : bytes_in_memory(sources.back())});
+        slot_bytes_ = std::max({slot_bytes_, bytes_as_read_, reads_in_place() ? 0 : bytes_in_memory(sources.back())});
       }
     }
   }
@@ -101,18 +103,17 @@ StreamedExperts::Source StreamedExperts::source_of(const FeedForwardWeights& exp
   return source;
 }
 
-// Its slabs follow one another, from page to page.
+// The slabs of a copy follow one another, from page to page.
 StreamedExperts::Source StreamedExperts::packed_source_of(const FeedForwardWeights& expert, int layer, int number,
-                                                          format::PackedCopy copy) const {
+                                                          std::span<const format::PackedCopy> copies) const {
   Source source;
-  for (size_t i = 0; i < 3; ++i) {
-    source.matrices[i] = expert.*kMatrices[i];
-    source.slabs.push_back(*file_.packed_expert({spec::kExpertMatrices[i], layer, number}, copy));
+  for (size_t i = 0; i < 3; ++i) source.matrices[i] = expert.*kMatrices[i];
+  for (const format::PackedCopy copy : copies) {
+    for (const spec::Role role : spec::kExpertMatrices) source.slabs.push_back(*file_.packed_expert({role, layer, number}, copy));
+    const format::PackedSlab &first = source.slabs[source.slabs.size() - 3], &last = source.slabs.back();
+    source.runs.push_back({first.bytes.data(), last.bytes.data() + last.bytes.size()});
+    source.parts.push_back({first.place.file, first.place.offset, source.runs.back().size()});
   }
-  const Bytes first = source.slabs.front().bytes, last = source.slabs.back().bytes;
-  source.runs = {{first.data(), last.data() + last.size()}};
-  const format::FilePlace place = source.slabs.front().place;
-  source.parts = {{place.file, place.offset, source.runs[0].size()}};
   return source;
 }
 
@@ -120,6 +121,10 @@ FeedForwardWeights& StreamedExperts::weights_of(store::ExpertId id) const {
   MoeWeights& moe = weights_.layers[static_cast<size_t>(id.layer)].moe;
   const size_t e = static_cast<size_t>(id.expert), experts = moe.experts_E.size();
   return e < experts ? moe.experts_E[e] : moe.low_E[e - experts];
+}
+
+bool StreamedExperts::is_low(store::ExpertId id) const {
+  return static_cast<size_t>(id.expert) >= weights_.layers[static_cast<size_t>(id.layer)].moe.experts_E.size();
 }
 
 bool StreamedExperts::is_packed(const WeightView& matrix) const {
@@ -149,13 +154,15 @@ void StreamedExperts::open(const Options& options) {
   store_ = std::make_unique<store::TieredStore>(file_.files(), std::move(parts_LE), host,
                                                 store::TieredStore::Options{.slots = options.slots,
                                                                             .slot_bytes = slot_bytes_,
-                                                                            .in_place = is_packed_file_,
+                                                                            .in_place = reads_in_place(),
                                                                             .policy = options.policy,
                                                                             .pinned = options.pinned,
                                                                             .reads = options.reads,
                                                                             .more_reads = kMoreReads,
                                                                             .predictor = options.predictor,
-                                                                            .engine = options.engine});
+                                                                            .engine = options.engine,
+                                                                            .has_low = is_packed_file_ && file_.packed()->low_copy(),
+                                                                            .in_planes = in_planes_});
 }
 
 size_t StreamedExperts::slots_beside(size_t tokens, size_t logits) const {
@@ -194,29 +201,80 @@ size_t StreamedExperts::prompt_chunk(size_t prompt) const {
 }
 
 void StreamedExperts::arrive(std::span<const store::Arrival> arrivals) {
-  is_packed_file_ ? take_slabs(arrivals) : pack(arrivals);
+  if (!is_packed_file_) return pack(arrivals);
+  check(arrivals);
+  in_planes_ ? take_planes(arrivals) : take_slabs(arrivals);
 }
 
-// What was read is computed with as it is, once it is known to be whole.
-void StreamedExperts::take_slabs(std::span<const store::Arrival> arrivals) {
-  std::vector<std::array<bool, 3>> whole(arrivals.size());
-  compute_.threads.parallel_for(3 * arrivals.size(), [&](size_t n) {
-    const store::Arrival& arrival = arrivals[n / 3];
-    const Source& source = source_of(arrival.id);
-    const format::PackedSlab& slab = source.slabs[n % 3];
-    whole[n / 3][n % 3] = format::slab_checksum({moved(slab.bytes.data(), source.runs, arrival.parts), slab.bytes.size()}) == slab.checksum;
-  });
-  for (size_t n = 0; n < arrivals.size(); ++n) {
-    for (size_t i = 0; i < 3; ++i) {
-      if (whole[n][i]) continue;
-      fail(ErrorKind::Io, "{}: what was read of layer {}'s expert {} is not what was written (its checksum differs); moiety pack --verify checks the whole file",
-           file_.path().string(), arrivals[n].id.layer, arrivals[n].id.expert);
+// Whether what was read is whole: of each arrival the slabs of the last parts, which were read.
+void StreamedExperts::check(std::span<const store::Arrival> arrivals) const {
+  struct Slab {
+    store::ExpertId id;
+    const format::PackedSlab* slab;
+    const std::byte* at;
+    bool is_whole = false;
+  };
+  std::vector<Slab> slabs;
+  for (const auto& [id, parts, slot] : arrivals) {
+    const Source& source = source_of(id);
+    const size_t before = source.parts.size() - parts.size();
+    for (size_t n = 3 * before; n < source.slabs.size(); ++n) {
+      const format::PackedSlab& slab = source.slabs[n];
+      slabs.push_back({id, &slab, parts[n / 3 - before] + (slab.bytes.data() - source.runs[n / 3].data())});
     }
   }
+  compute_.threads.parallel_for(slabs.size(), [&](size_t n) {
+    slabs[n].is_whole = format::slab_checksum({slabs[n].at, slabs[n].slab->bytes.size()}) == slabs[n].slab->checksum;
+  });
+  const auto broken = std::ranges::find(slabs, false, &Slab::is_whole);
+  if (broken == slabs.end()) return;
+  const auto& [layer, number] = broken->id;
+  const size_t experts = weights_.layers[static_cast<size_t>(layer)].moe.experts_E.size();
+  fail(ErrorKind::Io, "{}: what was read of layer {}'s expert {} is not what was written (its checksum differs); moiety pack --verify checks the whole file",
+       file_.path().string(), layer, static_cast<size_t>(number) % experts);
+}
+
+// What was read is computed with as it is.
+void StreamedExperts::take_slabs(std::span<const store::Arrival> arrivals) {
   for (const store::Arrival& arrival : arrivals) {
     const Source& source = source_of(arrival.id);
     for (size_t i = 0; i < 3; ++i) weights_of(arrival.id).*kMatrices[i] = moved(source.matrices[i], source.runs, arrival.parts);
   }
+}
+
+// Upper planes alone go to their slots as they are. Those that came with the lower ones, or were in memory before, are merged with
+// them there.
+void StreamedExperts::take_planes(std::span<const store::Arrival> arrivals) {
+  struct Copying {
+    Bytes from;
+    std::byte* to;
+  };
+  std::vector<Copying> copies;
+  std::vector<kernel::Packing> merges;
+  for (const auto& [id, parts, slot] : arrivals) {
+    const Source& source = source_of(id);
+    FeedForwardWeights& weights = weights_of(id);
+    std::byte* to = slot;
+    for (size_t i = 0; i < 3; ++i) {
+      const Projection& matrix = source.matrices[i];
+      kernel::PackedView& packed = (weights.*kMatrices[i]).packed;
+      const auto in_part = [&](size_t plane, size_t part) {
+        return parts[part] + (source.slabs[3 * plane + i].bytes.data() - source.runs[plane].data());
+      };
+      packed = {kernel::packed_type(matrix.type), to, matrix.rows, matrix.cols};
+      if (is_low(id)) {
+        copies.push_back({{in_part(0, 0), packed.bytes()}, to});
+      } else {
+        const bool is_here = parts.size() == 1;
+        const FeedForwardWeights& low = weights_.layers[static_cast<size_t>(id.layer)].moe.low_E[static_cast<size_t>(id.expert)];
+        const std::byte* const upper = is_here ? (low.*kMatrices[i]).packed.data : in_part(0, 0);
+        merges.push_back({&matrix, packed, to, {upper, in_part(1, is_here ? 0 : 1)}});
+      }
+      to += whole_lines(packed.bytes());
+    }
+  }
+  compute_.threads.parallel_for(copies.size(), [&](size_t n) { std::memcpy(copies[n].to, copies[n].from.data(), copies[n].from.size()); });
+  kernel::pack(compute_.threads, merges);
 }
 
 void StreamedExperts::pack(std::span<const store::Arrival> arrivals) {

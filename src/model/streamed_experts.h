@@ -22,7 +22,7 @@ class StreamedExperts : private store::ExpertHost {
   size_t slot_bytes() const { return slot_bytes_; }       // of one in memory
   size_t bytes_as_read() const { return bytes_as_read_; }  // of one, from the disk
 
-  size_t reading_bytes() const { return slot_bytes_ + (is_packed_file_ ? 0 : bytes_as_read_); }  // that each one on its way takes
+  size_t reading_bytes() const { return slot_bytes_ + (reads_in_place() ? 0 : bytes_as_read_); }  // that each one on its way takes
 
   // From here on so many are in memory, and no more than `reads` on their way. To be called once, before the first visit.
   struct Options {
@@ -47,7 +47,8 @@ class StreamedExperts : private store::ExpertHost {
 
  private:
   // The matrices of an expert as views into the file's map, the runs of bytes that they make up together, and where these lie;
-  // in a packed file also what is known of each.
+  // in a packed file also what is known of each slab. Of an expert in planes the upper one is the first run, and its slabs come
+  // before those of the lower one.
   struct Source {
     kernel::Projection matrices[3];
     std::vector<std::span<const std::byte>> runs;
@@ -56,21 +57,25 @@ class StreamedExperts : private store::ExpertHost {
   };
 
   Source source_of(const FeedForwardWeights& expert) const;
-  Source packed_source_of(const FeedForwardWeights& expert, int layer, int number, format::PackedCopy copy) const;
+  Source packed_source_of(const FeedForwardWeights& expert, int layer, int number, std::span<const format::PackedCopy> copies) const;
   const Source& source_of(store::ExpertId id) const { return sources_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)]; }
   FeedForwardWeights& weights_of(store::ExpertId id) const;
   size_t slots_for_reads(size_t tokens) const;
   bool is_packed(const kernel::WeightView& matrix) const;
   size_t bytes_in_memory(const Source& source) const;
+  bool reads_in_place() const { return is_packed_file_ && !in_planes_; }
+  bool is_low(store::ExpertId id) const;
   void arrive(std::span<const store::Arrival> arrivals) override;
+  void check(std::span<const store::Arrival> arrivals) const;
   void take_slabs(std::span<const store::Arrival> arrivals);
+  void take_planes(std::span<const store::Arrival> arrivals);
   void pack(std::span<const store::Arrival> arrivals);
   void leave(store::ExpertId id) override;
 
   const format::ModelFile& file_;
   kernel::Compute compute_;
   Weights& weights_;
-  bool is_packed_file_;
+  bool is_packed_file_, in_planes_;
   std::vector<std::vector<Source>> sources_LE_;  // by expert, then its copies of low precision
   size_t count_ = 0, slot_bytes_ = 0, bytes_as_read_ = 0;
   Options options_;

@@ -26,9 +26,19 @@ WeightView matrix(const ModelFile& file, const Weight& weight) {
           tensor.scales};
 }
 
+// An expert's that a packed file has in planes.
+kernel::Projection matrix_in_planes(const ModelFile& file, const Weight& weight) {
+  const auto upper = *file.packed_expert(weight, format::PackedCopy::Upper), lower = *file.packed_expert(weight, format::PackedCopy::Lower);
+  kernel::Projection w(WeightView{format::whole_type(upper.type), nullptr, upper.rows, upper.cols});
+  w.planes = {upper.bytes.data(), lower.bytes.data()};
+  return w;
+}
+
 // An expert's, which a packed file has as it is computed with.
 kernel::Projection expert_matrix(const ModelFile& file, const Weight& weight, kernel::Arithmetic arithmetic,
                                  format::PackedCopy copy) {
+  const bool in_planes = file.packed() != nullptr && file.packed()->are_in_planes();
+  if (in_planes && copy == format::PackedCopy::First && arithmetic == kernel::Arithmetic::Fast) return matrix_in_planes(file, weight);
   const auto slab = file.packed_expert(weight, copy);
   const kernel::PackedType* type = slab ? kernel::packed_type(slab->type) : nullptr;
   const bool needs_rows = type != nullptr && arithmetic == kernel::Arithmetic::Exact;
@@ -114,8 +124,8 @@ MoeWeights load_moe(const ModelFile& file, int layer, kernel::Arithmetic arithme
   if (spec.router.has_selection_bias) w.selection_bias_E = floats(file, {Role::SelectionBias, layer});
   for (int expert = 0; expert < spec.router.num_experts; ++expert) {
     w.experts_E.push_back(load_expert(file, layer, expert, arithmetic));
-    if (file.packed() == nullptr || !file.packed()->has_low()) continue;
-    w.low_E.push_back(load_expert(file, layer, expert, arithmetic, format::PackedCopy::Low));
+    const auto low = file.packed() == nullptr ? std::nullopt : file.packed()->low_copy();
+    if (low) w.low_E.push_back(load_expert(file, layer, expert, arithmetic, *low));
   }
   if (spec.shared_hidden > 0) {
     w.shared.gate = matrix(file, {Role::SharedGate, layer});

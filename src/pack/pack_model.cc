@@ -1,6 +1,7 @@
 #include "pack/pack_model.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "base/error.h"
 #include "format/convert.h"
@@ -37,23 +38,23 @@ std::vector<float> columns_of(const format::Importance* importance, const spec::
 }
 
 void set_lists(std::span<const PlannedSlab> plan, PackedCopy copy, std::span<const uint64_t> checksums,
-               const format::PackKeys& keys, format::GgufMetadata& metadata) {
+               format::GgufMetadata& metadata) {
   std::vector<int64_t> types;
   std::vector<uint64_t> sums;
   for (size_t i = 0; i < plan.size(); ++i) {
     if (plan[i].copy != copy) continue;
-    types.push_back(spec::info(plan[i].to).ggml_id);
+    types.push_back(spec::info(format::whole_type(plan[i].to)).ggml_id);
     sums.push_back(checksums[i]);
   }
   if (types.empty()) return;
-  metadata.set(keys.types, std::move(types));
-  metadata.set(keys.checksums, std::move(sums));
+  metadata.set(format::keys_of(copy).types, std::move(types));
+  metadata.set(format::keys_of(copy).checksums, std::move(sums));
 }
 
 }  // namespace
 
-std::vector<PlannedSlab> plan_slabs(const ModelFile& model, std::span<const format::TypeWish> wishes,
-                                    std::optional<ElementType> low) {
+std::vector<PlannedSlab> plan_slabs(const ModelFile& model, std::span<const format::TypeWish> wishes, const Copies& copies) {
+  assert(!copies.in_planes || !copies.low);
   const spec::ModelSpec& spec = model.spec();
   const std::string where = model.path().string();
   require(model.packed() == nullptr, "{}: it is packed already; use the file that it was packed from", where);
@@ -65,6 +66,11 @@ std::vector<PlannedSlab> plan_slabs(const ModelFile& model, std::span<const form
     const auto shape = spec::shape_of(spec, weight.role);
     PlannedSlab slab{weight, copy, from, format::type_that_fits(wanted, shape[1])};
     if (slab.to != wanted) slab.wanted = wanted;
+    if (copies.in_planes) {
+      require(slab.to == ElementType::Q8_0, "{}: {} is {}, but only Q8_0 has planes{}", where, format::slab_name(weight),
+              spec::name(slab.to), slab.wanted ? ", and its rows are not whole blocks of it" : "; --tensor 'ffn=q8_0' would make it so");
+      slab.to = copy == PackedCopy::Upper ? ElementType::Q8_0_UPPER : ElementType::Q8_0_LOWER;
+    }
     slab.bytes = *format::slab_bytes(slab.to, static_cast<size_t>(shape[0]), static_cast<size_t>(shape[1]));
     plan.push_back(slab);
   };
@@ -79,11 +85,12 @@ std::vector<PlannedSlab> plan_slabs(const ModelFile& model, std::span<const form
         to = wishes[i].type;
         was_used[i] = true;
       }
-      add(weight, PackedCopy::First, from, to);
+      add(weight, copies.in_planes ? PackedCopy::Upper : PackedCopy::First, from, to);
     }
-    for (size_t i = 0; low && i < std::size(kExpertMatrices); ++i) {
+    for (size_t i = 0; (copies.low || copies.in_planes) && i < std::size(kExpertMatrices); ++i) {
       const PlannedSlab first = plan[plan.size() - std::size(kExpertMatrices)];
-      add(first.weight, PackedCopy::Low, first.from, *low);
+      if (copies.low) add(first.weight, PackedCopy::Low, first.from, *copies.low);
+      else add(first.weight, PackedCopy::Lower, first.from, ElementType::Q8_0);
     }
   });
   for (size_t i = 0; i < wishes.size(); ++i) {
@@ -120,10 +127,10 @@ void Packer::write(const fs::path& path, const ModelFile& model, format::GgufMet
   };
 
   metadata.set("general.alignment", static_cast<int64_t>(format::kSlabAlignment));
-  metadata.set(format::kPackVersionKey, format::kPackVersion);
+  const bool in_planes = std::ranges::any_of(plan, [](const PlannedSlab& slab) { return slab.copy == PackedCopy::Upper; });
+  metadata.set(format::kPackVersionKey, in_planes ? format::kPlanesVersion : format::kPackVersion);
   const auto set_all_lists = [&](format::GgufMetadata& m) {
-    set_lists(plan, PackedCopy::First, checksums, format::kFirstKeys, m);
-    set_lists(plan, PackedCopy::Low, checksums, format::kLowKeys, m);
+    for (const PackedCopy copy : format::kPackedCopies) set_lists(plan, copy, checksums, m);
   };
   set_all_lists(metadata);
   const auto write_one = [&](AtomicFile& file, const TensorSource& tensor) {
@@ -151,7 +158,7 @@ std::optional<std::string> find_broken_slab(const ModelFile& file, ThreadPool& t
   std::vector<Slab> slabs;
   size_t done = 0, all = 0;
   for_each_expert(file.spec(), [&](int layer, int expert) {
-    for (const PackedCopy copy : {PackedCopy::First, PackedCopy::Low}) {
+    for (const PackedCopy copy : format::kPackedCopies) {
       for (const Role role : kExpertMatrices) {
         const Weight weight{role, layer, expert};
         if (const auto slab = file.packed_expert(weight, copy)) slabs.push_back({weight, copy, *slab}), all += slab->bytes.size();

@@ -23,11 +23,17 @@ struct PlannedSlab {
   size_t bytes = 0;
 };
 
+// What of every expert is written.
+struct Copies {
+  std::optional<spec::ElementType> low = {};  // a second copy of that type
+  bool in_planes = false;                     // instead of the first one, its planes
+};
+
 // Every slab in the order of the file. An expert keeps its type (as GGUF has it, format::gguf_type) but where one of `wishes` is
-// found in a matrix's slab_name(weight), of several the last one; with `low` each has a second copy of that type. Throws
-// Error(Usage) for a wish that fits nothing, Error(Input) for a model that is packed already or has no experts.
+// found in a matrix's slab_name(weight), of several the last one. Throws Error(Usage) for a wish that fits nothing, Error(Input) for a
+// model that is packed already or has no experts, or whose experts have no planes.
 std::vector<PlannedSlab> plan_slabs(const format::ModelFile& model, std::span<const format::TypeWish> wishes,
-                                    std::optional<spec::ElementType> low);
+                                    const Copies& copies = {});
 
 struct Packer {
   ThreadPool& threads;

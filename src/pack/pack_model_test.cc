@@ -150,12 +150,12 @@ TEST_F(Packed, WhatIsReadBackIsWhatTheKernelsPack) {
                                                   {"b", std::regex(expert + "$"), types[random.below(types.size())]}};
     std::optional<ElementType> low;
     if (random.below(2) == 0) low = types[random.below(types.size())];
-    const auto plan = plan_slabs(model, wishes, low);
+    const auto plan = plan_slabs(model, wishes, {.low = low});
     test::write_packed(model, path_, {wishes, low, 1 + static_cast<int>(random.below(3))});
     const ModelFile packed(path_);
     check_slabs(model, packed, plan);
     EXPECT_EQ(find_broken_slab(packed, threads), std::nullopt);
-    EXPECT_EQ(packed.packed()->has_low(), low.has_value());
+    EXPECT_EQ(packed.packed()->low_copy().has_value(), low.has_value());
     EXPECT_EQ(packed.packed_expert({Role::ExpertUp, 0, 0}, PackedCopy::Low).has_value(), low.has_value());
   }
 }
@@ -174,17 +174,62 @@ TEST_F(Packed, OnlyWhatWasAskedForChangesItsType) {
 
 TEST_F(Packed, RowsThatFillNoBlocksTakeSmallerOnes) {
   const ModelFile model = source(spec_with(1, 2, 32, 64));
-  const auto plan = plan_slabs(model, {}, ElementType::Q4_K);
+  const auto plan = plan_slabs(model, {}, {.low = ElementType::Q4_K});
   EXPECT_EQ(plan.back().to, ElementType::Q5_0);
   EXPECT_EQ(plan.back().wanted, ElementType::Q4_K);
 }
 
+TEST_F(Packed, PlanesAreWhatTheKernelsCutAndNothingElseIsThere) {
+  Random random(11);
+  ThreadPool threads(2);
+  const std::vector<format::TypeWish> all = {{"a", std::regex("ffn"), ElementType::Q8_0}};
+  for (int attempt = 0; attempt < 6; ++attempt) {
+    const auto size = [&] { return static_cast<int>(32 * (1 + random.below(5))); };
+    const ModelFile model = source(spec_with(1 + static_cast<int>(random.below(2)), 3, size(), size()), random.next());
+    test::write_packed(model, path_, {.wishes = all, .in_planes = true});
+    test::write_packed(model, folder_ / "whole.gguf", {.wishes = all});
+    const ModelFile planes(path_), whole(folder_ / "whole.gguf");
+    EXPECT_EQ(planes.packed()->low_copy(), PackedCopy::Upper);
+    EXPECT_EQ(find_broken_slab(planes, threads), std::nullopt);
+    const std::byte* expected_at = nullptr;
+    for (const PlannedSlab& planned : plan_slabs(model, all, {.in_planes = true})) {
+      const PackedSlab slab = planes.packed_expert(planned.weight, planned.copy).value();
+      EXPECT_TRUE(expected_at == nullptr || slab.bytes.data() == expected_at) << format::slab_name(planned.weight, planned.copy);
+      expected_at = slab.bytes.data() + (slab.bytes.size() + 4095) / 4096 * 4096;
+      EXPECT_EQ(slab.checksum, format::slab_checksum(slab.bytes));
+      EXPECT_EQ(planes.type_of(planned.weight), ElementType::Q8_0);
+      EXPECT_FALSE(planes.packed_expert(planned.weight).has_value());
+      if (planned.copy == PackedCopy::Lower) continue;
+
+      const PackedSlab lower = planes.packed_expert(planned.weight, PackedCopy::Lower).value();
+      const PackedSlab expected = whole.packed_expert(planned.weight).value();
+      kernel::PackedView to{kernel::packed_type(ElementType::Q8_0), nullptr, slab.rows, slab.cols};
+      Bytes merged(to.bytes());
+      for (size_t s = 0; s < to.strips(); ++s) {
+        kernel::merge_strip({slab.bytes.data(), lower.bytes.data()}, s, to, &merged[s * to.strip_bytes()]);
+      }
+      EXPECT_TRUE(std::ranges::equal(merged, expected.bytes));
+    }
+  }
+}
+
+TEST_F(Packed, PlanesAreOfQ8_0Alone) {
+  const ModelFile model = source(spec_with(1, 2, 32, 32));
+  const std::vector<format::TypeWish> some = {{"a", std::regex("gate"), ElementType::Q8_0}};
+  EXPECT_EQ(message_of([&] { plan_slabs(model, some, {.in_planes = true}); }),
+            model.path().string() + ": blk.0.ffn_up.0 is F32, but only Q8_0 has planes; --tensor 'ffn=q8_0' would make it so");
+}
+
 TEST_F(Packed, ASlabThatChangedIsNamed) {
   const ModelFile model = source(spec_with(2, 4, 32, 32));
-  test::write_packed(model, path_, {.low = ElementType::Q4_0});
+  const std::vector<format::TypeWish> all = {{"a", std::regex("ffn"), ElementType::Q8_0}};
   ThreadPool threads(2);
   for (const auto& [weight, copy] : {std::pair{spec::Weight{Role::ExpertUp, 1, 2}, PackedCopy::First},
-                                     std::pair{spec::Weight{Role::ExpertGate, 0, 3}, PackedCopy::Low}}) {
+                                     std::pair{spec::Weight{Role::ExpertGate, 0, 3}, PackedCopy::Low},
+                                     std::pair{spec::Weight{Role::ExpertDown, 1, 0}, PackedCopy::Upper},
+                                     std::pair{spec::Weight{Role::ExpertUp, 0, 1}, PackedCopy::Lower}}) {
+    if (copy == PackedCopy::First) test::write_packed(model, path_, {.low = ElementType::Q4_0});
+    if (copy == PackedCopy::Upper) test::write_packed(model, path_, {.wishes = all, .in_planes = true});
     std::string bytes = read_file(path_);
     const uint64_t offset = ModelFile(path_).packed_expert(weight, copy)->place.offset;
     bytes[offset + 5] = static_cast<char>(bytes[offset + 5] ^ 1);
@@ -215,6 +260,10 @@ class HostilePacked : public Packed {
  protected:
   void SetUp() override { test::write_packed(source(spec_with(1, 2, 32, 32)), path_, {.low = ElementType::Q8_0}); }
 
+  void write_planes() {
+    const std::vector<format::TypeWish> all = {{"a", std::regex("ffn"), ElementType::Q8_0}};
+    test::write_packed(ModelFile(folder_ / "source"), path_, {.wishes = all, .in_planes = true});
+  }
   std::string with(const std::function<void(format::GgufMetadata&, std::vector<format::TensorSource>&)>& change) {
     const format::GgufFile good(path_);
     format::GgufMetadata metadata = good.metadata();
@@ -237,7 +286,9 @@ TEST_F(HostilePacked, Metadata) {
   };
   EXPECT_EQ(with([](auto&, auto&) {}), "fine");
   EXPECT_EQ(set("moiety.pack.version", int64_t{2}),
-            "experts packed in version 2 of the form, this moiety reads version 1: take a newer moiety or pack the model again");
+            "the metadata has no moiety.pack.upper_checksums");
+  EXPECT_EQ(set("moiety.pack.version", int64_t{3}),
+            "experts packed in version 3 of the form, this moiety reads versions 1 and 2: take a newer moiety or pack the model again");
   EXPECT_EQ(set("moiety.pack.version", std::string("1")), "metadata moiety.pack.version must be an integer");
   EXPECT_EQ(set("general.alignment", int64_t{64}), "general.alignment is 64, packed experts want a multiple of 4096");
   EXPECT_EQ(set("moiety.pack.types", std::vector<int64_t>(5)),
@@ -253,6 +304,20 @@ TEST_F(HostilePacked, Metadata) {
   EXPECT_EQ(set("moiety.pack.types", std::vector<int64_t>{12, 0, 0, 0, 0, 0}),
             "tensor blk.0.ffn_gate.0.packed: rows of 32 numbers are no whole blocks of Q4_K");
   EXPECT_EQ(set("moiety.pack.types", std::string("F32")), "metadata moiety.pack.types must be a list of integers");
+}
+
+TEST_F(HostilePacked, Planes) {
+  using Tensors = std::vector<format::TensorSource>;
+  write_planes();
+  EXPECT_EQ(with([](auto&, auto&) {}), "fine");
+  EXPECT_EQ(with([](auto& m, Tensors&) { m.set("moiety.pack.version", int64_t{1}); }), "the metadata has no moiety.pack.checksums");
+  EXPECT_EQ(with([](auto& m, Tensors&) { m.set("moiety.pack.types", std::vector<int64_t>{8, 8, 8, 8, 2, 8}); }),
+            "metadata moiety.pack.types has type Q4_0 at place 4, but planes are of Q8_0 alone");
+  EXPECT_EQ(with([](auto& m, Tensors&) { m.set("moiety.pack.lower_checksums", std::vector<uint64_t>(5)); }),
+            "metadata moiety.pack.types has 6 numbers and moiety.pack.lower_checksums has 5, expected one for each of 6 matrices of experts");
+  EXPECT_EQ(with([](auto&, Tensors& t) { t.pop_back(); }), "tensor blk.0.ffn_down.1.lower is missing");
+  EXPECT_EQ(with([](auto&, Tensors& t) { std::erase_if(t, [](const auto& tensor) { return tensor.name.ends_with(".lower"); }); }),
+            "tensor blk.0.ffn_gate.1.upper lies where blk.0.ffn_gate.0.lower should");
 }
 
 TEST_F(HostilePacked, Slabs) {
@@ -273,21 +338,25 @@ TEST_F(HostilePacked, Slabs) {
 }
 
 TEST_F(HostilePacked, AnyCutAndAnyChangedByteIsRefusedOrOpens) {
-  const std::string good = read_file(path_);
   const fs::path bad = folder_ / "bad.gguf";
   Random random(5);
-  const size_t header = ModelFile(path_).packed_expert({Role::ExpertGate, 0, 0})->place.offset;
   const auto try_it = [&](const std::string& bytes) {
     test::write_bytes(bad, bytes);
     const std::string message = message_of([&] { ModelFile file(bad); });
     EXPECT_EQ(message.find('\n'), message.npos) << message;
     return message;
   };
-  for (int attempt = 0; attempt < 60; ++attempt) EXPECT_NE(try_it(good.substr(0, random.below(good.size() - 4096))), "fine");
-  for (int attempt = 0; attempt < 600; ++attempt) {
-    std::string bytes = good;
-    for (uint64_t changes = 1 + random.below(3); changes > 0; --changes) bytes[random.below(header)] = static_cast<char>(random.below(256));
-    try_it(bytes);
+  for (const bool in_planes : {false, true}) {
+    if (in_planes) write_planes();
+    const std::string good = read_file(path_);
+    const PackedCopy first = in_planes ? PackedCopy::Upper : PackedCopy::First;
+    const size_t header = ModelFile(path_).packed_expert({Role::ExpertGate, 0, 0}, first)->place.offset;
+    for (int attempt = 0; attempt < 60; ++attempt) EXPECT_NE(try_it(good.substr(0, random.below(good.size() - 4096))), "fine");
+    for (int attempt = 0; attempt < 600; ++attempt) {
+      std::string bytes = good;
+      for (uint64_t changes = 1 + random.below(3); changes > 0; --changes) bytes[random.below(header)] = static_cast<char>(random.below(256));
+      try_it(bytes);
+    }
   }
 }
 

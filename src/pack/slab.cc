@@ -37,9 +37,20 @@ void for_each_row(ThreadPool& threads, const WeightView& matrix, Visit visit) {
   });
 }
 
+// One of the planes of a slab.
+std::vector<std::byte> plane_of(ThreadPool& threads, const kernel::PackedView& whole, ElementType plane) {
+  const spec::PackedLayout &upper = *spec::packed_layout(ElementType::Q8_0_UPPER), &lower = *spec::packed_layout(ElementType::Q8_0_LOWER);
+  std::vector<std::byte> uppers(upper.bytes(whole.rows, whole.cols)), lowers(lower.bytes(whole.rows, whole.cols));
+  threads.parallel_for(whole.strips(), [&](size_t strip) {
+    kernel::split_strip(whole, strip, &uppers[strip * upper.strip_bytes(whole.cols)], &lowers[strip * lower.strip_bytes(whole.cols)]);
+  });
+  return plane == ElementType::Q8_0_UPPER ? uppers : lowers;
+}
+
 }  // namespace
 
-std::vector<std::byte> make_slab(ThreadPool& threads, const TensorView& from, ElementType to, std::span<const float> importance) {
+std::vector<std::byte> make_slab(ThreadPool& threads, const TensorView& from, ElementType slab_type, std::span<const float> importance) {
+  const ElementType to = format::whole_type(slab_type);
   WeightView matrix = matrix_of(from);
   std::vector<std::byte> encoded;
   if (to == from.type || (to == ElementType::MXFP4 && from.type == ElementType::MXFP4_PLANES)) {
@@ -62,6 +73,7 @@ std::vector<std::byte> make_slab(ThreadPool& threads, const TensorView& from, El
     assert(packed.bytes() == slab.size());
     const kernel::Packing packing{&matrix, packed, slab.data()};
     kernel::pack(threads, {&packing, 1});
+    if (slab_type != to) return plane_of(threads, packed, slab_type);
   } else {
     const size_t row_bytes = matrix.row_bytes();
     for (size_t r = 0; r < matrix.rows; ++r) std::memcpy(&slab[r * row_bytes], matrix.row(r), row_bytes);

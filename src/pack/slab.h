@@ -9,8 +9,8 @@
 
 namespace moiety::pack {
 
-// The bytes of format::slab_bytes. `from` is [rows, cols] of any weight type; where `to` holds other numbers than it does
-// (format::gguf_type), they are fitted to it, with `importance` a column or none. Throws Error(Input) if one is a NaN or an
+// The bytes of format::slab_bytes. `from` is [rows, cols] of any weight type; where `to`, or what it is a plane of, holds other numbers
+// than it does (format::gguf_type), they are fitted to it, with `importance` a column or none. Throws Error(Input) if one is a NaN or an
 // infinity.
 std::vector<std::byte> make_slab(ThreadPool& threads, const format::TensorView& from, spec::ElementType to,
                                  std::span<const float> importance);

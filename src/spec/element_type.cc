@@ -25,6 +25,8 @@ constexpr ElementTypeInfo kTypes[] = {
     {ElementType::MXFP4, "MXFP4", "", 39, 32, 17, true},
     {ElementType::MXFP4_PLANES, "MXFP4_PLANES", "", -1, 32, 16, true, true},
     {ElementType::F8_E4M3, "F8_E4M3", "F8_E4M3", -1, 1, 1, true, true},
+    {ElementType::Q8_0_UPPER, "Q8_0_UPPER", "", -1, 32, 18, false},
+    {ElementType::Q8_0_LOWER, "Q8_0_LOWER", "", -1, 32, 16, false},
     {ElementType::IQ1_S, "IQ1_S", "", 19, 256, 50, false},
     {ElementType::IQ1_M, "IQ1_M", "", 29, 256, 56, false},
     {ElementType::IQ2_XXS, "IQ2_XXS", "", 16, 256, 66, false},

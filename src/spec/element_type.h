@@ -18,6 +18,7 @@ enum class ElementType : uint8_t {
   MXFP4,                         // ggml's blocks of 32 four-bit floats under a power of two
   MXFP4_PLANES,                  // the same numbers as gpt-oss checkpoints have them: the scales apart
   F8_E4M3,                       // one byte an element, the scales apart
+  Q8_0_UPPER, Q8_0_LOWER,        // the planes of Q8_0's bytes, which packed files may have apart (kernel/planes.h)
   // What follows may lie in files and be looked at or passed over, not computed with.
   IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0,
   U8, I8, U16, I16, U32, I32, U64, I64, Bool, F64, F8_E5M2, F8_E8M0,

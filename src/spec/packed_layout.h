@@ -28,6 +28,7 @@ inline constexpr PackedLayout kPackedLayouts[] = {
     {ElementType::Q5_0, 32, 320, 32},       {ElementType::Q5_1, 32, 320, 64},
     {ElementType::IQ4_NL, 32, 256, 32},     {ElementType::MXFP4, 32, 256, 16},
     {ElementType::MXFP4_PLANES, 32, 256, 16},
+    {ElementType::Q8_0_UPPER, 32, 256, 32}, {ElementType::Q8_0_LOWER, 32, 256, 0},
     {ElementType::Q2_K, 256, 1024, 320},    {ElementType::Q3_K, 256, 1536, 256},
     {ElementType::Q4_K, 256, 2048, 256},    {ElementType::Q5_K, 256, 2560, 256},
     {ElementType::Q6_K, 256, 3072, 320},    {ElementType::IQ4_XS, 256, 2048, 128},

@@ -37,8 +37,11 @@ std::optional<size_t> ExpertCache::slot_of(ExpertId id) const {
   return slot == kNone ? std::nullopt : std::optional(slot);
 }
 
-const ExpertUse& ExpertCache::use_of(ExpertId id) const {
-  return uses_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)];
+const ExpertUse& ExpertCache::use_of(ExpertId id) const { return uses_LE_[static_cast<size_t>(id.layer)][use_number(id)]; }
+
+size_t ExpertCache::use_number(ExpertId id) const {
+  const size_t e = static_cast<size_t>(id.expert), experts = uses_LE_[static_cast<size_t>(id.layer)].size();
+  return options_.has_low ? e % (experts / 2) : e;
 }
 
 double ExpertCache::score(ExpertId id) const {
@@ -54,12 +57,13 @@ ExpertCache::Visit ExpertCache::visit(int layer, std::span<const Demand> demands
   Visit visit;
   for (const Demand& demand : demands) {
     const size_t e = static_cast<size_t>(demand.expert);
-    ExpertUse& expert = uses_LE_[layer_][e];
+    ExpertUse& expert = uses_LE_[layer_][use_number({layer, demand.expert})];
     use(expert, demand, tokens, visits_, tokens_L_[layer_]);
     if (next_of) expert.next = next_of(demand.expert);
     if (slot_of_LE_[layer_][e] != kNone) visit.here.push_back(demand.expert);
     else visit.missing.push_back({demand.expert, {}, {}});
   }
+  if (options_.has_low) replace_low(layer, visit.missing);
   give_slots(layer, visit.missing);
   if (next_choice_ > 0) choose_policy(layer, demands, tokens);
   return visit;
@@ -72,13 +76,17 @@ void ExpertCache::give_slots(int layer, std::vector<Miss>& missing) {
     size_t of;  // number of a slot, or of a miss
   };
   std::vector<Candidate> coming;
-  for (size_t m = 0; m < missing.size(); ++m) coming.push_back({score({layer, missing[m].expert}), m});
+  std::vector<size_t> given;  // in this visit
+  for (size_t m = 0; m < missing.size(); ++m) {
+    if (missing[m].slot) given.push_back(*missing[m].slot);
+    else coming.push_back({score({layer, missing[m].expert}), m});
+  }
   std::ranges::stable_sort(coming, std::greater(), &Candidate::score);
 
   std::vector<Candidate> there;
   if (coming.size() > free_.size()) {
     for (size_t i = 0; i < slots_.size(); ++i) {
-      if (slots_[i]) there.push_back({score(*slots_[i]), i});
+      if (slots_[i] && std::ranges::find(given, i) == given.end()) there.push_back({score(*slots_[i]), i});
     }
     const size_t wanted = std::min(there.size(), coming.size() - free_.size());
     const auto worse = [](const Candidate& a, const Candidate& b) { return std::pair(a.score, a.of) < std::pair(b.score, b.of); };
@@ -88,19 +96,40 @@ void ExpertCache::give_slots(int layer, std::vector<Miss>& missing) {
 
   size_t next = 0;
   for (const Candidate& newcomer : coming) {
-    Miss& miss = missing[newcomer.of];
     if (!free_.empty()) {
-      miss.slot = free_.back();
+      give_slot(layer, missing[newcomer.of], free_.back());
       free_.pop_back();
     } else if (next < there.size() && newcomer.score >= there[next].score) {
-      miss.slot = there[next++].of;
-      miss.leaves = slots_[*miss.slot];
-      slot_of_LE_[static_cast<size_t>(miss.leaves->layer)][static_cast<size_t>(miss.leaves->expert)] = kNone;
+      give_slot(layer, missing[newcomer.of], there[next++].of);
     } else {
       break;  // those that follow are worth less still
     }
-    slots_[*miss.slot] = ExpertId{layer, miss.expert};
-    slot_of_LE_[static_cast<size_t>(layer)][static_cast<size_t>(miss.expert)] = *miss.slot;
+  }
+}
+
+// Whoever has it leaves.
+void ExpertCache::give_slot(int layer, Miss& miss, size_t slot) {
+  miss.slot = slot;
+  miss.leaves = slots_[slot];
+  if (miss.leaves) slot_of_LE_[static_cast<size_t>(miss.leaves->layer)][static_cast<size_t>(miss.leaves->expert)] = kNone;
+  slots_[slot] = ExpertId{layer, miss.expert};
+  slot_of_LE_[static_cast<size_t>(layer)][static_cast<size_t>(miss.expert)] = slot;
+}
+
+std::optional<ExpertId> ExpertCache::low_copy_of(ExpertId id) const {
+  const size_t experts = uses_LE_[static_cast<size_t>(id.layer)].size() / 2;
+  if (!options_.has_low || static_cast<size_t>(id.expert) >= experts) return std::nullopt;
+  return ExpertId{id.layer, id.expert + static_cast<int>(experts)};
+}
+
+// Experts whose copies of low precision are there have the slots of those.
+void ExpertCache::replace_low(int layer, std::vector<Miss>& missing) {
+  for (Miss& miss : missing) {
+    const auto low = low_copy_of({layer, miss.expert});
+    const auto slot = low ? slot_of(*low) : std::nullopt;
+    if (!slot) continue;
+    give_slot(layer, miss, *slot);
+    miss.replaces_low = true;
   }
 }
 
@@ -143,7 +172,7 @@ void ExpertCache::choose_policy(int layer, std::span<const Demand> demands, size
   for (const auto& uses_E : uses_LE_) experts_L.push_back(uses_E.size());
   size_t least = SIZE_MAX;
   for (const CachePolicy candidate : kAutoChoices) {
-    ExpertCache replay(experts_L, {slots(), candidate, options_.pinned});
+    ExpertCache replay(experts_L, {slots(), candidate, options_.pinned, options_.has_low});
     size_t missed = 0;
     for (const PastVisit& past : past_) missed += replay.visit(past.layer, past.demands, past.tokens).missing.size();
     if (missed < least) policy_ = candidate, least = missed;

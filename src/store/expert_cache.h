@@ -27,6 +27,7 @@ class ExpertCache {
     size_t slots = 0;
     CachePolicy policy = CachePolicy::Auto;
     std::vector<ExpertId> pinned = {};  // never go once they are there; as many as there are slots for
+    bool has_low = false;  // half of a layer's experts are the others' copies of low precision, in the same order
   };
   // experts_L: how many experts each layer has, 0 where it has none.
   ExpertCache(std::span<const size_t> experts_L, const Options& options);
@@ -36,6 +37,7 @@ class ExpertCache {
     int expert = 0;
     std::optional<size_t> slot;      // that it stays in; without one it is computed with and goes
     std::optional<ExpertId> leaves;  // who had that slot
+    bool replaces_low = false;       // that is its own copy of low precision, which nobody asks for any more
   };
   struct Visit {
     std::vector<int> here;  // all are used before any of them goes
@@ -56,8 +58,10 @@ class ExpertCache {
   std::vector<Gone> use_slots(size_t count);
 
   bool has(ExpertId id) const { return slot_of(id).has_value(); }
+  // Of an expert, its copy of low precision, where it is one that has one.
+  std::optional<ExpertId> low_copy_of(ExpertId id) const;
   std::optional<size_t> slot_of(ExpertId id) const;
-  const ExpertUse& use_of(ExpertId id) const;
+  const ExpertUse& use_of(ExpertId id) const;  // in whichever precision
   size_t slots() const { return slots_.size() - closed_.size(); }
   std::span<const size_t> closed_slots() const { return closed_; }
   // In force: what Auto has come to.
@@ -65,6 +69,9 @@ class ExpertCache {
 
  private:
   double score(ExpertId id) const;
+  size_t use_number(ExpertId id) const;
+  void give_slot(int layer, Miss& miss, size_t slot);
+  void replace_low(int layer, std::vector<Miss>& missing);
   void give_slots(int layer, std::vector<Miss>& missing);
   void choose_policy(int layer, std::span<const Demand> demands, size_t tokens);
 

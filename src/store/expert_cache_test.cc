@@ -177,5 +177,44 @@ TEST(ExpertCache, PinnedExpertsStay) {
   EXPECT_TRUE(cache.has({2, 5}));
 }
 
+// Half of each layer's experts are the others' copies of low precision: whoever comes whole has the slot of its own copy, and nobody
+// else's for it.
+TEST(ExpertCache, AnExpertReplacesItsOwnCopyOfLowPrecision) {
+  constexpr int kWhole = kExperts / 2;
+  for (const CachePolicy policy : {CachePolicy::Lru, CachePolicy::Lfu, CachePolicy::Weight, CachePolicy::Distance, CachePolicy::Blend, CachePolicy::Auto}) {
+    Random random(17);
+    size_t replaced = 0;
+    for (const size_t slots : {1, 3, 7, 12}) {
+      ExpertCache cache(kSizes, {.slots = slots, .policy = policy, .has_low = true});
+      for (int i = 0; i < 600; ++i) {
+        const int layer = i % static_cast<int>(kLayers);
+        std::set<int> wanted;
+        for (int e = 0; e < kWhole; ++e) {
+          if (random.below(2) == 0) continue;
+          wanted.insert(random.below(2) == 0 || cache.has({layer, e}) ? e : e + kWhole);
+        }
+        std::map<int, std::optional<size_t>> low_before;
+        for (int e = 0; e < kWhole; ++e) low_before[e] = cache.slot_of({layer, e + kWhole});
+        const ExpertCache::Visit visit = cache.visit(layer, demands(wanted), 1);
+        std::set<size_t> given;
+        for (const ExpertCache::Miss& miss : visit.missing) {
+          if (miss.slot) {
+            EXPECT_TRUE(given.insert(*miss.slot).second) << "a slot is given once";
+            EXPECT_EQ(cache.slot_of({layer, miss.expert}), miss.slot);
+          }
+          const bool was_low = miss.expert < kWhole && low_before[miss.expert].has_value();
+          EXPECT_EQ(miss.replaces_low, was_low);
+          if (!was_low) continue;
+          ++replaced;
+          EXPECT_EQ(miss.slot, low_before[miss.expert]);
+          EXPECT_EQ(miss.leaves, (ExpertId{layer, miss.expert + kWhole}));
+        }
+        for (int e = 0; e < kWhole; ++e) EXPECT_FALSE(cache.has({layer, e}) && cache.has({layer, e + kWhole}));
+      }
+    }
+    EXPECT_GT(replaced, 0u);
+  }
+}
+
 }  // namespace
 }  // namespace moiety::store

@@ -64,7 +64,9 @@ StoreStatistics StoreStatistics::operator-(const StoreStatistics& before) const 
           expected_missing - before.expected_missing,
           read_ahead - before.read_ahead,
           bytes_wasted - before.bytes_wasted,
-          seconds_waited - before.seconds_waited};
+          seconds_waited - before.seconds_waited,
+          upgrades - before.upgrades,
+          bytes_spared - before.bytes_spared};
 }
 
 TieredStore::TieredStore(std::span<const fs::path> files, std::vector<std::vector<std::vector<FilePart>>> parts_LE,
@@ -72,7 +74,7 @@ TieredStore::TieredStore(std::span<const fs::path> files, std::vector<std::vecto
     : parts_LE_(std::move(parts_LE)),
       host_(host),
       options_(options),
-      cache_(counts(parts_LE_), {options.slots, options.policy, options.pinned}),
+      cache_(counts(parts_LE_), {options.slots, options.policy, options.pinned, options.has_low}),
       paths_(counts(parts_LE_)),
       queue_((options.reads + options.more_reads) * largest_of(parts_LE_).reads, options.engine) {
   assert(options.reads > 0);
@@ -108,15 +110,16 @@ TieredStore::Transit* TieredStore::transit_of(ExpertId id) {
 }
 
 // Asks for an expert's bytes.
-void TieredStore::start(Transit& transit, ExpertId id, Transit::For reader) {
-  for (const FilePart& part : parts_of(id)) files_[part.file].refuse_changes();
+void TieredStore::start(Transit& transit, const ToRead& expert, Transit::For reader) {
+  const std::span<const FilePart> all_parts = parts_of(expert.id), parts = all_parts.subspan(expert.parts_here);
+  for (const FilePart& part : parts) files_[part.file].refuse_changes();
   transit.state = Transit::State::Coming;
-  transit.id = id;
+  transit.id = expert.id;
   transit.reader = reader;
   transit.parts.clear();
   transit.reads_left = transit.bytes = 0;
   std::byte* to = transit.raw;
-  for (const FilePart& part : parts_of(id)) {
+  for (const FilePart& part : parts) {
     const Pages pages(part);
     const DirectFile& file = files_[part.file];
     transit.parts.push_back(to + (part.offset - pages.begin));
@@ -131,6 +134,9 @@ void TieredStore::start(Transit& transit, ExpertId id, Transit::For reader) {
   }
   statistics_.bytes_read += transit.bytes;
   if (reader == Transit::For::Guess) ++statistics_.read_ahead;
+  if (expert.parts_here == 0) return;
+  ++statistics_.upgrades;
+  statistics_.bytes_spared += bytes_as_read(all_parts.first(expert.parts_here));
 }
 
 void TieredStore::release(Transit& transit) {
@@ -160,7 +166,8 @@ void TieredStore::expect(int layer, std::span<const int> experts) {
 void TieredStore::set_expected(int layer, std::span<const int> experts) {
   expected_.clear();
   for (const int expert : experts) {
-    if (!has({layer, expert})) expected_.push_back({layer, expert});
+    const auto low = options_.in_planes ? cache_.low_copy_of({layer, expert}) : std::nullopt;
+    if (!has({layer, expert}) && !(low && has(*low))) expected_.push_back({layer, expert});
   }
   if (disk_is_free_) start_expected();
 }
@@ -202,7 +209,7 @@ void TieredStore::start_expected() {
     }
     Transit* const transit = free_transit();
     if (transit == nullptr) return;
-    start(*transit, id, Transit::For::Guess);
+    start(*transit, {id}, Transit::For::Guess);
   }
 }
 
@@ -304,7 +311,7 @@ double TieredStore::measure_read_rate(double duration) {
   try {
     for (bool wanted = true; wanted || queue_.in_flight() > 0; wanted = seconds(Clock::now() - begin) < duration) {
       for (Transit* transit; wanted && (transit = free_transit()) != nullptr; ++experts) {
-        start(*transit, all[random.below(all.size())], Transit::For::Visit);
+        start(*transit, {all[random.below(all.size())]}, Transit::For::Visit);
       }
       take_read(true);
       for (Transit& transit : transits_) {
@@ -323,13 +330,14 @@ double TieredStore::measure_read_rate(double duration) {
 }
 
 // Those that are missing and not on their way yet, in the order in which they lie on the disk.
-std::vector<ExpertId> TieredStore::still_to_read(int layer, const ExpertCache::Visit& visit) {
-  std::vector<ExpertId> to_read;
+std::vector<TieredStore::ToRead> TieredStore::still_to_read(int layer, const ExpertCache::Visit& visit) {
+  std::vector<ToRead> to_read;
   for (const ExpertCache::Miss& miss : visit.missing) {
-    if (transit_of({layer, miss.expert}) == nullptr) to_read.push_back({layer, miss.expert});
+    const ExpertId id{layer, miss.expert};
+    if (transit_of(id) == nullptr) to_read.push_back({id, options_.in_planes && miss.replaces_low ? size_t{1} : size_t{0}});
   }
-  std::ranges::sort(to_read, {}, [&](ExpertId id) {
-    const FilePart& first = parts_of(id).front();
+  std::ranges::sort(to_read, {}, [&](const ToRead& expert) {
+    const FilePart& first = parts_of(expert.id)[expert.parts_here];
     return std::pair(first.file, first.offset);
   });
   return to_read;
@@ -354,7 +362,7 @@ void TieredStore::visit(int layer, std::span<const Demand> demands, size_t token
   sort_out_expected(layer, tokens, visit);
   predict(layer, demands, tokens);
 
-  const std::vector<ExpertId> to_read = still_to_read(layer, visit);
+  const std::vector<ToRead> to_read = still_to_read(layer, visit);
   size_t started = 0;
   const auto start_more = [&] {
     for (Transit* transit; started < to_read.size() && (transit = free_transit()) != nullptr; ++started) {

@@ -25,8 +25,8 @@ struct FilePart {
 // Bytes of memory that such parts take while they are read: whole pages.
 size_t bytes_as_read(std::span<const FilePart> parts);
 
-// An expert that was read: its parts, in the order in which the store was told of them, and the memory that it is computed with
-// from.
+// An expert that was read: its parts, in the order in which the store was told of them (of one whose upper plane is in memory, those
+// after the first), and the memory that it is computed with from.
 struct Arrival {
   ExpertId id;
   std::vector<const std::byte*> parts;
@@ -53,6 +53,8 @@ struct StoreStatistics {
   uint64_t read_ahead = 0;                    // experts whose reading began before they were asked for
   uint64_t bytes_wasted = 0;                  // read ahead for nothing
   double seconds_waited = 0;                  // for the disk, with nothing else to do
+  uint64_t upgrades = 0;                      // experts whose upper planes were in memory, so that only the lower ones were read
+  uint64_t bytes_spared = 0;                  // of those upper planes
 
   StoreStatistics operator-(const StoreStatistics& before) const;
 };
@@ -76,6 +78,9 @@ class TieredStore : public ExpertStore {
     size_t more_reads = 0;  // and so many more, at most, where slots give their memory
     Predictor predictor = Predictor::Caller;
     ReadEngine engine = ReadEngine::Best;
+    // Half of a layer's experts are the others' copies of low precision, in the same order (ExpertCache::Options); in planes a copy
+    // is the first of its expert's parts.
+    bool has_low = false, in_planes = false;
   };
   // parts_LE[layer][expert]; empty where a layer has no experts. A slot takes what an expert is as it is computed with.
   TieredStore(std::span<const fs::path> files, std::vector<std::vector<std::vector<FilePart>>> parts_LE, ExpertHost& host,
@@ -117,7 +122,11 @@ class TieredStore : public ExpertStore {
   const std::vector<FilePart>& parts_of(ExpertId id) const;
   Transit* free_transit();
   Transit* transit_of(ExpertId id);
-  void start(Transit& transit, ExpertId id, Transit::For reader);
+  struct ToRead {
+    ExpertId id;
+    size_t parts_here = 0;  // in memory already, the first ones
+  };
+  void start(Transit& transit, const ToRead& expert, Transit::For reader);
   void set_expected(int layer, std::span<const int> experts);
   int layer_after(int layer) const;
   void predict(int layer, std::span<const Demand> demands, size_t tokens);
@@ -126,7 +135,7 @@ class TieredStore : public ExpertStore {
   void release(Transit& transit);
   void finish_reads();
   void sort_out_expected(int layer, size_t tokens, const ExpertCache::Visit& visit);
-  std::vector<ExpertId> still_to_read(int layer, const ExpertCache::Visit& visit);
+  std::vector<ToRead> still_to_read(int layer, const ExpertCache::Visit& visit);
   std::vector<Transit*> arrived();
   void settle(Transit& transit, const ExpertCache::Miss& miss);
   void abandon(int layer, std::span<const ExpertCache::Miss> left, std::span<const ExpertId> taken_in);

@@ -44,7 +44,14 @@ class StoreTest : public testing::Test, protected ExpertHost {
     }
     test::write_bytes(path_, bytes);
   }
-  static char mark(int layer, int expert) { return static_cast<char>(1 + layer * kExperts + expert); }
+  // Whose copy of low precision, number kExperts + e, has the mark of expert e.
+  static char mark(int layer, int expert) { return static_cast<char>(1 + layer * kExperts + expert % kExperts); }
+  // Every expert's first part is its copy of low precision, too.
+  void add_planes() {
+    for (auto& parts_E : parts_LE_) {
+      for (int e = 0; e < kExperts; ++e) parts_E.push_back({parts_E[static_cast<size_t>(e)][0]});
+    }
+  }
 
   // Takes copies of the parts, one after the other, or leaves them where they were read to.
   void arrive(std::span<const Arrival> arrivals) override {
@@ -52,9 +59,10 @@ class StoreTest : public testing::Test, protected ExpertHost {
     for (const Arrival& arrival : arrivals) {
       const auto& parts = parts_LE_[static_cast<size_t>(arrival.id.layer)][static_cast<size_t>(arrival.id.expert)];
       std::vector<const std::byte*> places = arrival.parts;
+      if (places.size() < parts.size()) places.insert(places.begin(), in_slot_.at({arrival.id.layer, arrival.id.expert + kExperts})[0]);
       std::byte* to = arrival.slot;
       for (size_t p = 0; !in_place_ && p < parts.size(); ++p) {
-        std::memcpy(to, arrival.parts[p], parts[p].bytes);
+        std::memcpy(to, places[p], parts[p].bytes);
         places[p] = std::exchange(to, to + parts[p].bytes);
       }
       ASSERT_TRUE(in_slot_.emplace(std::pair(arrival.id.layer, arrival.id.expert), places).second);
@@ -189,6 +197,63 @@ TEST_F(StoreTest, WhatIsExpectedAgainWhileItIsStillComingIsReadOnce) {
     visit(store, layer, wanted);
     if (HasFatalFailure()) return;
     store.expect(1 - layer, std::array{7, 5, 2});
+  }
+}
+
+TEST_F(StoreTest, AnExpertWhoseUpperPlaneIsThereIsReadByItsLowerOneAlone) {
+  add_planes();
+  const auto first_part = [&](int layer, int expert) { return std::span(parts_LE_[static_cast<size_t>(layer)][static_cast<size_t>(expert)]).first(1); };
+  for (const Predictor predictor : {Predictor::None, Predictor::Caller}) {
+    for (const size_t slots : {0, 2, 9, 30}) {
+      in_slot_.clear();
+      Random random(13);
+      TieredStore::Options options = this->options(slots, CachePolicy::Blend, 3);
+      options.predictor = predictor;
+      options.has_low = options.in_planes = true;
+      TieredStore store(files(), parts_LE_, *this, options);
+      store.assume_read_rate(1e15);
+      uint64_t bytes = 0, upgrades = 0, spared = 0;
+      for (int i = 0; i < 400; ++i) {
+        const int layer = i % kLayers;
+        std::vector<int> whole, low;
+        for (int e = 0; e < kExperts; ++e) {
+          if (random.below(3) != 0) continue;
+          const bool takes_low = random.below(2) == 0 && !store.has({layer, e});
+          (takes_low ? low : whole).push_back(takes_low ? e + kExperts : e);
+          if (store.has({layer, takes_low ? e + kExperts : e})) continue;
+          const bool is_upgrade = !takes_low && store.has({layer, e + kExperts});
+          bytes += bytes_as_read(parts_LE_[static_cast<size_t>(layer)][static_cast<size_t>(takes_low ? e + kExperts : e)]);
+          if (!is_upgrade) continue;
+          ++upgrades;
+          spared += bytes_as_read(first_part(layer, e));
+        }
+        whole.insert(whole.end(), low.begin(), low.end());
+        visit(store, layer, whole);
+        if (HasFatalFailure()) return;
+        if (predictor == Predictor::Caller) store.expect((layer + 1) % kLayers, std::array{1, 7, 3, 2});
+      }
+      const StoreStatistics& found = store.statistics();
+      if (predictor == Predictor::None) {
+        EXPECT_EQ(found.upgrades, upgrades);
+        EXPECT_EQ(found.bytes_spared, spared);
+        EXPECT_EQ(found.bytes_read, bytes - spared);
+      }
+      EXPECT_EQ(found.upgrades > 0, slots > 0);
+    }
+  }
+}
+
+TEST_F(StoreTest, ALowerPlaneThatCantBeReadIsTheVisitsErrorAndTheStoreGoesOn) {
+  add_planes();
+  parts_LE_[1][5][1].offset = uint64_t{1} << 30;  // beyond the end
+  TieredStore::Options options = this->options(8, CachePolicy::Lru, 3);
+  options.has_low = options.in_planes = true;
+  TieredStore store(files(), parts_LE_, *this, options);
+  for (int i = 0; i < 5; ++i) {
+    visit(store, 1, {2, 5 + kExperts});
+    visit(store, 1, {2, 5 + kExperts});
+    EXPECT_THROW(store.visit(1, demands({2, 4, 5}), 1, [](std::span<const int>) {}), Error);
+    visit(store, 0, {0, 1, 2, 3});
   }
 }
 

@@ -69,6 +69,18 @@ TEST_P(Packed, TheSameBitsAsTheSource) {
   }
 }
 
+TEST_P(Packed, PlanesGiveTheSameBitsAsTheWhole) {
+  const auto file = test::fixture(path("models") / GetParam().file);
+  if (!file) GTEST_SKIP() << "the whole fixture set is not here: " << GetParam().file;
+  const test::TemporaryFolder folder;
+  const format::ModelFile model(*file);
+  if (model.spec().width % 32 != 0 || model.spec().moe.expert_hidden % 32 != 0) return;  // no whole blocks of Q8_0
+  const std::vector<format::TypeWish> all = {{"ffn", std::regex("ffn"), ElementType::Q8_0}};
+  test::write_packed(model, folder.path() / "whole.gguf", {.wishes = all});
+  test::write_packed(model, folder.path() / "planes.gguf", {.wishes = all, .in_planes = true});
+  EXPECT_TRUE(same_bits(logits_of(folder.path() / "planes.gguf", 2), logits_of(folder.path() / "whole.gguf", 1)));
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Packed,
                          testing::Values(Case{"mixtral_f32", "mixtral/f32", true}, Case{"olmoe_bf16", "olmoe/bf16"},
                                          Case{"mixtral_Q8_0", "mixtral/gguf/mixtral-Q8_0.gguf"},
@@ -96,6 +108,9 @@ TEST(PackedTypes, ExactArithmeticWantsTheSource) {
   const test::TemporaryFolder folder;
   const path packed = folder.path() / "packed.gguf";
   test::write_packed(format::ModelFile(*test::fixture("models/olmoe/bf16")), packed);
+  EXPECT_THROW(logits_of(packed, 1, kernel::Arithmetic::Exact), Error);
+  const std::vector<format::TypeWish> all = {{"ffn", std::regex("ffn"), ElementType::Q8_0}};
+  test::write_packed(format::ModelFile(*test::fixture("models/olmoe/bf16")), packed, {.wishes = all, .in_planes = true});
   EXPECT_THROW(logits_of(packed, 1, kernel::Arithmetic::Exact), Error);
 }
 

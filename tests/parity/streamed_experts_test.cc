@@ -48,6 +48,8 @@ struct Case {
 };
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
+const std::vector<format::TypeWish> kAllQ8_0 = {{"ffn", std::regex("ffn"), spec::ElementType::Q8_0}};
+
 class Streamed : public testing::TestWithParam<Case> {};
 
 std::vector<int32_t> some_tokens(const spec::ModelSpec& spec, Random& random) {
@@ -97,6 +99,10 @@ TEST_P(Streamed, TheSameBitsWithAnyNumberOfSlots) {
   const test::TemporaryFolder folder;
   test::write_packed(format::ModelFile(*file), folder.path() / "packed.gguf", {.low = spec::ElementType::Q4_0});
   expect_the_same_bits(folder.path() / "packed.gguf", kernel::Arithmetic::Fast, random);
+  const format::ModelFile model(*file);
+  if (model.spec().width % 32 != 0 || model.spec().moe.expert_hidden % 32 != 0) return;  // no whole blocks of Q8_0
+  test::write_packed(model, folder.path() / "packed.gguf", {.wishes = kAllQ8_0, .in_planes = true});
+  expect_the_same_bits(folder.path() / "packed.gguf", kernel::Arithmetic::Fast, random);
 }
 
 // The model of a packed file of which nothing stays in memory.
@@ -115,6 +121,21 @@ struct Packed {
   path file = folder.path() / "packed.gguf";
 };
 
+// The same model, its experts in Q8_0, as a packed file in planes and not.
+struct Planes {
+  Planes() {
+    const format::ModelFile source(*test::fixture("models/olmoe/bf16"));
+    test::write_packed(source, file, {.wishes = kAllQ8_0, .in_planes = true});
+    test::write_packed(source, whole, {.wishes = kAllQ8_0});
+  }
+  std::vector<int32_t> tokens(const spec::ModelSpec& spec) const {
+    Random random(3);
+    return some_tokens(spec, random);
+  }
+  test::TemporaryFolder folder;
+  path file = folder.path() / "planes.gguf", whole = folder.path() / "whole.gguf";
+};
+
 double distance(const std::vector<float>& a, const std::vector<float>& b) {
   double difference = 0, size = 0;
   for (size_t i = 0; i < a.size(); ++i) difference += std::pow(a[i] - b[i], 2), size += std::pow(b[i], 2);
@@ -130,6 +151,71 @@ TEST(StreamedLossy, LowPrecisionIsNearAndNothingChangesUnlessAskedFor) {
   EXPECT_GT(all, some);
   EXPECT_LT(all, 0.1);
   EXPECT_GT(distance(coarse.logits({.low_precision = 1}), exact), all);
+}
+
+// Nothing stays that was not computed with for long, so that both planes of an expert are asked for again and again.
+TEST(StreamedPlanes, AnExpertThatIsThereInLowPrecisionBecomesTheWholeOneByItsLowerPlane) {
+  const Planes planes;
+  const format::ModelFile file(planes.file);
+  Loaded whole(planes.whole, 1, kernel::Arithmetic::Fast), streamed(planes.file, 2, kernel::Arithmetic::Fast);
+  const auto tokens = planes.tokens(file.spec());
+  const auto exact = whole.logits(tokens, {});
+  StreamedExperts& experts = streamed.transformer.streamed_experts();
+  streamed.transformer.pin_dense();
+  experts.open({.slots = experts.count(), .predictor = store::Predictor::None});
+  // First all upper planes alone, then all as they should be: each is completed once, and each bit is right
+  streamed.transformer.set_lossy({.low_precision = 1});
+  EXPECT_GT(distance(streamed.logits(tokens, {}), exact), 0);
+  const store::StoreStatistics low = experts.store().statistics();
+  EXPECT_EQ(low.upgrades, 0u);
+  streamed.transformer.set_lossy({});
+  EXPECT_EQ(distance(streamed.logits(tokens, {}), exact), 0);
+  const store::StoreStatistics all = experts.store().statistics();
+  EXPECT_GT(all.upgrades, low.misses / 2);
+  size_t upper = 0, lower = 0;  // bytes of one expert, which all have alike
+  for (const spec::Role role : spec::kExpertMatrices) {
+    for (const auto& [copy, bytes] : {std::pair{format::PackedCopy::Upper, &upper}, {format::PackedCopy::Lower, &lower}}) {
+      *bytes += (file.packed_expert({role, 0, 0}, copy)->bytes.size() + 4095) / 4096 * 4096;
+    }
+  }
+  EXPECT_EQ(low.bytes_read, low.misses * upper);
+  EXPECT_EQ(all.bytes_spared, all.upgrades * upper);
+  EXPECT_EQ((all - low).bytes_read, (all.misses - low.misses) * (upper + lower) - all.bytes_spared);
+}
+
+TEST(StreamedPlanes, WhateverIsAskedForInLowPrecisionBeforeTheBitsAreRightAfterwards) {
+  const Planes planes;
+  Loaded whole(planes.whole, 1, kernel::Arithmetic::Fast);
+  const auto tokens = planes.tokens(whole.file.spec());
+  const auto exact = whole.logits(tokens, {});
+  Random random(5);
+  uint64_t upgrades = 0;
+  for (int attempt = 0; attempt < 12; ++attempt) {
+    Loaded streamed(planes.file, 1 + static_cast<int>(random.below(3)), kernel::Arithmetic::Fast);
+    StreamedExperts& experts = streamed.transformer.streamed_experts();
+    streamed.transformer.pin_dense();
+    experts.open(some_options(streamed.transformer, experts.count(), random));
+    experts.store().measure_read_rate(1e-4);
+    for (int round = 0; round < 3; ++round) {
+      streamed.transformer.set_lossy({.low_precision = static_cast<float>(1 + random.below(10)) / 10});
+      streamed.logits(tokens, std::array<size_t, 2>{1 + random.below(12), 1 + random.below(5)});
+      streamed.transformer.set_lossy({});
+      ASSERT_EQ(distance(streamed.logits(tokens, std::array<size_t, 2>{1 + random.below(12), 1 + random.below(5)}), exact), 0);
+    }
+    upgrades += experts.store().statistics().upgrades;
+  }
+  EXPECT_GT(upgrades, 0u);
+}
+
+TEST(StreamedPlanes, TheUpperOneAloneIsNear) {
+  const Planes planes;
+  Loaded whole(planes.whole, 1, kernel::Arithmetic::Fast), streamed(planes.file, 1, kernel::Arithmetic::Fast);
+  const auto tokens = planes.tokens(whole.file.spec());
+  streamed.transformer.streamed_experts().open({});
+  streamed.transformer.set_lossy({.low_precision = 1});
+  const double error = distance(streamed.logits(tokens, {}), whole.logits(tokens, {}));
+  EXPECT_GT(error, 0);
+  EXPECT_LT(error, 0.2);
 }
 
 TEST(StreamedLossy, LeavingOutLightOnesIsNearer) {
@@ -155,6 +241,44 @@ TEST(StreamedFaults, AFlippedByteIsAnErrorThatNamesTheExpert) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("layer 1's expert 2"), std::string::npos) << error.what();
+  }
+}
+
+TEST(StreamedFaults, AFlippedByteInEitherPlaneIsOneErrorAndTheNextRequestIsTriedAnew) {
+  for (const auto copy : {format::PackedCopy::Upper, format::PackedCopy::Lower}) {
+    const Planes planes;
+    Loaded whole(planes.whole, 1, kernel::Arithmetic::Fast);
+    const auto tokens = planes.tokens(whole.file.spec());
+    const auto exact = whole.logits(tokens, {});
+    Loaded streamed(planes.file, 2, kernel::Arithmetic::Fast);
+    StreamedExperts& experts = streamed.transformer.streamed_experts();
+    experts.open({.slots = experts.count(), .predictor = store::Predictor::None});
+    const auto place = streamed.file.packed_expert({spec::Role::ExpertUp, 1, 2}, copy)->place;
+    const auto written = std::filesystem::last_write_time(planes.file);
+    const auto flip = [&] {
+      std::fstream stream(planes.file, std::ios::in | std::ios::out | std::ios::binary);
+      stream.seekg(static_cast<std::streamoff>(place.offset + 100));
+      const char byte = static_cast<char>(stream.get() ^ 1);
+      stream.seekp(static_cast<std::streamoff>(place.offset + 100));
+      stream.put(byte);
+      stream.close();
+      std::filesystem::last_write_time(planes.file, written);  // a disk that lies says nothing of it
+    };
+    if (copy == format::PackedCopy::Lower) {
+      streamed.transformer.set_lossy({.low_precision = 1});
+      streamed.logits(tokens, {});  // upper planes are there, and right
+      streamed.transformer.set_lossy({});
+    }
+    flip();
+    std::string sentence;
+    try {
+      streamed.logits(tokens, {});
+    } catch (const Error& error) {
+      sentence = error.what();
+    }
+    EXPECT_NE(sentence.find("layer 1's expert 2 is not what was written"), std::string::npos) << sentence;
+    flip();
+    EXPECT_EQ(distance(streamed.logits(tokens, {}), exact), 0);
   }
 }
 

@@ -19,11 +19,12 @@ struct PackAs {
   std::vector<format::TypeWish> wishes = {};
   std::optional<spec::ElementType> low = {};
   int threads = 2;
+  bool in_planes = false;
 };
 
 inline void write_packed(const format::ModelFile& model, const fs::path& path, const PackAs& as = {}) {
   ThreadPool threads(as.threads);
-  pack::Packer{threads}.write(path, model, gguf_metadata_of(model), pack::plan_slabs(model, as.wishes, as.low));
+  pack::Packer{threads}.write(path, model, gguf_metadata_of(model), pack::plan_slabs(model, as.wishes, {as.low, as.in_planes}));
 }
 
 }  // namespace moiety::test

@@ -38,6 +38,15 @@ done
 "$moiety" pack "${models[0]}" "$folder/packed.gguf" > /dev/null 2>&1
 [[ $(answer_of "$folder/packed.gguf") == "$(answer_of "${models[0]}")" ]] || fail "another text when packed"
 
+# Planes: the same tokens; low precision is the upper one, and what was read of it is not read again
+"$moiety" pack "$folder/q8.gguf" "$folder/planes.gguf" --planes > "$folder/out" 2> /dev/null
+grep -q "Q8_0_UPPER" "$folder/out" || fail "pack says nothing of planes: $(cat "$folder/out")"
+[[ $(tokens_of "$folder/planes.gguf") == "$(tokens_of "$folder/q8.gguf")" ]] || fail "other tokens in planes"
+"$moiety" pack --verify "$folder/planes.gguf" > /dev/null 2>&1 || fail "planes: --verify"
+"$moiety" inspect "$folder/planes.gguf" | grep -q "Q8_0_UPPER" || fail "inspect says nothing of planes"
+refuses 1 "only Q8_0 has planes" "$moiety" pack "${models[0]}" "$folder/x.gguf" --planes
+refuses 2 "--low" "$moiety" pack "$folder/q8.gguf" "$folder/x.gguf" --planes --low q4_0
+
 # Types by expert, a second copy
 "$moiety" pack "${models[0]}" "$folder/mixed.gguf" --tensor 'blk\.0\.ffn_.*\.1=q8_0' --low q4_0 --json > "$folder/mixed.json" 2> /dev/null
 "$moiety" inspect "$folder/mixed.gguf" --json > "$folder/inspect.json"
