@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "engine/distribution.h"
 
 namespace moiety::engine {
 namespace {
@@ -29,21 +30,12 @@ bool is_stop(const Sequence& sequence, int32_t token) {
 }
 
 NewToken with_logprobs(int32_t token, std::span<const float> logits_V, size_t top) {
-  const float largest = *std::ranges::max_element(logits_V);
-  double sum = 0;
-  for (const float logit : logits_V) sum += std::exp(double{logit} - largest);
-  const double log_sum = largest + std::log(sum);
+  const Weights weights(logits_V, 1);
+  const double log_sum = weights.largest() + std::log(weights.sum());
   const auto logprob = [&](int32_t v) { return static_cast<float>(logits_V[static_cast<size_t>(v)] - log_sum); };
 
   NewToken out{token, logprob(token), {}};
-  if (top == 0) return out;
-  std::vector<int32_t> ids(logits_V.size());
-  for (size_t v = 0; v < ids.size(); ++v) ids[v] = static_cast<int32_t>(v);
-  const auto end = ids.begin() + static_cast<std::ptrdiff_t>(std::min(top, ids.size()));
-  std::partial_sort(ids.begin(), end, ids.end(), [&](int32_t a, int32_t b) {
-    return logits_V[static_cast<size_t>(a)] != logits_V[static_cast<size_t>(b)] ? logits_V[static_cast<size_t>(a)] > logits_V[static_cast<size_t>(b)] : a < b;
-  });
-  for (auto id = ids.begin(); id != end; ++id) out.top.push_back({*id, logprob(*id)});
+  for (const int32_t id : likeliest_of(logits_V, top)) out.top.push_back({id, logprob(id)});
   return out;
 }
 
