@@ -3,12 +3,12 @@
 
 #include <cassert>
 #include <cstddef>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
+
+#include "base/block_memory.h"
 
 namespace moiety {
 
@@ -67,8 +67,7 @@ class Matrix {
     matrix.cols_ = cols;
     const size_t bytes = (rows * cols * sizeof(T) + 63) / 64 * 64;
     if (bytes == 0) return matrix;
-    matrix.data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-    if (matrix.data_ == nullptr) throw std::bad_alloc();
+    matrix.data_.reset(static_cast<T*>(allocate_block(bytes)));
     return matrix;
   }
 
@@ -83,7 +82,7 @@ class Matrix {
 
  private:
   struct Free {
-    void operator()(T* p) const { std::free(p); }
+    void operator()(T* p) const { release_block(p); }
   };
   std::unique_ptr<T, Free> data_;
   size_t rows_ = 0, cols_ = 0;

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "base/block_memory.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/system_memory.h"
@@ -85,7 +86,7 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
             "--low-precision: {} has no experts in low precision; moiety pack with --low TYPE or --planes makes a file that has",
             arguments.model);
   }
-  if (!asked && weight_bytes + run_bytes + largest_step + resident_memory() <= budget) return;
+  if (!asked && weight_bytes + run_bytes + largest_step + resident_memory() <= budget) return keep_blocks(largest_step);
 
   model::StreamedExperts& experts = model.transformer.streamed_experts();
   // A step of a token of each sequence always has its room; that of a prompt takes it from experts while it lasts.
@@ -106,7 +107,7 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   });
   progress.finish();
 
-  if (resident_memory() + run_bytes + largest_step + experts.count() * experts.slot_bytes() <= budget) return;
+  if (resident_memory() + run_bytes + largest_step + experts.count() * experts.slot_bytes() <= budget) return keep_blocks(largest_step);
   const size_t held = resident_memory() + run_bytes + small_step;
   if (budget < held + experts.reading_bytes()) refuse(resident_memory());
   // On their way: enough to keep the disk busy through a layer's attention, little beside those that stay.
