@@ -1,6 +1,6 @@
 #include "server/ids.h"
 
-#include <openssl/rand.h>
+#include <sys/random.h>
 
 #include <array>
 
@@ -10,7 +10,7 @@ namespace moiety::server {
 
 std::string make_id(std::string_view prefix) {
   std::array<unsigned char, 16> bytes;
-  if (RAND_bytes(bytes.data(), static_cast<int>(bytes.size())) != 1) fail(ErrorKind::Io, "no random bytes can be had");
+  if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) fail(ErrorKind::Io, "no random bytes can be had");
   std::string id(prefix);
   for (const unsigned char byte : bytes) id += fmt::format("{:02x}", byte);
   return id;
