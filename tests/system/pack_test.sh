@@ -43,7 +43,8 @@ done
 grep -q "Q8_0_UPPER" "$folder/out" || fail "pack says nothing of planes: $(cat "$folder/out")"
 [[ $(tokens_of "$folder/planes.gguf") == "$(tokens_of "$folder/q8.gguf")" ]] || fail "other tokens in planes"
 "$moiety" pack --verify "$folder/planes.gguf" > /dev/null 2>&1 || fail "planes: --verify"
-"$moiety" inspect "$folder/planes.gguf" | grep -q "Q8_0_UPPER" || fail "inspect says nothing of planes"
+"$moiety" inspect "$folder/planes.gguf" > "$folder/out"
+grep -q "Q8_0_UPPER" "$folder/out" || fail "inspect says nothing of planes"
 refuses 1 "only Q8_0 has planes" "$moiety" pack "${models[0]}" "$folder/x.gguf" --planes
 refuses 2 "--low" "$moiety" pack "$folder/q8.gguf" "$folder/x.gguf" --planes --low q4_0
 
