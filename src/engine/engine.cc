@@ -177,10 +177,10 @@ bool Engine::Impl::take_arrivals() {
   std::vector<std::unique_ptr<Sequence>> arrived;
   std::vector<uint64_t> cancelled;
   bool stopping = false;
-  if (scheduler_.idle()) update_tally();
   {
     std::unique_lock lock(mutex_);
     if (scheduler_.idle()) {
+      update_tally();
       paused_.reset();
       wake_.wait(lock, [&] { return stopping_ || !arrived_.empty(); });
     }

@@ -46,7 +46,12 @@ class Heard : public Listener {
     changed_.wait(lock, [&] { return tokens.size() >= count || ends > 0; });
   }
 
-  std::vector<int32_t> tokens;
+  size_t count() {
+    const std::lock_guard lock(mutex_);
+    return tokens.size();
+  }
+
+  std::vector<int32_t> tokens;  // to be read when all is said
   std::vector<NewToken> all, prompt;
   Outcome outcome;
   int ends = 0;
@@ -355,7 +360,7 @@ TEST(Engine, ALongPromptHoldsUpNoAnswer) {
   engine.submit(std::move(second), two);
   two->wait();
   // 1500 tokens take some 24 steps, and the answer came on in each.
-  EXPECT_GE(one->tokens.size(), 20u);
+  EXPECT_GE(one->count(), 20u);
   one->wait();
 }
 

@@ -13,8 +13,8 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define MOIETY_INLINE [[gnu::always_inline]] inline
 // Compiled for more than one processor, of which the program picks its own when it starts. (clang refuses to inline functions
-// that return wide vectors into those.)
-#if defined(__x86_64__) && !defined(__clang__)
+// that return wide vectors into those; the thread sanitizer is not there yet when a program picks.)
+#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define MOIETY_FOR_EACH_PROCESSOR [[gnu::target_clones("avx2", "default")]]
 #else
 #define MOIETY_FOR_EACH_PROCESSOR
