@@ -66,7 +66,7 @@ moe::Routing routing_of(Random& random, const Shape& shape) {
   return moe::route(rule, scores_TE, {});
 }
 
-void measure(const Shape& shape, const ExpertsMode& mode, bool json) {
+void measure(const Shape& shape, const Mode& mode, bool json) {
   const GemmType type = mode.type;
   Random random(1);
   const auto [tokens, experts, chosen, width, hidden] = shape;

@@ -68,15 +68,15 @@ size_t parse_bytes(const std::string& text, const std::string& flag) {
 void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemory& run) {
   const spec::ModelSpec& spec = model.file.spec();
   const bool asked = !arguments.memory.empty();
+  const size_t chunk = std::min(run.prompt, model::prompt_chunk(spec));
+  const size_t largest_step = model::step_bytes(spec, chunk, run.logits);
   if (spec.moe_layers() == 0) {
     if (asked) fail(ErrorKind::Usage, "--memory: {} is a dense model and has no experts to leave on the disk", arguments.model);
-    return;
+    return keep_blocks(largest_step);
   }
   const size_t budget = asked ? parse_bytes(arguments.memory)
                               : static_cast<size_t>(kShareOfFree * static_cast<double>(available_memory())) + resident_memory();
   const size_t run_bytes = cache_bytes(spec, model.kv, run) + run.other;
-  const size_t chunk = std::min(run.prompt, model::prompt_chunk(spec));
-  const size_t largest_step = model::step_bytes(spec, chunk, run.logits);
   size_t weight_bytes = 0;
   for (const format::TensorView& tensor : model.file.tensors()) {
     if (!tensor.name.ends_with(".low")) weight_bytes += tensor.bytes.size();

@@ -1,36 +1,24 @@
 #include "engine/distribution.h"
 
 #include <algorithm>
-#include <bit>
+#include <cmath>
+#include <limits>
 #include <numeric>
+
+#include "base/exponential.h"
 
 namespace moiety::engine {
 namespace {
 
 constexpr size_t kLanes = 16;
-
-// 2^n * 2^f with a polynomial for |f| <= 1/2. Without branches, so that the compiler makes vectors of it.
-inline float exp_of(float x) {
-  const float y = std::max(x * 1.44269504f, -126.0f);
-  const float n = (y + 12582912.0f) - 12582912.0f, f = y - n;  // n: the nearest integer
-  float p = 1.54035304e-4f;
-  p = p * f + 1.33335581e-3f;
-  p = p * f + 9.61812911e-3f;
-  p = p * f + 5.55041087e-2f;
-  p = p * f + 2.40226507e-1f;
-  p = p * f + 6.93147181e-1f;
-  p = p * f + 1.0f;
-  return x < -87 ? 0.0f : p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
-}
+constexpr float kLeastPower = -87.0f;  // below it exp is next to nothing: such tokens are never drawn
 
 inline float weight_of(float logit, float largest, float sharpness, float least) {
-  const float weight = exp_of((logit - largest) * sharpness);
+  const float power = (logit - largest) * sharpness, weight = power < kLeastPower ? 0.0f : exp_of(power);
   return weight < least ? 0.0f : weight;
 }
 
 }  // namespace
-
-float exp_negative(float x) { return exp_of(x); }
 
 float largest_of(std::span<const float> logits_V) {
   // A maximum a lane: a single one would wait for itself.
@@ -94,6 +82,20 @@ Weights::Weights(std::span<const float> logits_V, float sharpness, float least)
     block_sums_.push_back(std::accumulate(lanes, lanes + kLanes, 0.0));
     sum_ += block_sums_.back();
   }
+}
+
+std::vector<int32_t> Weights::at_least(double weight) const {
+  // By their logits, a little more than too few: what is on the edge doesn't matter to who asks
+  const double bound = weight > 0 ? largest_ + (std::log(weight) - 1e-3) / sharpness_ : -std::numeric_limits<double>::infinity();
+  std::vector<int32_t> tokens;
+  for (size_t first = 0; first < logits_V_.size(); first += kBlock) {
+    const auto block = logits_V_.subspan(first, std::min(kBlock, logits_V_.size() - first));
+    if (largest_of(block) < bound) continue;
+    for (size_t i = 0; i < block.size(); ++i) {
+      if (block[i] >= bound) tokens.push_back(static_cast<int32_t>(first + i));
+    }
+  }
+  return tokens;
 }
 
 float Weights::of(size_t token) const { return weight_of(logits_V_[token], largest_, sharpness_, least_); }

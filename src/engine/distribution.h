@@ -14,9 +14,6 @@ int32_t likeliest_of(std::span<const float> logits_V);
 // The `count` likeliest tokens by falling logit, equals by rising id. All of them if there are no more.
 std::vector<int32_t> likeliest_of(std::span<const float> logits_V, size_t count);
 
-// exp(x) for x <= 0, to a few units in the last place; 0 below -87.
-float exp_negative(float x);
-
 // exp((logit - largest) * sharpness) of each token, summed by blocks of kBlock tokens; what is below `least` counts as 0.
 class Weights {
  public:
@@ -27,6 +24,8 @@ class Weights {
   double sum() const { return sum_; }
   float largest() const { return largest_; }
   float of(size_t token) const;
+  // The tokens of at least this weight, and perhaps some that are a little lighter.
+  std::vector<int32_t> at_least(double weight) const;
   // The token at which the sum of all up to it exceeds `point`, which is less than sum(); never one of weight 0.
   int32_t at(double point) const;
 

@@ -53,6 +53,20 @@ TEST(Distribution, WeightsAreThoseOfASoftmax) {
     }
     EXPECT_NEAR(weights.sum(), sum, 1e-5 * sum);
 
+    // Nobody who is heavy enough is left out, and few others come
+    const double bar = 0.3 * Random(seed, 3).uniform();
+    const std::vector<int32_t> heavy = weights.at_least(bar);
+    for (int32_t v = 0; v < static_cast<int32_t>(logits.size()); ++v) {
+      const bool is_there = std::ranges::find(heavy, v) != heavy.end();
+      if (weights.of(static_cast<size_t>(v)) >= bar) {
+        EXPECT_TRUE(is_there) << v;
+      }
+      if (is_there) {
+        EXPECT_GE(std::exp((double{logits[static_cast<size_t>(v)]} - largest) * sharpness), 0.99 * bar) << v;
+      }
+    }
+    EXPECT_EQ(weights.at_least(0).size(), logits.size());
+
     // Each point finds the token whose weight it falls into
     Random random(seed, 2);
     for (int i = 0; i < 200; ++i) {

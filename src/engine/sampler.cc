@@ -34,13 +34,16 @@ void penalise(const SamplingOptions& options, std::span<const int32_t> prompt, s
   for (const int32_t token : generated) logits_V[static_cast<size_t>(token)] -= options.frequency_penalty;
 }
 
-// How many of the likeliest of `tokens` together have this share of all their weight. Halves what is in question until little is
+bool chooses_top_k(const SamplingOptions& options, size_t vocabulary) {
+  return options.top_k > 0 && static_cast<size_t>(options.top_k) < vocabulary;
+}
+
+// How many of the likeliest of `tokens` together weigh so much. Halves what is in question until little is
 // left: a flat distribution, of which tens of thousands are kept, takes no longer than a steep one. The likeliest come first
 // afterwards.
 size_t count_with(double wanted, const Weights& weights, std::vector<int32_t>& tokens) {
-  const auto weight = [&](int32_t token) { return weights.of(static_cast<size_t>(token)); };
   std::vector<std::pair<float, int32_t>> all;  // the weight negated: the likeliest first, equals by rising id
-  for (const int32_t token : tokens) all.push_back({-weight(token), token});
+  for (const int32_t token : tokens) all.push_back({-weights.of(static_cast<size_t>(token)), token});
   const auto weight_of = [&](auto first, auto last) {
     double sum = 0;
     for (; first != last; ++first) sum -= first->first;
@@ -71,16 +74,13 @@ size_t count_with(double wanted, const Weights& weights, std::vector<int32_t>& t
 std::vector<int32_t> candidates(const SamplingOptions& options, std::span<const float> logits_V, const Weights& weights) {
   std::vector<int32_t> tokens;
   double sum = weights.sum();
-  if (options.top_k > 0 && static_cast<size_t>(options.top_k) < logits_V.size()) {
+  if (chooses_top_k(options, logits_V.size())) {
     tokens = likeliest_of(logits_V, static_cast<size_t>(options.top_k));
     sum = 0;
     for (const int32_t token : tokens) sum += weights.of(static_cast<size_t>(token));
   } else {
     // All that are lighter than this together weigh less than what is not asked for.
-    const double least = (1 - static_cast<double>(options.top_p)) * sum / static_cast<double>(logits_V.size());
-    for (size_t v = 0; v < logits_V.size(); ++v) {
-      if (weights.of(v) >= least) tokens.push_back(static_cast<int32_t>(v));
-    }
+    tokens = weights.at_least((1 - static_cast<double>(options.top_p)) * sum / static_cast<double>(logits_V.size()));
   }
   if (options.top_p < 1) tokens.resize(count_with(options.top_p * sum, weights, tokens));
   return tokens;
@@ -129,7 +129,7 @@ int32_t sample(const SamplingOptions& options, std::span<const float> logits_V, 
   if (options.temperature == 0) return likeliest_of(logits_V);
 
   const double point = Random(options.seed, draw, generated.size()).uniform();
-  const bool all_may = (options.top_k == 0 || static_cast<size_t>(options.top_k) >= logits_V.size()) && options.top_p == 1;
+  const bool all_may = !chooses_top_k(options, logits_V.size()) && options.top_p == 1;
   const Weights weights(logits_V, 1 / std::max(options.temperature, kColdest), all_may ? options.min_p : 0);
   if (all_may) return weights.at(point * weights.sum());
   return draw_of(candidates(options, logits_V, weights), point, options.min_p, weights);

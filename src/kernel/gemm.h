@@ -17,7 +17,10 @@ inline constexpr size_t kGemmLanes = 16;
 
 constexpr size_t gemm_steps(GemmType type, size_t depth) { return type == GemmType::F32 ? depth : (depth + 1) / 2; }
 constexpr size_t gemm_row_bytes(GemmType type, size_t depth) { return 4 * gemm_steps(type, depth); }
-constexpr size_t gemm_strip_bytes(GemmType type, size_t depth) { return 4 * kGemmLanes * gemm_steps(type, depth); }
+// Of all strips that so many columns take.
+constexpr size_t gemm_strips_bytes(GemmType type, size_t cols, size_t depth) {
+  return (cols + kGemmLanes - 1) / kGemmLanes * 4 * kGemmLanes * gemm_steps(type, depth);
+}
 
 struct GemmKernels {
   // c[m * c_stride + n], or with `add` what is there and the product, for m < rows and n < cols; the strips lie one after the other.

@@ -49,7 +49,7 @@ Bytes a_rows(const GemmKernels& gemm, GemmType type, const Matrix<float>& a_MK) 
 }
 
 Bytes strips_of(const GemmKernels& gemm, GemmType type, const Matrix<float>& b_NK) {
-  Bytes strips((b_NK.rows() + 15) / 16, gemm_strip_bytes(type, b_NK.cols()));
+  Bytes strips((b_NK.rows() + 15) / 16, gemm_strips_bytes(type, 16, b_NK.cols()));
   gemm.strips_of_rows(type, rows_of(b_NK).data(), b_NK.rows(), b_NK.cols(), strips.view().data());
   return strips;
 }

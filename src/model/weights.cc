@@ -184,7 +184,7 @@ std::vector<kernel::Projection*> expert_matrices(Weights& weights) {
   for (LayerWeights& layer : weights.layers) {
     for (FeedForwardWeights& expert : layer.moe.experts_E) all.insert(all.end(), {&expert.gate, &expert.up, &expert.down});
   }
-  std::erase_if(all, [](const kernel::Projection* matrix) { return matrix->WeightView::empty() && matrix->packed.empty(); });
+  std::erase_if(all, [](const kernel::Projection* matrix) { return matrix->WeightView::empty(); });
   return all;
 }
 

@@ -29,4 +29,13 @@ Task<> answer_by(Service& service, Exchange& exchange, Request (*read)(const Ser
   co_await protocol.answer(exchange, answers);
 }
 
+// The tokens that a body's conversation takes, counted on a worker, in a protocol's words.
+inline Task<> answer_count(Service& service, Exchange& exchange, size_t (*count)(const Service&, const OrderedJson&),
+                           OrderedJson (*words)(size_t tokens)) {
+  const auto work = [&service, count, body = exchange.request().body] { return count(service, parse_body(body)); };
+  const size_t tokens = co_await done_by(*service.workers, work);
+  const std::string answer = to_text(words(tokens));
+  co_await exchange.answer(200, "application/json", answer);
+}
+
 }  // namespace moiety::server

@@ -125,11 +125,8 @@ class Chat {
 Task<> chat_completions(Service& service, Exchange& exchange) { return answer_by<Chat>(service, exchange, read_chat_request); }
 
 Task<> count_chat_tokens(Service& service, Exchange& exchange) {
-  const auto count = [&service, body = exchange.request().body] {
-    return read_chat_request(service, parse_body(body)).answer.prompts[0].tokens.size();
-  };
-  const size_t tokens = co_await done_by(*service.workers, count);
-  co_await exchange.answer(200, "application/json", to_text(input_tokens_json(tokens)));
+  const auto count = [](const Service& s, const OrderedJson& body) { return read_chat_request(s, body).answer.prompts[0].tokens.size(); };
+  return answer_count(service, exchange, count, input_tokens_json);
 }
 
 }  // namespace moiety::server

@@ -56,8 +56,7 @@ CompletionRequest read_request(const Service& service, const OrderedJson& json) 
   if (request.prompts.size() * answer.choices > service.limits.answers) {
     body.wrong("n", fmt::format("times the prompts must be at most {}", service.limits.answers));
   }
-  const std::vector<int>& ends = service.engine.spec().eos_tokens;
-  for (const PlainPrompt& prompt : request.prompts) answer.prompts.push_back({prompt.tokens, {ends.begin(), ends.end()}, {}});
+  answer.prompts = continued(service, request.prompts);
   make_constraints(service, answer);
   return request;
 }

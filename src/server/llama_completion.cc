@@ -31,8 +31,7 @@ CompletionRequest read_request(const Service& service, const OrderedJson& json) 
   answer.shows_tokens = request.returns_tokens;
 
   request.prompts = read_prompts(service, body, "prompt");
-  const std::vector<int>& ends = service.engine.spec().eos_tokens;
-  for (const PlainPrompt& prompt : request.prompts) answer.prompts.push_back({prompt.tokens, {ends.begin(), ends.end()}, {}});
+  answer.prompts = continued(service, request.prompts);
   make_constraints(service, answer);
   request.settings = generation_settings_json(service, answer);
   return request;

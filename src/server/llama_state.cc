@@ -36,7 +36,7 @@ Task<> llama_props(Service& service, Exchange& exchange) {
   OrderedJson json = {{"default_generation_settings", {{"n_ctx", options.context}, {"params", std::move(params)}}},
                       {"total_slots", options.max_running},
                       {"model_alias", service.model},
-                      {"model_path", service.other_names.empty() ? service.model : service.other_names[0]},
+                      {"model_path", service.model},  // where its file lies is nobody's business
                       {"modalities", {{"vision", false}, {"audio", false}}},
                       {"chat_template", ""}};
   if (service.chat_template != nullptr) {

@@ -160,10 +160,7 @@ class Message {
 Task<> messages(Service& service, Exchange& exchange) { return answer_by<Message>(service, exchange, read_message_request); }
 
 Task<> count_message_tokens(Service& service, Exchange& exchange) {
-  const auto count = [&service, body = exchange.request().body] { return count_tokens(service, parse_body(body)); };
-  const size_t tokens = co_await done_by(*service.workers, count);
-  const OrderedJson answer = {{"input_tokens", tokens}};
-  co_await exchange.answer(200, "application/json", to_text(answer));
+  return answer_count(service, exchange, count_tokens, [](size_t tokens) { return OrderedJson{{"input_tokens", tokens}}; });
 }
 
 }  // namespace moiety::server

@@ -44,4 +44,11 @@ std::vector<PlainPrompt> read_prompts(const Service& service, const Fields& body
   return prompts;
 }
 
+std::vector<Prompt> continued(const Service& service, const std::vector<PlainPrompt>& prompts) {
+  const std::vector<int>& ends = service.engine.spec().eos_tokens;
+  std::vector<Prompt> all;
+  for (const PlainPrompt& prompt : prompts) all.push_back({prompt.tokens, {ends.begin(), ends.end()}, {}});
+  return all;
+}
+
 }  // namespace moiety::server

@@ -222,11 +222,8 @@ Task<> delete_response(Service& service, Exchange& exchange) {
 }
 
 Task<> count_response_tokens(Service& service, Exchange& exchange) {
-  const auto count = [&service, body = exchange.request().body] {
-    return read_response_request(service, parse_body(body)).answer.prompts[0].tokens.size();
-  };
-  const size_t tokens = co_await done_by(*service.workers, count);
-  co_await exchange.answer(200, "application/json", to_text(input_tokens_json(tokens)));
+  const auto count = [](const Service& s, const OrderedJson& body) { return read_response_request(s, body).answer.prompts[0].tokens.size(); };
+  return answer_count(service, exchange, count, input_tokens_json);
 }
 
 }  // namespace moiety::server

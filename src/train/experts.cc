@@ -5,7 +5,6 @@
 
 #include "train/loops.h"
 #include "train/parallel.h"
-#include "train/scratch.h"
 
 namespace moiety::train {
 namespace {
@@ -29,12 +28,6 @@ struct Rows {
 std::vector<const float*> gathered(ConstView from_TD, std::span<const int32_t> tokens) {
   std::vector<const float*> rows(tokens.size());
   for (size_t r = 0; r < tokens.size(); ++r) rows[r] = from_TD.row(tokens[r]).data();
-  return rows;
-}
-
-std::vector<const float*> pointers(ConstView x) {
-  std::vector<const float*> rows(x.rows());
-  for (size_t r = 0; r < x.rows(); ++r) rows[r] = x.data() + r * x.stride();
   return rows;
 }
 
@@ -64,14 +57,18 @@ class Worker {
     for (size_t c = 0; c < cols; ++c) rows.at[c] = out + c * bytes;
     return rows;
   }
-  // For products with x, and with x transposed.
+  Rows turned(ConstView x, Scratch& memory) const { return turned(pointers(x), x.cols(), memory); }
+  // For products with columns [first, first + cols) of x, and with x transposed.
   const std::byte* strips(std::span<const float* const> x, size_t first, size_t cols, Scratch& memory) const {
-    std::byte* const out = memory.get(strip_bytes(cols, x.size()));
+    std::byte* const out = memory.get(kernel::gemm_strips_bytes(type_, cols, x.size()));
     gemm_.strips_of_columns(type_, x.data(), x.size(), first, cols, out);
     return out;
   }
+  const std::byte* strips(ConstView x, size_t first, size_t cols, Scratch& memory) const {
+    return strips(pointers(x), first, cols, memory);
+  }
   const std::byte* strips_transposed(ConstView x, Scratch& memory) const {
-    std::byte* const out = memory.get(strip_bytes(x.rows(), x.cols()));
+    std::byte* const out = memory.get(kernel::gemm_strips_bytes(type_, x.rows(), x.cols()));
     gemm_.strips_of_rows(type_, pointers(x).data(), x.rows(), x.cols(), out);
     return out;
   }
@@ -80,8 +77,9 @@ class Worker {
   }
 
  private:
-  size_t strip_bytes(size_t cols, size_t depth) const {
-    return (cols + kernel::kGemmLanes - 1) / kernel::kGemmLanes * kernel::gemm_strip_bytes(type_, depth);
+  static std::span<const float* const> pointers(ConstView x) {
+    thread_local Scratch memory;
+    return row_pointers(x, memory);
   }
 
   GemmType type_;
@@ -149,7 +147,7 @@ void combine(const moe::DispatchPlan& plan, ConstView from_ND, std::span<const f
 
 }  // namespace
 
-ExpertsSaved experts_forward(const ExpertsMode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
+ExpertsSaved experts_forward(const Mode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
                              std::span<const float> mix_N, ConstView x_TD, View out_TD) {
   const size_t rows = plan.num_rows(), width = weights.width, hidden = weights.hidden;
   const bool keeps = mode.keep == Keep::Products;
@@ -184,7 +182,7 @@ ExpertsSaved experts_forward(const ExpertsMode& mode, const ExpertStack<const fl
   return saved;
 }
 
-void experts_backward(const ExpertsMode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
+void experts_backward(const Mode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
                       std::span<const float> mix_N, ConstView x_TD, const ExpertsSaved& saved, ConstView dout_TD,
                       View dx_TD, std::span<float> dmix_N, const ExpertStack<float>& gradients) {
   const size_t width = weights.width, hidden = weights.hidden;
@@ -202,13 +200,12 @@ void experts_backward(const ExpertsMode& mode, const ExpertStack<const float>& w
     const Rows x_RD = mode.keep == Keep::Inputs ? worker.rows(x, width, x_memory) : Rows();
     const View dgate_RF(dgate_memory.get<float>(count * hidden), count, hidden);
     const View dup_RF(dup_memory.get<float>(count * hidden), count, hidden);
-    const std::vector<const float*> down = pointers(weights.down_DF(e));
 
     for_units(hidden, [&](size_t first, size_t units) {
       // The mixing weight is left out here and put in below, so that one product serves its gradient too:
       // d(weight) = <dout, y> = <dout * down, hidden>.
       const View dhidden_RU(dhidden_memory.get<float>(count * units), count, units);
-      worker.multiply(dout_RD, worker.strips(down, first, units, strips), dhidden_RU);
+      worker.multiply(dout_RD, worker.strips(weights.down_DF(e), first, units, strips), dhidden_RU);
 
       const View dgate_RU = dgate_RF.middle_cols(first, units), dup_RU = dup_RF.middle_cols(first, units);
       const View mixed_RU(mixed_memory.get<float>(count * units), count, units);
@@ -225,20 +222,19 @@ void experts_backward(const ExpertsMode& mode, const ExpertStack<const float>& w
         dmix_N[visit] += silu_mul_backward(dhidden_RU.row(r), gate_RU.row(r), up_RU.row(r), mix_N[visit], dgate_RU.row(r),
                                            dup_RU.row(r), mixed_RU.row(r));
       }
-      worker.multiply(dout_DR, worker.strips(pointers(mixed_RU), 0, units, strips), gradients.down_DF(e).middle_cols(first, units),
+      worker.multiply(dout_DR, worker.strips(mixed_RU, 0, units, strips), gradients.down_DF(e).middle_cols(first, units),
                       Into::Add);
-      worker.multiply(worker.turned(pointers(dgate_RU), units, turned), x_strips_RD, gradients.gate_FD(e).middle_rows(first, units),
+      worker.multiply(worker.turned(dgate_RU, turned), x_strips_RD, gradients.gate_FD(e).middle_rows(first, units),
                       Into::Add);
-      worker.multiply(worker.turned(pointers(dup_RU), units, turned), x_strips_RD, gradients.up_FD(e).middle_rows(first, units),
+      worker.multiply(worker.turned(dup_RU, turned), x_strips_RD, gradients.up_FD(e).middle_rows(first, units),
                       Into::Add);
     });
 
     const Rows dgate = worker.rows(dgate_RF, dgate_rows), dup = worker.rows(dup_RF, dup_rows);
-    const std::vector<const float*> gate = pointers(weights.gate_FD(e)), up = pointers(weights.up_FD(e));
     for_units(width, [&](size_t first, size_t units) {
       const View dx_RU = dx_ND.view().middle_rows(row, count).middle_cols(first, units);
-      worker.multiply(dgate, worker.strips(gate, first, units, strips), dx_RU);
-      worker.multiply(dup, worker.strips(up, first, units, strips), dx_RU, Into::Add);
+      worker.multiply(dgate, worker.strips(weights.gate_FD(e), first, units, strips), dx_RU);
+      worker.multiply(dup, worker.strips(weights.up_FD(e), first, units, strips), dx_RU, Into::Add);
     });
   });
   combine(plan, dx_ND.view(), {}, dx_TD);

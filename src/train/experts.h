@@ -31,8 +31,8 @@ enum class Keep {
   Inputs,    // nothing, for 2 of 9 more operations
 };
 
-// How experts are computed.
-struct ExpertsMode {
+// What products are computed in, and what experts keep.
+struct Mode {
   GemmType type = GemmType::F32;
   Keep keep = Keep::Products;
 };
@@ -43,11 +43,11 @@ struct ExpertsSaved {
 };
 
 // out_TD[t] += sum over the visits of token t of weight * expert(x_TD[t]).
-ExpertsSaved experts_forward(const ExpertsMode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
+ExpertsSaved experts_forward(const Mode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
                              std::span<const float> mix_N, MatrixView<const float> x_TD, MatrixView<float> out_TD);
 
 // Adds to dx_TD and to the weights' gradients, writes the gradient of every mixing weight.
-void experts_backward(const ExpertsMode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
+void experts_backward(const Mode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
                       std::span<const float> mix_N, MatrixView<const float> x_TD, const ExpertsSaved& saved,
                       MatrixView<const float> dout_TD, MatrixView<float> dx_TD, std::span<float> dmix_N,
                       const ExpertStack<float>& gradients);

@@ -186,7 +186,7 @@ Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<co
 }
 
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const moe::Routing& routing,
-                   const ExpertWeights& weights, const ExpertsMode& mode) {
+                   const ExpertWeights& weights, const Mode& mode) {
   const auto plan = std::make_shared<const moe::DispatchPlan>(moe::plan_dispatch(routing));
   const Tensor out_TD = residual_TD.detach().clone();
   const auto saved = std::make_shared<ExpertsSaved>(

@@ -55,7 +55,7 @@ struct ExpertWeights {
 };
 // residual + the experts' results, mixed
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const moe::Routing& routing,
-                   const ExpertWeights& weights, const ExpertsMode& mode = {});
+                   const ExpertWeights& weights, const Mode& mode = {});
 
 // Mean over the positions that have a target.
 Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const std::vector<int32_t>& targets_T,

@@ -209,7 +209,7 @@ TEST(Functions, RouterWithSigmoidAndWeightsAsTheyAre) {
   check_router({.num_experts = 5, .experts_per_token = 2, .score = spec::Score::Sigmoid, .renormalise = false});
 }
 
-class FunctionsExperts : public testing::TestWithParam<ExpertsMode> {};
+class FunctionsExperts : public testing::TestWithParam<Mode> {};
 
 TEST_P(FunctionsExperts, ForwardAndAllGradients) {
   // More rows at one expert and more hidden units than are worked on at once; an odd number of rows; one expert that nobody visits.
@@ -244,8 +244,8 @@ TEST_P(FunctionsExperts, ForwardAndAllGradients) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, FunctionsExperts,
-                         testing::Values(ExpertsMode{GemmType::F32, Keep::Products}, ExpertsMode{GemmType::F32, Keep::Inputs},
-                                         ExpertsMode{GemmType::Bf16, Keep::Products}, ExpertsMode{GemmType::Bf16, Keep::Inputs}));
+                         testing::Values(Mode{GemmType::F32, Keep::Products}, Mode{GemmType::F32, Keep::Inputs},
+                                         Mode{GemmType::Bf16, Keep::Products}, Mode{GemmType::Bf16, Keep::Inputs}));
 
 TEST(Functions, LinearInBf16) {
   const std::vector<TestWeight> weights{TestWeight(random_tensor({9, 17}, 1))};

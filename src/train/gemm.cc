@@ -3,11 +3,9 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <vector>
 
 #include "kernel/kernels.h"
 #include "train/parallel.h"
-#include "train/scratch.h"
 
 namespace moiety::train {
 namespace {
@@ -26,23 +24,18 @@ struct Product {
   size_t depth;
 };
 
-std::vector<const float*> row_pointers(MatrixView<const float> x) {
-  std::vector<const float*> rows(x.rows());
-  for (size_t r = 0; r < x.rows(); ++r) rows[r] = x.data() + r * x.stride();
-  return rows;
-}
-
 // body(first, count) for pieces of [0, count), on all threads.
 template <class Body>
 void for_pieces(size_t count, size_t piece, const Body& body) {
   parallel_tasks((count + piece - 1) / piece, [&](size_t i) { body(i * piece, std::min(piece, count - i * piece)); });
 }
 
-// The rows of a as the kernel wants them: where they are, or laid out in `memory`.
-std::vector<const std::byte*> lay_out_rows(const Product& p, Scratch& memory) {
+// Where the rows of a lie as the kernel wants them: where they are, or laid out in memory of this thread's.
+std::span<const std::byte*> lay_out_rows(const Product& p) {
+  thread_local Scratch pointer_memory, row_memory, memory;
   const kernel::GemmKernels& gemm = gemm_kernels();
-  const std::vector<const float*> a = row_pointers(p.a);
-  std::vector<const std::byte*> rows(p.c.rows());
+  const auto a = row_pointers(p.a, pointer_memory);
+  const std::span rows(row_memory.get<const std::byte*>(p.c.rows()), p.c.rows());
   if (p.type == GemmType::F32 && !p.a_is_turned) {
     for (size_t m = 0; m < rows.size(); ++m) rows[m] = reinterpret_cast<const std::byte*>(a[m]);
     return rows;
@@ -62,23 +55,22 @@ struct Part {
   size_t first_row, rows, first_column, columns;
 };
 
-void compute(const Product& p, std::span<const std::byte* const> a_M, const std::vector<const float*>& b, const Part& part) {
+void compute(const Product& p, std::span<const std::byte* const> a_M, std::span<const float* const> b, const Part& part) {
   thread_local Scratch strip_memory, row_memory;
   const kernel::GemmKernels& gemm = gemm_kernels();
   for (size_t k = 0; k < p.depth; k += kDepth) {
     const size_t depth = std::min(kDepth, p.depth - k);
-    const size_t strips = (part.columns + kernel::kGemmLanes - 1) / kernel::kGemmLanes;
-    std::byte* const laid_out = strip_memory.get(strips * kernel::gemm_strip_bytes(p.type, depth));
+    std::byte* const strips = strip_memory.get(kernel::gemm_strips_bytes(p.type, part.columns, depth));
     if (p.b_is_turned) {
       const float* columns[kColumns];
       for (size_t n = 0; n < part.columns; ++n) columns[n] = b[part.first_column + n] + k;
-      gemm.strips_of_rows(p.type, columns, part.columns, depth, laid_out);
+      gemm.strips_of_rows(p.type, columns, part.columns, depth, strips);
     } else {
-      gemm.strips_of_columns(p.type, b.data() + k, depth, part.first_column, part.columns, laid_out);
+      gemm.strips_of_columns(p.type, b.data() + k, depth, part.first_column, part.columns, strips);
     }
     const std::byte** rows = row_memory.get<const std::byte*>(part.rows);
     for (size_t m = 0; m < part.rows; ++m) rows[m] = a_M[part.first_row + m] + kernel::gemm_row_bytes(p.type, k);
-    gemm.multiply(p.type, rows, part.rows, laid_out, part.columns, kernel::gemm_steps(p.type, depth),
+    gemm.multiply(p.type, rows, part.rows, strips, part.columns, kernel::gemm_steps(p.type, depth),
                   p.c.row(part.first_row).data() + part.first_column, p.c.stride(), p.add || k > 0);
   }
 }
@@ -89,9 +81,9 @@ void multiply(const Product& p) {
     for (size_t r = 0; r < p.c.rows() && !p.add; ++r) std::ranges::fill(p.c.row(r), 0.0f);
     return;
   }
-  thread_local Scratch memory;
-  const std::vector<const std::byte*> rows = lay_out_rows(p, memory);
-  const std::vector<const float*> b = row_pointers(p.b);
+  thread_local Scratch pointer_memory;
+  const auto rows = lay_out_rows(p);
+  const auto b = row_pointers(p.b, pointer_memory);
 
   // Pieces of rows only as far as columns are too few for all threads
   const size_t columns = (p.c.cols() + kColumns - 1) / kColumns;
@@ -109,6 +101,12 @@ void multiply(const Product& p) {
 const kernel::GemmKernels& gemm_kernels() {
   static const kernel::GemmKernels& best = *kernel::available_kernels()[0]->gemm;
   return best;
+}
+
+std::span<const float* const> row_pointers(MatrixView<const float> x, Scratch& memory) {
+  const std::span rows(memory.get<const float*>(x.rows()), x.rows());
+  for (size_t r = 0; r < x.rows(); ++r) rows[r] = x.data() + r * x.stride();
+  return rows;
 }
 
 void multiply_nt(GemmType type, MatrixView<const float> a_MK, MatrixView<const float> b_NK, MatrixView<float> c_MN, Into into) {

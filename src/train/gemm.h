@@ -2,8 +2,11 @@
 // On the calling thread inside a parallel region, on all threads outside; the same bits whatever their number.
 #pragma once
 
+#include <span>
+
 #include "base/matrix.h"
 #include "kernel/gemm.h"
+#include "train/scratch.h"
 
 namespace moiety::train {
 
@@ -11,6 +14,9 @@ using kernel::GemmType;
 
 // The fastest that this machine has.
 const kernel::GemmKernels& gemm_kernels();
+
+// Where the rows begin.
+std::span<const float* const> row_pointers(MatrixView<const float> x, Scratch& memory);
 
 enum class Into { Overwrite, Add };
 

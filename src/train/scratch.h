@@ -2,9 +2,8 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
-#include <memory>
-#include <new>
+
+#include "base/matrix.h"
 
 namespace moiety::train {
 
@@ -13,23 +12,13 @@ class Scratch {
   // 64-byte aligned, of any content; what was got before is gone.
   template <class T = std::byte>
   T* get(size_t count) {
-    const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
-    if (bytes > size_) {
-      memory_.reset();
-      size_ = 0;
-      memory_.reset(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
-      if (memory_ == nullptr) throw std::bad_alloc();
-      size_ = bytes;
-    }
-    return reinterpret_cast<T*>(memory_.get());
+    const size_t bytes = count * sizeof(T);
+    if (bytes > memory_.cols()) memory_ = Matrix<std::byte>::uninitialised(1, bytes);
+    return reinterpret_cast<T*>(memory_.view().data());
   }
 
  private:
-  struct Free {
-    void operator()(std::byte* p) const { std::free(p); }
-  };
-  std::unique_ptr<std::byte, Free> memory_;
-  size_t size_ = 0;
+  Matrix<std::byte> memory_;
 };
 
 }  // namespace moiety::train

@@ -40,7 +40,7 @@ int set_threads(int64_t wanted) {
   return threads;
 }
 
-ExpertsMode mode_of(const TrainConfig::Train& config) {
+Mode mode_of(const TrainConfig::Train& config) {
   return {config.precision == "bf16" ? GemmType::Bf16 : GemmType::F32, config.keep == "inputs" ? Keep::Inputs : Keep::Products};
 }
 

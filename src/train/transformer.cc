@@ -31,7 +31,7 @@ Tensor mean_of(const tensor_list& losses) {
 
 }  // namespace
 
-Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const ExpertsMode& mode)
+Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode)
     : spec_(spec),
       weights_(weights),
       mode_(mode),

@@ -25,8 +25,8 @@ using Routes = std::vector<std::shared_ptr<const RouterSaved>>;
 
 class Transformer {
  public:
-  // `weights` must outlive this and fit `spec`. What routers compute is f32 whatever the mode.
-  Transformer(const spec::ModelSpec& spec, Weights& weights, const ExpertsMode& mode = {});
+  // `weights` must outlive this and fit `spec`. Routers compute in f32 whatever the mode.
+  Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode = {});
 
   Losses forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes = nullptr);
   // [T, V], without a graph.
@@ -45,7 +45,7 @@ class Transformer {
 
   spec::ModelSpec spec_;
   Weights& weights_;
-  ExpertsMode mode_;
+  Mode mode_;
   RotaryTable rotary_;  // for the longest segment so far
   Attention attention_;
   Tensor anchor_;

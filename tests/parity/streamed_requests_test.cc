@@ -1,44 +1,19 @@
 // Many requests over experts that are read from the disk: a read that fails is the matter of those who need it.
 #include <gtest/gtest.h>
 
-#include <condition_variable>
 #include <fstream>
-#include <mutex>
 
 #include "engine/engine.h"
 #include "support/fixtures.h"
+#include "support/heard.h"
 #include "support/packed_file.h"
 
 namespace moiety::engine {
 namespace {
 
+using test::Heard;
+
 constexpr int kLayer = 1, kExpert = 2;  // whose bytes go bad
-
-class Heard : public Listener {
- public:
-  bool on_token(const NewToken& token) override {
-    tokens.push_back(token.token);
-    return true;
-  }
-  void on_end(const Outcome& how) override {
-    const std::lock_guard lock(mutex_);
-    outcome = how;
-    is_through_ = true;
-    changed_.notify_all();
-  }
-  const Heard& wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return is_through_; });
-    return *this;
-  }
-  std::vector<int32_t> tokens;
-  Outcome outcome;
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool is_through_ = false;
-};
 
 struct Model {
   explicit Model(size_t slots)

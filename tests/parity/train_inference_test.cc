@@ -97,7 +97,7 @@ TEST_P(TrainingAndInference, AgreeOnLogitsAndExperts) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TrainingAndInference, testing::ValuesIn(kCases),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace moiety
