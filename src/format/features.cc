@@ -27,6 +27,10 @@ constexpr FeatureName kNames[] = {
     {Feature::ExpertGroups, "groups of experts"},
     {Feature::BestGroupScore, "groups scored by their best expert"},
     {Feature::SparseMixer, "SparseMixer routing"},
+    {Feature::LogitScores, "logits as scores"},
+    {Feature::ChangedLogits, "an activation, a temperature or a residual of the router's logits"},
+    {Feature::OtherSelection, "a selection other than the top k"},
+    {Feature::ZeroCostExperts, "experts that cost nothing"},
     {Feature::RouterBias, "a router bias"},
     {Feature::ExpertBias, "biases in experts"},
     {Feature::ClampedSwiGlu, "a clamped activation"},
@@ -78,6 +82,11 @@ void add_moe(const spec::MoeSpec& moe, Features& f) {
   f.add(Feature::SelectionBias, r.has_selection_bias);
   f.add(Feature::ScaledWeights, r.scale != 1);
   f.add(Feature::NotRenormalised, !r.renormalise && !sparse_mixer);
+  f.add(Feature::LogitScores, r.score == spec::Score::Logits && !sparse_mixer);
+  f.add(Feature::ChangedLogits,
+        r.logit_activation != spec::LogitActivation::None || r.temperature != 1 || r.gating_residual);
+  f.add(Feature::OtherSelection, r.select != spec::Select::TopK);
+  f.add(Feature::ZeroCostExperts, r.zero_cost_experts() > 0);
   f.add(Feature::ExpertGroups, r.num_groups > 1);
   f.add(Feature::BestGroupScore, r.num_groups > 1 && r.group_score == spec::GroupScore::Best);
   f.add(Feature::RouterBias, moe.router_bias);

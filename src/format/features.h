@@ -19,6 +19,10 @@ enum class Feature : uint8_t {
   ExpertGroups,
   BestGroupScore,  // groups scored by their best expert
   SparseMixer,
+  LogitScores,     // logits as they are
+  ChangedLogits,   // by an activation, a temperature or a gating residual
+  OtherSelection,  // than the top k, of groups or of all
+  ZeroCostExperts,
   RouterBias,
   ExpertBias,
   ClampedSwiGlu,

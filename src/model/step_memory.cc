@@ -7,7 +7,7 @@ namespace moiety::model {
 size_t step_bytes(const spec::ModelSpec& spec, size_t tokens, size_t logits) {
   const auto size = [](int n) { return static_cast<double>(std::max(n, 0)); };
   const double heads = size(spec.attention.num_heads) * size(spec.attention.head_dim);
-  const double visits = size(spec.moe.router.experts_per_token), hidden = size(spec.moe.expert_hidden), width = size(spec.width);
+  const double visits = size(spec.moe.router.most_experts()), hidden = size(spec.moe.expert_hidden), width = size(spec.width);
   // Numbers a token: the stream and what a block takes from and adds to it; then those of the block that holds more. What goes
   // into a product is held once more, rounded, a quarter to a half as large.
   const double attention = 5 * heads;

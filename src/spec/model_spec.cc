@@ -42,7 +42,7 @@ int ModelSpec::leading_dense_layers() const {
 int64_t ModelSpec::parameters() const { return count_parameters(*this, moe.router.num_experts, true); }
 
 int64_t ModelSpec::active_parameters() const {
-  return count_parameters(*this, moe.router.experts_per_token, tied_embeddings);
+  return count_parameters(*this, std::min(moe.router.experts_per_token, moe.router.num_experts), tied_embeddings);
 }
 
 namespace {
@@ -119,17 +119,50 @@ void check_attention(const Checker& c, const AttentionSpec& a, int num_layers) {
   if (a.latent) check_latent(c, a);
 }
 
+void check_score(const Checker& c, const RouterRule& r) {
+  c.positive("the routers' temperature", r.temperature);
+  require(r.weigh != Weigh::SparseMixer || (r.score == Score::Logits && r.select == Select::TopK),
+          "{}: SparseMixer weighs the logits of the top k", c.where);
+}
+
+// What a selection needs of the other stages.
+void check_selection(const Checker& c, const RouterRule& r) {
+  const bool needs_shares = r.select == Select::TopP || r.select == Select::Tsallis;
+  require(!needs_shares || (r.score == Score::Softmax && r.top_p > 0 && r.top_p <= 1),
+          "{}: a selection by top_p needs softmax scores and a number above 0 up to 1, found {}", c.where, r.top_p);
+  require(r.select != Select::Tsallis || (r.tsallis_q > 0 && std::isfinite(r.tsallis_q) && r.soft_entropy >= 0 && r.soft_entropy <= 1),
+          "{}: Tsallis' entropy needs an index above 0 and a limit from 0 to 1, found {} and {}", c.where, r.tsallis_q,
+          r.soft_entropy);
+  require(std::isfinite(r.threshold), "{}: the routers' threshold is {}", c.where, r.threshold);
+  require(r.select != Select::Grouped || (r.experts_per_token % r.num_groups == 0 && r.groups_per_token == r.num_groups),
+          "{}: {} experts per token can't be taken evenly from {} of {} groups", c.where, r.experts_per_token,
+          r.groups_per_token, r.num_groups);
+  require(r.num_groups == 1 || r.select == Select::TopK || r.select == Select::Grouped,
+          "{}: groups of experts are for the selections top_k and grouped", c.where);
+  require(r.select != Select::ExpertChoice || r.has_selection_bias,
+          "{}: expert choice needs a selection bias, which holds the experts' cut-offs", c.where);
+  require(r.zero_cost_experts() == 0 ||
+              (r.num_groups == 1 && r.select != Select::ExpertChoice && r.weigh == Weigh::Scores),
+          "{}: experts that cost nothing don't go with groups, expert choice or SparseMixer", c.where);
+}
+
 void check_moe(const Checker& c, const MoeSpec& moe) {
   const RouterRule& r = moe.router;
   c.in_range("the number of experts", r.num_experts, 1, kMaxExperts);
-  c.in_range("experts per token", r.experts_per_token, 1, r.num_experts);
+  c.in_range("the number of null experts", r.null_experts, 0, kMaxExperts);
+  c.in_range("the number of zero experts", r.zero_experts, 0, kMaxExperts);
+  c.in_range("the number of copy experts", r.copy_experts, 0, kMaxExperts);
+  c.in_range("the number of constant experts", r.constant_experts, 0, kMaxExperts);
+  c.in_range("experts per token", r.experts_per_token, 1, r.num_choices());
   c.in_range("the number of expert groups", r.num_groups, 1, r.num_experts);
   require(r.num_experts % r.num_groups == 0, "{}: {} experts can't be divided evenly into {} groups", c.where,
           r.num_experts, r.num_groups);
   c.in_range("groups per token", r.groups_per_token, 1, r.num_groups);
-  require(r.experts_per_token <= r.num_experts / r.num_groups * r.groups_per_token,
+  require(r.num_groups == 1 || r.experts_per_token <= r.num_experts / r.num_groups * r.groups_per_token,
           "{}: {} experts per token, but {} groups hold only {}", c.where, r.experts_per_token, r.groups_per_token,
           r.num_experts / r.num_groups * r.groups_per_token);
+  check_score(c, r);
+  check_selection(c, r);
   require(std::isfinite(r.scale), "{}: the routers' weights are scaled by {}", c.where, r.scale);
   require(r.sparse_mixer_reach >= 0 && std::isfinite(r.sparse_mixer_reach), "{}: SparseMixer's reach is {}", c.where,
           r.sparse_mixer_reach);

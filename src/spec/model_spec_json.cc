@@ -17,6 +17,16 @@ constexpr Names<QkNorm, 3> kQkNorms{
 constexpr Names<Norm, 2> kNorms{{{Norm::Rms, "rms"}, {Norm::Layer, "layer"}}};
 constexpr Names<Score, 3> kScores{
     {{Score::Softmax, "softmax"}, {Score::Sigmoid, "sigmoid"}, {Score::Logits, "logits"}}};
+constexpr Names<LogitActivation, 4> kLogitActivations{{{LogitActivation::None, "none"},
+                                                       {LogitActivation::Tanh, "tanh"},
+                                                       {LogitActivation::Sigmoid, "sigmoid"},
+                                                       {LogitActivation::Silu, "silu"}}};
+constexpr Names<Select, 6> kSelects{{{Select::TopK, "top_k"},
+                                     {Select::Grouped, "grouped"},
+                                     {Select::TopP, "top_p"},
+                                     {Select::Threshold, "threshold"},
+                                     {Select::ExpertChoice, "expert_choice"},
+                                     {Select::Tsallis, "tsallis"}}};
 constexpr Names<GroupScore, 2> kGroupScores{{{GroupScore::Best, "best"}, {GroupScore::BestTwo, "best_two"}}};
 constexpr Names<Weigh, 2> kWeighs{{{Weigh::Scores, "scores"}, {Weigh::SparseMixer, "sparse_mixer"}}};
 constexpr Names<Activation, 2> kActivations{
@@ -170,11 +180,23 @@ Json moe_to_json(const MoeSpec& moe) {
   const RouterRule& r = moe.router;
   return {{"num_experts", r.num_experts},
           {"experts_per_token", r.experts_per_token},
+          {"logit_activation", to_name(kLogitActivations, r.logit_activation)},
+          {"temperature", r.temperature},
           {"score", to_name(kScores, r.score)},
+          {"gating_residual", r.gating_residual},
+          {"select", to_name(kSelects, r.select)},
           {"selection_bias", r.has_selection_bias},
           {"num_groups", r.num_groups},
           {"groups_per_token", r.groups_per_token},
           {"group_score", to_name(kGroupScores, r.group_score)},
+          {"top_p", r.top_p},
+          {"threshold", r.threshold},
+          {"tsallis_q", r.tsallis_q},
+          {"soft_entropy", r.soft_entropy},
+          {"null_experts", r.null_experts},
+          {"zero_experts", r.zero_experts},
+          {"copy_experts", r.copy_experts},
+          {"constant_experts", r.constant_experts},
           {"weigh", to_name(kWeighs, r.weigh)},
           {"renormalise", r.renormalise},
           {"scale", r.scale},
@@ -192,11 +214,23 @@ MoeSpec moe_from_json(const JsonObject& json) {
   RouterRule& r = moe.router;
   r.num_experts = size_field(json, "num_experts");
   r.experts_per_token = size_field(json, "experts_per_token");
+  r.logit_activation = choice(json, "logit_activation", kLogitActivations);
+  r.temperature = number(json, "temperature", r.temperature);
   r.score = choice(json, "score", kScores);
+  r.gating_residual = json.boolean("gating_residual", false);
+  r.select = choice(json, "select", kSelects);
   r.has_selection_bias = json.boolean("selection_bias", false);
   r.num_groups = static_cast<int>(json.integer("num_groups", 1, kMaxSize, 1));
   r.groups_per_token = static_cast<int>(json.integer("groups_per_token", 1, kMaxSize, 1));
   r.group_score = choice(json, "group_score", kGroupScores);
+  r.top_p = number(json, "top_p", r.top_p);
+  r.threshold = number(json, "threshold", r.threshold);
+  r.tsallis_q = number(json, "tsallis_q", r.tsallis_q);
+  r.soft_entropy = number(json, "soft_entropy", r.soft_entropy);
+  r.null_experts = size_field(json, "null_experts");
+  r.zero_experts = size_field(json, "zero_experts");
+  r.copy_experts = size_field(json, "copy_experts");
+  r.constant_experts = size_field(json, "constant_experts");
   r.weigh = choice(json, "weigh", kWeighs);
   r.renormalise = json.boolean("renormalise", true);
   r.scale = number(json, "scale", 1);

@@ -24,6 +24,32 @@ TEST(ModelSpec, JsonThereAndBackIsTheSame) {
   EXPECT_EQ(to_json(model_spec_from_json(to_json(s), "x")), to_json(s));
 }
 
+TEST(ModelSpec, JsonThereAndBackIsTheSameForEveryStageOfARouter) {
+  ModelSpec s = small();
+  RouterRule& r = s.moe.router;
+  r = {.num_experts = 8, .experts_per_token = 5, .logit_activation = LogitActivation::Silu, .temperature = 0.5f,
+       .gating_residual = true, .select = Select::Tsallis, .top_p = 0.7f, .threshold = 0.1f, .tsallis_q = 1.5f,
+       .soft_entropy = 0.25f, .null_experts = 1, .zero_experts = 2, .copy_experts = 3, .constant_experts = 4};
+  const Json json = to_json(s);
+  EXPECT_EQ(to_json(model_spec_from_json(json, "x")), json);
+  // Nothing of it is lost on the way out either.
+  const Json plain = to_json(small())["moe"];
+  for (const char* key : {"logit_activation", "temperature", "gating_residual", "select", "top_p", "threshold", "tsallis_q",
+                          "soft_entropy", "null_experts", "zero_experts", "copy_experts", "constant_experts"}) {
+    EXPECT_NE(json["moe"][key], plain[key]) << key;
+  }
+}
+
+TEST(ModelSpec, TheFirstMoeLayerHasNoGatingResidual) {
+  ModelSpec s = small();
+  s.moe.router.gating_residual = true;
+  std::vector<int> layers;
+  for (const Weight& w : weights_of(s, false)) {
+    if (w.role == Role::GatingResidual) layers.push_back(w.layer);
+  }
+  EXPECT_EQ(layers, (std::vector<int>{2}));
+}
+
 TEST(ModelSpec, ParametersAreTheSumOfAllWeights) {
   for (const bool tied : {false, true}) {
     ModelSpec s = small();
@@ -55,6 +81,13 @@ TEST(ModelSpec, SizesThatDoNotFitAreRefusedWithTheFieldsName) {
   EXPECT_EQ(message([](ModelSpec& s) { s.attention.num_kv_heads = 3; }),
             "config.json: 4 attention heads can't be shared evenly by 3 key-value heads");
   EXPECT_NE(message([](ModelSpec& s) { s.attention.head_dim = 15; }), "");
+  EXPECT_NE(message([](ModelSpec& s) { s.moe.router.temperature = 0; }), "");
+  EXPECT_NE(message([](ModelSpec& s) { s.moe.router.select = Select::TopP; }), "");  // sigmoid scores
+  EXPECT_EQ(message([](ModelSpec& s) { s.moe.router.select = Select::ExpertChoice; }), "");
+  EXPECT_NE(message([](ModelSpec& s) { s.moe.router.select = Select::ExpertChoice, s.moe.router.has_selection_bias = false; }), "");
+  EXPECT_NE(message([](ModelSpec& s) { s.moe.router.select = Select::Grouped, s.moe.router.num_groups = s.moe.router.groups_per_token = 4; }), "");
+  EXPECT_EQ(message([](ModelSpec& s) { s.moe.router.select = Select::Grouped, s.moe.router.num_groups = s.moe.router.groups_per_token = 2; }), "");
+  EXPECT_NE(message([](ModelSpec& s) { s.moe.router.copy_experts = 1, s.moe.router.num_groups = 2; }), "");
   EXPECT_NE(message([](ModelSpec& s) { s.num_layers = 0; }), "");
   EXPECT_NE(message([](ModelSpec& s) { s.width = 1 << 30; }), "");
   EXPECT_NE(message([](ModelSpec& s) { s.eos_tokens = {100}; }), "");

@@ -1,5 +1,7 @@
 #include "spec/weight.h"
 
+#include <algorithm>
+
 namespace moiety::spec {
 namespace {
 
@@ -36,6 +38,11 @@ void add_experts(const ModelSpec& spec, int layer, bool each_expert, std::vector
   }
 }
 
+bool is_first_moe_layer(const ModelSpec& spec, int layer) {
+  return std::find(spec.feed_forward.begin(), spec.feed_forward.begin() + layer, FeedForward::Moe) ==
+         spec.feed_forward.begin() + layer;
+}
+
 void add_feed_forward(const ModelSpec& spec, int layer, bool each_expert, std::vector<Weight>& out) {
   const auto add = [&](Role role) { out.push_back({role, layer}); };
   add(Role::FeedForwardNorm);
@@ -47,6 +54,8 @@ void add_feed_forward(const ModelSpec& spec, int layer, bool each_expert, std::v
   add(Role::Router);
   if (spec.moe.router_bias) add(Role::RouterBias);
   if (spec.moe.router.has_selection_bias) add(Role::SelectionBias);
+  if (spec.moe.router.gating_residual && !is_first_moe_layer(spec, layer)) add(Role::GatingResidual);
+  if (spec.moe.router.constant_experts > 0) add(Role::ConstantMix), add(Role::ConstantVector);
   add_experts(spec, layer, each_expert, out);
   if (spec.moe.shared_hidden > 0) {
     add(Role::SharedGate), add(Role::SharedUp), add(Role::SharedDown);
@@ -72,7 +81,8 @@ std::vector<Weight> weights_of(const ModelSpec& spec, bool each_expert) {
 std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
   const AttentionSpec& a = spec.attention;
   const int64_t d = spec.width, q = int64_t{a.num_heads} * a.head_dim, kv = int64_t{a.num_kv_heads} * a.head_dim;
-  const int64_t shared = spec.moe.shared_hidden, hidden = spec.moe.expert_hidden, experts = spec.moe.router.num_experts;
+  const int64_t shared = spec.moe.shared_hidden, hidden = spec.moe.expert_hidden;
+  const int64_t choices = spec.moe.router.num_choices(), constants = spec.moe.router.constant_experts;
   const bool per_head = a.qk_norm == QkNorm::PerHead;
   const LatentSpec latent = a.latent.value_or(LatentSpec{});
   switch (role) {
@@ -128,10 +138,16 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
     case Role::DenseDown:
       return {d, spec.dense_hidden};
     case Role::Router:
-      return {experts, d};
+      return {choices, d};
     case Role::RouterBias:
     case Role::SelectionBias:
-      return {experts};
+      return {choices};
+    case Role::GatingResidual:
+      return {choices, choices};
+    case Role::ConstantMix:
+      return {2 * constants, d};
+    case Role::ConstantVector:
+      return {constants, d};
     case Role::SharedGate:
     case Role::SharedUp:
       return {shared, d};

@@ -47,6 +47,9 @@ enum class Role {
   Router,
   RouterBias,
   SelectionBias,
+  GatingResidual,   // what the logits of the MoE layer before are multiplied with; the first has none
+  ConstantMix,      // of the constant experts, one after the other: two rows each
+  ConstantVector,   // a row each
   SharedGate,
   SharedUp,
   SharedDown,

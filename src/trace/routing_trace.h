@@ -2,6 +2,7 @@
 // it on disk, trace_recorder.h makes it of forward passes, runs.h turns it around by sequence.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -45,7 +46,7 @@ inline TraceHeader header_of(const spec::ModelSpec& spec, std::string model) {
   TraceHeader header{.model = std::move(model),
                      .num_layers = spec.num_layers,
                      .num_experts = spec.moe.router.num_experts,
-                     .experts_per_token = spec.moe.router.experts_per_token};
+                     .experts_per_token = std::min(spec.moe.router.experts_per_token, spec.moe.router.num_experts)};
   for (int layer = 0; layer < spec.num_layers; ++layer) {
     if (spec.feed_forward[static_cast<size_t>(layer)] == spec::FeedForward::Moe) header.sparse_layers.push_back(layer);
   }
