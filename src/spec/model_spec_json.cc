@@ -15,6 +15,14 @@ using Names = std::array<std::pair<E, const char*>, N>;
 constexpr Names<QkNorm, 3> kQkNorms{
     {{QkNorm::None, "none"}, {QkNorm::PerHead, "per_head"}, {QkNorm::Whole, "whole"}}};
 constexpr Names<Norm, 2> kNorms{{{Norm::Rms, "rms"}, {Norm::Layer, "layer"}}};
+constexpr Names<Gate, 8> kGates{{{Gate::Linear, "linear"},
+                                  {Gate::Cosine, "cosine"},
+                                  {Gate::Hash, "hash"},
+                                  {Gate::Random, "random"},
+                                  {Gate::Recurrent, "recurrent"},
+                                  {Gate::Tree, "tree"},
+                                  {Gate::Ahead, "ahead"},
+                                  {Gate::Decoupled, "decoupled"}}};
 constexpr Names<Score, 3> kScores{
     {{Score::Softmax, "softmax"}, {Score::Sigmoid, "sigmoid"}, {Score::Logits, "logits"}}};
 constexpr Names<GroupScore, 2> kGroupScores{{{GroupScore::Best, "best"}, {GroupScore::BestTwo, "best_two"}}};
@@ -170,6 +178,12 @@ Json moe_to_json(const MoeSpec& moe) {
   const RouterRule& r = moe.router;
   return {{"num_experts", r.num_experts},
           {"experts_per_token", r.experts_per_token},
+          {"gate", to_name(kGates, r.gate)},
+          {"gate_width", r.gate_width},
+          {"gate_temperature", r.gate_temperature},
+          {"gate_learns_temperature", r.gate_learns_temperature},
+          {"gate_step", r.gate_step},
+          {"gate_seed", r.gate_seed},
           {"score", to_name(kScores, r.score)},
           {"selection_bias", r.has_selection_bias},
           {"num_groups", r.num_groups},
@@ -192,6 +206,12 @@ MoeSpec moe_from_json(const JsonObject& json) {
   RouterRule& r = moe.router;
   r.num_experts = size_field(json, "num_experts");
   r.experts_per_token = size_field(json, "experts_per_token");
+  r.gate = choice(json, "gate", kGates);
+  r.gate_width = size_field(json, "gate_width");
+  r.gate_temperature = number(json, "gate_temperature", r.gate_temperature);
+  r.gate_learns_temperature = json.boolean("gate_learns_temperature", false);
+  r.gate_step = number(json, "gate_step", r.gate_step);
+  r.gate_seed = json.integer("gate_seed", 0, INT64_MAX, 0);
   r.score = choice(json, "score", kScores);
   r.has_selection_bias = json.boolean("selection_bias", false);
   r.num_groups = static_cast<int>(json.integer("num_groups", 1, kMaxSize, 1));

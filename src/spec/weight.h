@@ -17,6 +17,11 @@ enum class Role {
   FinalNormBias,
   Head,
   HeadBias,
+  // of a gate that goes from layer to layer (Gate::Recurrent): rows of reset, update and candidate, one after the other
+  GruInput,
+  GruState,
+  GruInputBias,
+  GruStateBias,
   // once a layer
   AttentionNorm,
   AttentionNormBias,
@@ -47,6 +52,9 @@ enum class Role {
   Router,
   RouterBias,
   SelectionBias,
+  GateDown,         // to the gate's width; of Gate::Decoupled once, in the layer after all
+  GateTemperature,  // the logarithm of what the temperature is multiplied with
+  GateLeaf,         // a tree's leaves, whose decisions are the router; tree by tree
   SharedGate,
   SharedUp,
   SharedDown,
