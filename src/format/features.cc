@@ -22,6 +22,13 @@ constexpr FeatureName kNames[] = {
     {Feature::DenseAfterSparse, "dense layers after sparse ones"},
     {Feature::SigmoidScores, "sigmoid scores"},
     {Feature::SelectionBias, "a selection bias"},
+    {Feature::CosineGate, "a cosine gate"},
+    {Feature::HashGate, "a hash gate"},
+    {Feature::RandomGate, "a random gate"},
+    {Feature::RecurrentGate, "a recurrent gate"},
+    {Feature::TreeGate, "a tree gate"},
+    {Feature::AheadGate, "a gate that chooses a layer ahead"},
+    {Feature::DecoupledGate, "a router decoupled from the layers"},
     {Feature::ScaledWeights, "scaled mixing weights"},
     {Feature::NotRenormalised, "mixing weights that are not renormalised"},
     {Feature::ExpertGroups, "groups of experts"},
@@ -80,6 +87,13 @@ void add_moe(const spec::MoeSpec& moe, Features& f) {
   f.add(Feature::SparseMixer, sparse_mixer);
   f.add(Feature::SigmoidScores, r.score == spec::Score::Sigmoid);
   f.add(Feature::SelectionBias, r.has_selection_bias);
+  f.add(Feature::CosineGate, r.gate == spec::Gate::Cosine);
+  f.add(Feature::HashGate, r.gate == spec::Gate::Hash);
+  f.add(Feature::RandomGate, r.gate == spec::Gate::Random);
+  f.add(Feature::RecurrentGate, r.gate == spec::Gate::Recurrent);
+  f.add(Feature::TreeGate, r.gate == spec::Gate::Tree);
+  f.add(Feature::AheadGate, r.gate == spec::Gate::Ahead);
+  f.add(Feature::DecoupledGate, r.gate == spec::Gate::Decoupled);
   f.add(Feature::ScaledWeights, r.scale != 1);
   f.add(Feature::NotRenormalised, !r.renormalise && !sparse_mixer);
   f.add(Feature::LogitScores, r.score == spec::Score::Logits && !sparse_mixer);

@@ -14,6 +14,13 @@ enum class Feature : uint8_t {
   DenseAfterSparse,  // dense layers elsewhere than in front
   SigmoidScores,
   SelectionBias,
+  CosineGate,
+  HashGate,
+  RandomGate,
+  RecurrentGate,
+  TreeGate,
+  AheadGate,
+  DecoupledGate,
   ScaledWeights,
   NotRenormalised,
   ExpertGroups,

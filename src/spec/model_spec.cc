@@ -39,6 +39,12 @@ int ModelSpec::leading_dense_layers() const {
   return static_cast<int>(std::ranges::find(feed_forward, FeedForward::Moe) - feed_forward.begin());
 }
 
+int ModelSpec::moe_layer_before(int layer) const {
+  do --layer;
+  while (layer >= 0 && feed_forward[layer] != FeedForward::Moe);
+  return layer;
+}
+
 int64_t ModelSpec::parameters() const { return count_parameters(*this, moe.router.num_experts, true); }
 
 int64_t ModelSpec::active_parameters() const {
@@ -146,6 +152,22 @@ void check_selection(const Checker& c, const RouterRule& r) {
           "{}: experts that cost nothing don't go with groups, expert choice or SparseMixer", c.where);
 }
 
+void check_gate(const Checker& c, const MoeSpec& moe) {
+  const RouterRule& r = moe.router;
+  const bool has_width = r.gate == Gate::Cosine || r.gate == Gate::Recurrent || r.gate == Gate::Decoupled;
+  c.in_range("the gate's width", r.gate_width, has_width ? 1 : 0, kMaxSize);
+  c.positive("the gate's temperature", r.gate_temperature);
+  c.positive("the width of the gate's step", r.gate_step);
+  require(r.is_learnt() || (!r.has_selection_bias && !moe.router_bias && r.num_groups == 1),
+          "{}: a hash or random gate with biases or groups of experts; such a gate leaves nothing to steer", c.where);
+  require((r.is_learnt() && r.gate != Gate::Tree) || r.score == Score::Softmax,
+          "{}: a hash, random or tree gate without softmax scores, which are what makes its logits weights", c.where);
+  if (r.gate == Gate::Tree) c.in_range("the number of experts of a tree gate", r.num_experts, 2, kMaxExperts);
+  require((r.is_learnt() && r.gate != Gate::Tree) || (r.select == Select::TopK && r.zero_cost_experts() == 0 && !r.gating_residual),
+          "{}: a hash, random or tree gate chooses itself: it goes with the selection top_k, and without experts that cost nothing "
+          "and gating residuals", c.where);
+}
+
 void check_moe(const Checker& c, const MoeSpec& moe) {
   const RouterRule& r = moe.router;
   c.in_range("the number of experts", r.num_experts, 1, kMaxExperts);
@@ -154,6 +176,7 @@ void check_moe(const Checker& c, const MoeSpec& moe) {
   c.in_range("the number of copy experts", r.copy_experts, 0, kMaxExperts);
   c.in_range("the number of constant experts", r.constant_experts, 0, kMaxExperts);
   c.in_range("experts per token", r.experts_per_token, 1, r.num_choices());
+  check_gate(c, moe);
   c.in_range("the number of expert groups", r.num_groups, 1, r.num_experts);
   require(r.num_experts % r.num_groups == 0, "{}: {} experts can't be divided evenly into {} groups", c.where,
           r.num_experts, r.num_groups);

@@ -46,7 +46,10 @@ struct AttentionSpec {
   std::vector<bool> windowed;  // which layers have the window; empty: all
   float clip_qkv = 0;          // queries, keys and values are clamped to +-this; 0: never
 
-  int window(int layer) const { return windowed.empty() || windowed[layer] ? sliding_window : 0; }
+  // A router's own attention, the layer after all, has it too.
+  int window(int layer) const {
+    return windowed.empty() || layer >= static_cast<int>(windowed.size()) || windowed[layer] ? sliding_window : 0;
+  }
   // How many numbers of a query or key head the rotary embedding turns.
   int rope_dim() const { return latent ? latent->rope_dim : rope.dim > 0 ? rope.dim : head_dim; }
   float scale() const;
@@ -98,6 +101,11 @@ struct ModelSpec {
 
   int moe_layers() const;
   int leading_dense_layers() const;   // before the first sparse one
+  // The last MoE layer before this one, -1 if there is none.
+  int moe_layer_before(int layer) const;
+  // Whether one router serves all layers before the first begins (Gate::Decoupled). Its attention counts as layer num_layers.
+  bool has_own_router() const { return moe.router.gate == Gate::Decoupled && moe_layers() > 0; }
+  int attention_layers() const { return num_layers + (has_own_router() ? 1 : 0); }
   int64_t parameters() const;         // all
   int64_t active_parameters() const;  // that one token visits, embedding table left out unless tied
 };

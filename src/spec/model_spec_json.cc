@@ -15,6 +15,14 @@ using Names = std::array<std::pair<E, const char*>, N>;
 constexpr Names<QkNorm, 3> kQkNorms{
     {{QkNorm::None, "none"}, {QkNorm::PerHead, "per_head"}, {QkNorm::Whole, "whole"}}};
 constexpr Names<Norm, 2> kNorms{{{Norm::Rms, "rms"}, {Norm::Layer, "layer"}}};
+constexpr Names<Gate, 8> kGates{{{Gate::Linear, "linear"},
+                                  {Gate::Cosine, "cosine"},
+                                  {Gate::Hash, "hash"},
+                                  {Gate::Random, "random"},
+                                  {Gate::Recurrent, "recurrent"},
+                                  {Gate::Tree, "tree"},
+                                  {Gate::Ahead, "ahead"},
+                                  {Gate::Decoupled, "decoupled"}}};
 constexpr Names<Score, 3> kScores{
     {{Score::Softmax, "softmax"}, {Score::Sigmoid, "sigmoid"}, {Score::Logits, "logits"}}};
 constexpr Names<LogitActivation, 4> kLogitActivations{{{LogitActivation::None, "none"},
@@ -182,6 +190,12 @@ Json moe_to_json(const MoeSpec& moe) {
           {"experts_per_token", r.experts_per_token},
           {"logit_activation", to_name(kLogitActivations, r.logit_activation)},
           {"temperature", r.temperature},
+          {"gate", to_name(kGates, r.gate)},
+          {"gate_width", r.gate_width},
+          {"gate_temperature", r.gate_temperature},
+          {"gate_learns_temperature", r.gate_learns_temperature},
+          {"gate_step", r.gate_step},
+          {"gate_seed", r.gate_seed},
           {"score", to_name(kScores, r.score)},
           {"gating_residual", r.gating_residual},
           {"select", to_name(kSelects, r.select)},
@@ -216,6 +230,12 @@ MoeSpec moe_from_json(const JsonObject& json) {
   r.experts_per_token = size_field(json, "experts_per_token");
   r.logit_activation = choice(json, "logit_activation", kLogitActivations);
   r.temperature = number(json, "temperature", r.temperature);
+  r.gate = choice(json, "gate", kGates);
+  r.gate_width = size_field(json, "gate_width");
+  r.gate_temperature = number(json, "gate_temperature", r.gate_temperature);
+  r.gate_learns_temperature = json.boolean("gate_learns_temperature", false);
+  r.gate_step = number(json, "gate_step", r.gate_step);
+  r.gate_seed = json.integer("gate_seed", 0, INT64_MAX, 0);
   r.score = choice(json, "score", kScores);
   r.gating_residual = json.boolean("gating_residual", false);
   r.select = choice(json, "select", kSelects);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "spec/weight.h"
 
 namespace moiety::spec {
@@ -64,6 +66,39 @@ TEST(ModelSpec, ParametersAreTheSumOfAllWeights) {
   }
 }
 
+TEST(ModelSpec, EveryGateGoesThroughJsonAndHasTheWeightsItNeeds) {
+  struct Case {
+    Gate gate;
+    std::vector<Role> once, a_layer;  // of its own
+    std::vector<int64_t> router;
+  };
+  const Case cases[] = {
+      {Gate::Linear, {}, {}, {8, 64}},
+      {Gate::Cosine, {}, {Role::GateDown, Role::GateTemperature}, {8, 12}},
+      {Gate::Hash, {}, {}, {}},
+      {Gate::Random, {}, {}, {}},
+      {Gate::Recurrent, {Role::GruInput, Role::GruState, Role::GruInputBias, Role::GruStateBias}, {Role::GateDown}, {8, 12}},
+      {Gate::Tree, {}, {Role::GateLeaf}, {14, 64}},
+      {Gate::Ahead, {}, {}, {8, 64}},
+      {Gate::Decoupled, {Role::GateDown}, {}, {8, 12}},
+  };
+  for (const Case& c : cases) {
+    ModelSpec s = small();
+    s.moe.router = {.num_experts = 8, .experts_per_token = 2, .gate = c.gate, .gate_width = 12, .gate_temperature = 0.25f,
+                    .gate_learns_temperature = true, .gate_step = 0.5f, .gate_seed = int64_t{1} << 60};
+    EXPECT_EQ(to_json(model_spec_from_json(to_json(s), "x")), to_json(s));
+    int routers = 0;
+    for (const Role role : c.once) EXPECT_EQ(std::ranges::count(weights_of(s, false), role, &Weight::role), 1);
+    for (const Role role : c.a_layer) EXPECT_EQ(std::ranges::count(weights_of(s, false), role, &Weight::role), 2);
+    for (const Weight& w : weights_of(s, false)) routers += w.role == Role::Router;
+    EXPECT_EQ(routers, c.router.empty() ? 0 : 2);
+    if (!c.router.empty()) EXPECT_EQ(shape_of(s, Role::Router), c.router);
+    const int attentions = static_cast<int>(std::ranges::count(weights_of(s, false), Role::Query, &Weight::role));
+    EXPECT_EQ(attentions, s.attention_layers());
+    EXPECT_EQ(attentions, c.gate == Gate::Decoupled ? 4 : 3);
+  }
+}
+
 TEST(ModelSpec, SizesThatDoNotFitAreRefusedWithTheFieldsName) {
   const auto message = [](auto change) -> std::string {
     ModelSpec s = small();
@@ -91,6 +126,10 @@ TEST(ModelSpec, SizesThatDoNotFitAreRefusedWithTheFieldsName) {
   EXPECT_NE(message([](ModelSpec& s) { s.num_layers = 0; }), "");
   EXPECT_NE(message([](ModelSpec& s) { s.width = 1 << 30; }), "");
   EXPECT_NE(message([](ModelSpec& s) { s.eos_tokens = {100}; }), "");
+  EXPECT_EQ(message([](ModelSpec& s) { s.moe.router.gate = Gate::Cosine; }),
+            "config.json: the gate's width is 0, expected 1 to 16777216");
+  EXPECT_NE(message([](ModelSpec& s) { s.moe.router.gate = Gate::Hash; }), "");  // with a selection bias
+  EXPECT_NE(message([](ModelSpec& s) { s.moe.router.gate = Gate::Tree; }), "");  // of sigmoid scores
 }
 
 }  // namespace

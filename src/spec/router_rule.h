@@ -1,9 +1,23 @@
-// How a token's router logits become visits to experts, in three named stages: score, select, weigh.
+// Where a token's router logits come from, the gate; and how they become visits to experts, in three named stages: score,
+// select, weigh.
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 
 namespace moiety::spec {
+
+// What makes of a token one logit an expert. x is the layer's normed input.
+enum class Gate {
+  Linear,     // router x
+  Cosine,     // of the angle between each expert's embedding and a projection of x (Chi et al. 2022, "X-MoE")
+  Hash,       // nothing of x: experts by a hash of the token's id (Roller et al. 2021, "Hash Layers")
+  Random,     // nothing at all: experts by chance (Zuo et al. 2022, "THOR")
+  Recurrent,  // router h, where h is the state of a GRU that goes from layer to layer (Qiu et al. 2024, "RMoE")
+  Tree,       // experts_per_token soft decision trees, whose leaves are experts (Ibrahim et al. 2023, "COMET")
+  Ahead,      // router x of the MoE layer before; the first one's of its own (Hwang et al. 2024, "Pre-gated MoE")
+  Decoupled,  // all layers' at once, by a small transformer of its own over the embeddings (Cai et al. 2024, "Read-ME")
+};
 
 // What a logit goes through before it is scored (Nguyen et al. 2024, "Is temperature sample efficient for softmax Gaussian
 // mixture of experts?").
@@ -51,6 +65,17 @@ enum class ZeroCost {
 struct RouterRule {
   int num_experts = 0;  // the real ones, which are weights on a disk and rows in a trace
   int experts_per_token = 0;
+
+  // Gate: a token -> one logit an expert.
+  Gate gate = Gate::Linear;
+  int gate_width = 0;                    // of Cosine's projection, Recurrent's state, Decoupled's hidden layer
+  float gate_temperature = 0.07f;        // that Cosine divides by
+  bool gate_learns_temperature = false;  // times exp of a learnt number
+  float gate_step = 1.0f;                // width of the interval in which Tree's decisions are soft
+  int64_t gate_seed = 0;                 // of Hash and Random
+
+  // Whether the logits are what some weights make of the token, so that there is something to learn and to bias.
+  bool is_learnt() const { return gate != Gate::Hash && gate != Gate::Random; }
 
   // Score: logits -> one score a choice: activation(logit) / temperature goes into `score`.
   LogitActivation logit_activation = LogitActivation::None;

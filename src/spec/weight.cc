@@ -43,6 +43,28 @@ bool is_first_moe_layer(const ModelSpec& spec, int layer) {
          spec.feed_forward.begin() + layer;
 }
 
+void add_router(const ModelSpec& spec, int layer, std::vector<Weight>& out) {
+  const RouterRule& rule = spec.moe.router;
+  if (!rule.is_learnt()) return;
+  if (rule.gate == Gate::Cosine || rule.gate == Gate::Recurrent) out.push_back({Role::GateDown, layer});
+  out.push_back({Role::Router, layer});
+  if (rule.gate == Gate::Cosine && rule.gate_learns_temperature) out.push_back({Role::GateTemperature, layer});
+  if (rule.gate == Gate::Tree) out.push_back({Role::GateLeaf, layer});
+}
+
+// What a gate has once a model.
+void add_own_router(const ModelSpec& spec, std::vector<Weight>& out) {
+  if (spec.moe_layers() == 0) return;
+  if (spec.moe.router.gate == Gate::Recurrent) {
+    for (const Role role : {Role::GruInput, Role::GruState, Role::GruInputBias, Role::GruStateBias}) out.push_back({role});
+  }
+  if (!spec.has_own_router()) return;
+  add_attention(spec, spec.num_layers, out);
+  out.push_back({Role::FeedForwardNorm, spec.num_layers});
+  if (spec.norm == Norm::Layer) out.push_back({Role::FeedForwardNormBias, spec.num_layers});
+  out.push_back({Role::GateDown, spec.num_layers});
+}
+
 void add_feed_forward(const ModelSpec& spec, int layer, bool each_expert, std::vector<Weight>& out) {
   const auto add = [&](Role role) { out.push_back({role, layer}); };
   add(Role::FeedForwardNorm);
@@ -51,7 +73,7 @@ void add_feed_forward(const ModelSpec& spec, int layer, bool each_expert, std::v
     add(Role::DenseGate), add(Role::DenseUp), add(Role::DenseDown);
     return;
   }
-  add(Role::Router);
+  add_router(spec, layer, out);
   if (spec.moe.router_bias) add(Role::RouterBias);
   if (spec.moe.router.has_selection_bias) add(Role::SelectionBias);
   if (spec.moe.router.gating_residual && !is_first_moe_layer(spec, layer)) add(Role::GatingResidual);
@@ -67,6 +89,7 @@ void add_feed_forward(const ModelSpec& spec, int layer, bool each_expert, std::v
 
 std::vector<Weight> weights_of(const ModelSpec& spec, bool each_expert) {
   std::vector<Weight> out{{Role::Embedding}};
+  add_own_router(spec, out);
   for (int layer = 0; layer < spec.num_layers; ++layer) {
     add_attention(spec, layer, out);
     add_feed_forward(spec, layer, each_expert, out);
@@ -84,6 +107,9 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
   const int64_t shared = spec.moe.shared_hidden, hidden = spec.moe.expert_hidden;
   const int64_t choices = spec.moe.router.num_choices(), constants = spec.moe.router.constant_experts;
   const bool per_head = a.qk_norm == QkNorm::PerHead;
+  const RouterRule& rule = spec.moe.router;
+  const int64_t experts = rule.num_experts, gate = rule.gate_width, trees = rule.experts_per_token;
+  const bool is_narrow = rule.gate == Gate::Cosine || rule.gate == Gate::Recurrent || rule.gate == Gate::Decoupled;
   const LatentSpec latent = a.latent.value_or(LatentSpec{});
   switch (role) {
     case Role::Embedding:
@@ -138,7 +164,20 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
     case Role::DenseDown:
       return {d, spec.dense_hidden};
     case Role::Router:
-      return {choices, d};
+      if (rule.gate == Gate::Tree) return {trees * (experts - 1), d};
+      return {choices, is_narrow ? gate : d};
+    case Role::GateDown:
+      return {gate, d};
+    case Role::GateTemperature:
+      return {1};
+    case Role::GateLeaf:
+      return {trees * experts, d};
+    case Role::GruInput:
+    case Role::GruState:
+      return {3 * gate, gate};
+    case Role::GruInputBias:
+    case Role::GruStateBias:
+      return {3 * gate};
     case Role::RouterBias:
     case Role::SelectionBias:
       return {choices};

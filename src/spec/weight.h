@@ -17,6 +17,11 @@ enum class Role {
   FinalNormBias,
   Head,
   HeadBias,
+  // of a gate that goes from layer to layer (Gate::Recurrent): rows of reset, update and candidate, one after the other
+  GruInput,
+  GruState,
+  GruInputBias,
+  GruStateBias,
   // once a layer
   AttentionNorm,
   AttentionNormBias,
@@ -50,6 +55,9 @@ enum class Role {
   GatingResidual,   // what the logits of the MoE layer before are multiplied with; the first has none
   ConstantMix,      // of the constant experts, one after the other: two rows each
   ConstantVector,   // a row each
+  GateDown,         // to the gate's width; of Gate::Decoupled once, in the layer after all
+  GateTemperature,  // the logarithm of what the temperature is multiplied with
+  GateLeaf,         // a tree's leaves, whose decisions are the router; tree by tree
   SharedGate,
   SharedUp,
   SharedDown,
