@@ -92,7 +92,9 @@ TEST(ModelSpec, EveryGateGoesThroughJsonAndHasTheWeightsItNeeds) {
     for (const Role role : c.a_layer) EXPECT_EQ(std::ranges::count(weights_of(s, false), role, &Weight::role), 2);
     for (const Weight& w : weights_of(s, false)) routers += w.role == Role::Router;
     EXPECT_EQ(routers, c.router.empty() ? 0 : 2);
-    if (!c.router.empty()) EXPECT_EQ(shape_of(s, Role::Router), c.router);
+    if (!c.router.empty()) {
+      EXPECT_EQ(shape_of(s, Role::Router), c.router);
+    }
     const int attentions = static_cast<int>(std::ranges::count(weights_of(s, false), Role::Query, &Weight::role));
     EXPECT_EQ(attentions, s.attention_layers());
     EXPECT_EQ(attentions, c.gate == Gate::Decoupled ? 4 : 3);
