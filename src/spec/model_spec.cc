@@ -13,16 +13,10 @@ constexpr int64_t kMaxSize = 1 << 24;
 constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxExperts = 65536;
 
-// Of each role's weights, `experts` of the experts'.
-int64_t count_parameters(const ModelSpec& spec, int64_t experts, bool count_embedding) {
-  int64_t count = 0;
-  for (const Weight& weight : weights_of(spec, false)) {
-    if (weight.role == Role::Embedding && !count_embedding) continue;
-    int64_t elements = is_expert(weight.role) ? experts : 1;
-    for (const int64_t size : shape_of(spec, weight.role)) elements *= size;
-    count += elements;
-  }
-  return count;
+int64_t elements_of(const ModelSpec& spec, const Weight& weight) {
+  int64_t elements = 1;
+  for (const int64_t size : shape_of(spec, weight.role, weight.layer)) elements *= size;
+  return elements;
 }
 
 }  // namespace
@@ -45,10 +39,35 @@ int ModelSpec::moe_layer_before(int layer) const {
   return layer;
 }
 
-int64_t ModelSpec::parameters() const { return count_parameters(*this, moe.router.num_experts, true); }
+int ModelSpec::experts(int layer) const {
+  if (feed_forward[static_cast<size_t>(layer)] == FeedForward::Dense) return 0;
+  return moe.experts_L.empty() ? moe.router.num_experts : moe.experts_L[static_cast<size_t>(layer)];
+}
+
+RouterRule ModelSpec::router(int layer) const {
+  RouterRule rule = moe.router;
+  rule.num_experts = experts(layer);
+  return rule;
+}
+
+int64_t ModelSpec::parameters() const {
+  int64_t count = 0;
+  for (const Weight& weight : weights_of(*this, false)) {
+    count += elements_of(*this, weight) * (is_expert(weight.role) ? experts(weight.layer) : 1);
+  }
+  return count;
+}
 
 int64_t ModelSpec::active_parameters() const {
-  return count_parameters(*this, std::min(moe.router.experts_per_token, moe.router.num_experts), tied_embeddings);
+  int64_t count = 0;
+  for (const Weight& weight : weights_of(*this, false)) {
+    if (weight.role == Role::Embedding && !tied_embeddings) continue;
+    int64_t elements = elements_of(*this, weight);
+    if (is_expert(weight.role)) elements *= int64_t{moe.router.most_experts()} * moe.iterations;
+    if (is_attention_expert(weight.role)) elements = elements / attention.experts->num_experts * attention.experts->experts_per_token;
+    count += elements;
+  }
+  return count;
 }
 
 namespace {
@@ -108,6 +127,17 @@ void check_latent(const Checker& c, const AttentionSpec& a) {
           "{}: latent attention with biases, norms or clipping of queries is not supported", c.where);
 }
 
+void check_attention_experts(const Checker& c, const AttentionSpec& a) {
+  const AttentionExperts& experts = *a.experts;
+  c.in_range("the number of attention experts", experts.num_experts, 1, kMaxExperts);
+  c.in_range("attention experts per token", experts.experts_per_token, 1, experts.num_experts);
+  require(a.num_heads % experts.experts_per_token == 0 && a.expert_heads() % a.num_kv_heads == 0,
+          "{}: {} attention heads can't be shared evenly by {} experts of {} key-value heads", c.where, a.num_heads,
+          experts.experts_per_token, a.num_kv_heads);
+  require(!a.latent && !a.qkv_bias && !a.output_bias && !a.sinks && a.qk_norm != QkNorm::Whole,
+          "{}: attention experts with latent attention, biases, sinks or norms over all heads are not supported", c.where);
+}
+
 void check_attention(const Checker& c, const AttentionSpec& a, int num_layers) {
   c.in_range("the number of attention heads", a.num_heads, 1, kMaxSize);
   c.in_range("the number of key-value heads", a.num_kv_heads, 1, a.num_heads);
@@ -123,6 +153,7 @@ void check_attention(const Checker& c, const AttentionSpec& a, int num_layers) {
           "{}: it is said of {} layers whether they have a sliding window, of {}", c.where, a.windowed.size(), num_layers);
   check_rope(c, a);
   if (a.latent) check_latent(c, a);
+  if (a.experts) check_attention_experts(c, a);
 }
 
 void check_score(const Checker& c, const RouterRule& r) {
@@ -152,13 +183,12 @@ void check_selection(const Checker& c, const RouterRule& r) {
           "{}: experts that cost nothing don't go with groups, expert choice or SparseMixer", c.where);
 }
 
-void check_gate(const Checker& c, const MoeSpec& moe) {
-  const RouterRule& r = moe.router;
+void check_gate(const Checker& c, const RouterRule& r) {
   const bool has_width = r.gate == Gate::Cosine || r.gate == Gate::Recurrent || r.gate == Gate::Decoupled;
   c.in_range("the gate's width", r.gate_width, has_width ? 1 : 0, kMaxSize);
   c.positive("the gate's temperature", r.gate_temperature);
   c.positive("the width of the gate's step", r.gate_step);
-  require(r.is_learnt() || (!r.has_selection_bias && !moe.router_bias && r.num_groups == 1),
+  require(r.is_learnt() || (!r.has_selection_bias && r.num_groups == 1),
           "{}: a hash or random gate with biases or groups of experts; such a gate leaves nothing to steer", c.where);
   require((r.is_learnt() && r.gate != Gate::Tree) || r.score == Score::Softmax,
           "{}: a hash, random or tree gate without softmax scores, which are what makes its logits weights", c.where);
@@ -168,15 +198,14 @@ void check_gate(const Checker& c, const MoeSpec& moe) {
           "and gating residuals", c.where);
 }
 
-void check_moe(const Checker& c, const MoeSpec& moe) {
-  const RouterRule& r = moe.router;
+void check_rule(const Checker& c, const RouterRule& r) {
   c.in_range("the number of experts", r.num_experts, 1, kMaxExperts);
   c.in_range("the number of null experts", r.null_experts, 0, kMaxExperts);
   c.in_range("the number of zero experts", r.zero_experts, 0, kMaxExperts);
   c.in_range("the number of copy experts", r.copy_experts, 0, kMaxExperts);
   c.in_range("the number of constant experts", r.constant_experts, 0, kMaxExperts);
   c.in_range("experts per token", r.experts_per_token, 1, r.num_choices());
-  check_gate(c, moe);
+  check_gate(c, r);
   c.in_range("the number of expert groups", r.num_groups, 1, r.num_experts);
   require(r.num_experts % r.num_groups == 0, "{}: {} experts can't be divided evenly into {} groups", c.where,
           r.num_experts, r.num_groups);
@@ -189,8 +218,50 @@ void check_moe(const Checker& c, const MoeSpec& moe) {
   require(std::isfinite(r.scale), "{}: the routers' weights are scaled by {}", c.where, r.scale);
   require(r.sparse_mixer_reach >= 0 && std::isfinite(r.sparse_mixer_reach), "{}: SparseMixer's reach is {}", c.where,
           r.sparse_mixer_reach);
+}
+
+// Numbers of experts by layer, the largest of them the rule's.
+void check_layers(const Checker& c, const ModelSpec& s) {
+  const std::vector<int>& experts_L = s.moe.experts_L;
+  if (experts_L.empty()) return;
+  require(static_cast<int>(experts_L.size()) == s.num_layers, "{}: numbers of experts of {} layers, of {}", c.where, experts_L.size(),
+          s.num_layers);
+  for (int layer = 0; layer < s.num_layers; ++layer) {
+    const bool is_dense = s.feed_forward[static_cast<size_t>(layer)] == FeedForward::Dense;
+    const int experts = experts_L[static_cast<size_t>(layer)];
+    require(!is_dense || experts == 0, "{}: {} experts in layer {}, which is dense", c.where, experts, layer);
+    if (!is_dense) check_rule(c, s.router(layer));
+  }
+  const int largest = *std::ranges::max_element(experts_L);
+  require(largest == s.moe.router.num_experts, "{}: {} experts, but the layer that has most has {}", c.where,
+          s.moe.router.num_experts, largest);
+}
+
+void check_momentum(const Checker& c, const MomentumSpec& m) {
+  require(m.decay >= 0 && m.decay < 1, "{}: momentum decays by {}, expected 0 to 1", c.where, m.decay);
+  require(m.square_decay >= 0 && m.square_decay < 1, "{}: the momentum's squares decay by {}, expected 0 to 1", c.where, m.square_decay);
+  c.positive("the momentum's step", m.step);
+  c.positive("the momentum's epsilon", m.eps);
+}
+
+void check_moe(const Checker& c, const ModelSpec& s) {
+  const MoeSpec& moe = s.moe;
+  check_rule(c, moe.router);
+  check_layers(c, s);
+  check_momentum(c, moe.momentum);
+  c.in_range("the iterations of a chain of experts", moe.iterations, 1, 64);
+  c.in_range("the experts' width", moe.expert_width, 0, s.width);
   c.in_range("the expert hidden size", moe.expert_hidden, 1, kMaxSize);
   c.in_range("the shared hidden size", moe.shared_hidden, 0, kMaxSize);
+  require(!moe.shared_mix || (moe.shared_hidden > 0 && !moe.shared_gate && moe.iterations == 1),
+          "{}: shared experts are mixed with the others, which needs shared experts without a gate and one iteration", c.where);
+  require(moe.router.is_learnt() || !moe.router_bias, "{}: a hash or random gate with biases, which leaves nothing to steer", c.where);
+  const bool is_plain = moe.router.gate == Gate::Linear && moe.router.zero_cost_experts() == 0 && !moe.router.gating_residual;
+  require(moe.iterations == 1 || is_plain, "{}: a chain of experts has linear gates, without residuals or experts that cost nothing",
+          c.where);
+  require(moe.experts_L.empty() || !moe.router.gating_residual,
+          "{}: gating residuals need the same number of experts in all layers", c.where);
+  require(!moe.ternary_experts || !moe.expert_bias, "{}: ternary experts with biases are not supported", c.where);
 }
 
 }  // namespace
@@ -207,7 +278,7 @@ void check(const ModelSpec& s, const std::string& where) {
   check_attention(c, s.attention, s.num_layers);
   require(static_cast<int>(s.feed_forward.size()) == s.num_layers,
           "{}: {} feed-forward kinds for {} layers", where, s.feed_forward.size(), s.num_layers);
-  if (s.moe_layers() > 0) check_moe(c, s.moe);
+  if (s.moe_layers() > 0) check_moe(c, s);
   if (s.moe_layers() < s.num_layers) c.in_range("the dense hidden size", s.dense_hidden, 1, kMaxSize);
   for (const int eos : s.eos_tokens) c.in_range("an end-of-text token", eos, 0, s.vocab_size - 1);
   c.in_range("the beginning-of-text token", s.bos_token, -1, s.vocab_size - 1);

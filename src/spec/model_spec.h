@@ -31,11 +31,22 @@ struct LatentSpec {
   int value_dim = 0;  // of a head
 };
 
+// Queries and outputs of attention as experts, of which a token takes some; keys and values are the layer's (Zhang et al. 2022,
+// "Mixture of attention heads"; Shen et al. 2024, "JetMoE"). A token's heads are those of its experts, in the order of its choice.
+struct AttentionExperts {
+  int num_experts = 0;
+  int experts_per_token = 0;
+
+  // Softmax over all, the chosen ones made to sum to one.
+  RouterRule rule() const { return {.num_experts = num_experts, .experts_per_token = experts_per_token}; }
+};
+
 struct AttentionSpec {
-  int num_heads = 0;
+  int num_heads = 0;  // that a token has
   int num_kv_heads = 0;
   int head_dim = 0;  // of queries and keys
   std::optional<LatentSpec> latent;
+  std::optional<AttentionExperts> experts;
   QkNorm qk_norm = QkNorm::None;
   bool qkv_bias = false;
   bool output_bias = false;
@@ -46,6 +57,7 @@ struct AttentionSpec {
   std::vector<bool> windowed;  // which layers have the window; empty: all
   float clip_qkv = 0;          // queries, keys and values are clamped to +-this; 0: never
 
+  int expert_heads() const { return experts ? num_heads / experts->experts_per_token : num_heads; }  // of one expert
   // A router's own attention, the layer after all, has it too.
   int window(int layer) const {
     return windowed.empty() || layer >= static_cast<int>(windowed.size()) || windowed[layer] ? sliding_window : 0;
@@ -61,14 +73,41 @@ enum class Activation {
   ClampedSwiGlu,  // gate * sigmoid(1.702 gate) * (up + 1), gate at most 7, up within +-7 (gpt-oss)
 };
 
+// What MoE layers add to the residual stream, when their outputs are taken for steps of an optimizer from layer to layer (Teo and
+// Nguyen 2024, "MomentumSMoE"). Of a layer's output y, with p and v from the MoE layer before, 0 in the first:
+enum class Momentum {
+  None,       // y
+  HeavyBall,  // step * p, where p = decay * p + y
+  Adam,       // step * p / sqrt(v + eps), where p = decay * p + (1 - decay) * y, v = square_decay * v + (1 - square_decay) * y * y
+};
+
+struct MomentumSpec {
+  Momentum kind = Momentum::None;
+  float decay = 0;
+  float square_decay = 0.999f;
+  float step = 1;
+  float eps = 1e-8f;
+};
+
 struct MoeSpec {
-  RouterRule router;
+  RouterRule router;         // of the layer that has the most experts
   bool router_bias = false;  // added to the logits
+  std::vector<int> experts_L;  // how many each layer has, 0 in dense ones; empty: all sparse layers have router.num_experts
+  // A layer's experts are visited so often in turn, each time by a router of its own, each time on what the turns before have
+  // made of the token: h_0 = x, h_i = h_{i-1} + y_i, and the layer's output is the sum of y_i (Wang et al. 2025, "Chain-of-Experts").
+  int iterations = 1;
+  int expert_width = 0;      // what experts take and give; 0: the model's width. Less: tokens are projected down once before they are
+                             // dispatched and up after they are combined (Jin et al. 2025, "BigMac")
+  bool ternary_experts = false;  // experts' weights are -1, 0 or 1 times a scale a matrix (Wang et al. 2025, "MoTE")
+  MomentumSpec momentum;
   int expert_hidden = 0;     // F of a routed expert
   bool expert_bias = false;  // on all three projections
   Activation activation = Activation::SwiGlu;
   int shared_hidden = 0;     // F of the shared experts together; 0: none
   bool shared_gate = false;  // the shared experts' output is scaled by sigmoid of a learnt projection (Qwen2-MoE)
+  // Routed and shared experts are mixed by a softmax of two learnt projections (Rajbhandari et al. 2022, "DeepSpeed-MoE": residual
+  // MoE): the first is the routed ones'.
+  bool shared_mix = false;
 };
 
 enum class Norm {
@@ -99,6 +138,9 @@ struct ModelSpec {
   int bos_token = -1;           // -1: none
   std::vector<int> eos_tokens;  // generation ends at any of these
 
+  int experts(int layer) const;        // 0 in a dense one
+  RouterRule router(int layer) const;  // of one iteration
+  int expert_width() const { return moe.expert_width > 0 ? moe.expert_width : width; }
   int moe_layers() const;
   int leading_dense_layers() const;   // before the first sparse one
   // The last MoE layer before this one, -1 if there is none.
@@ -107,7 +149,8 @@ struct ModelSpec {
   bool has_own_router() const { return moe.router.gate == Gate::Decoupled && moe_layers() > 0; }
   int attention_layers() const { return num_layers + (has_own_router() ? 1 : 0); }
   int64_t parameters() const;         // all
-  int64_t active_parameters() const;  // that one token visits, embedding table left out unless tied
+  // Those that one token visits, embedding table left out unless tied; an expert counts as often as it is visited.
+  int64_t active_parameters() const;
 };
 
 // Throws Error(Input) with the field, what was found and what was expected, unless the sizes fit each other.

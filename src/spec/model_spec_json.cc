@@ -39,6 +39,8 @@ constexpr Names<GroupScore, 2> kGroupScores{{{GroupScore::Best, "best"}, {GroupS
 constexpr Names<Weigh, 2> kWeighs{{{Weigh::Scores, "scores"}, {Weigh::SparseMixer, "sparse_mixer"}}};
 constexpr Names<Activation, 2> kActivations{
     {{Activation::SwiGlu, "swiglu"}, {Activation::ClampedSwiGlu, "clamped_swiglu"}}};
+constexpr Names<Momentum, 3> kMomentums{
+    {{Momentum::None, "none"}, {Momentum::HeavyBall, "heavy_ball"}, {Momentum::Adam, "adam"}}};
 constexpr Names<RopePairs, 2> kRopePairs{{{RopePairs::Halves, "halves"}, {RopePairs::Neighbours, "neighbours"}}};
 constexpr Names<RopeScalingKind, 5> kRopeScalings{{{RopeScalingKind::None, "none"},
                                                    {RopeScalingKind::Linear, "linear"},
@@ -85,6 +87,17 @@ std::vector<float> numbers(const JsonObject& object, const char* key) {
   for (const Json& value : object.array(key)) {
     require(value.is_number(), "{}: {} must be a list of numbers", object.where(), key);
     values.push_back(value.get<float>());
+  }
+  return values;
+}
+
+std::vector<int> sizes(const JsonObject& object, const char* key) {
+  std::vector<int> values;
+  if (!object.has(key)) return values;
+  for (const Json& value : object.array(key)) {
+    require(value.is_number_integer() && value.get<int64_t>() >= 0 && value.get<int64_t>() <= kMaxSize,
+            "{}: {} must be a list of numbers from 0 to {}", object.where(), key, kMaxSize);
+    values.push_back(value.get<int>());
   }
   return values;
 }
@@ -151,6 +164,9 @@ Json attention_to_json(const AttentionSpec& a) {
                       {"rope_dim", a.latent->rope_dim},
                       {"value_dim", a.latent->value_dim}};
   }
+  if (a.experts) {
+    json["experts"] = {{"num_experts", a.experts->num_experts}, {"experts_per_token", a.experts->experts_per_token}};
+  }
   return json;
 }
 
@@ -181,7 +197,25 @@ AttentionSpec attention_from_json(const JsonObject& json) {
                           .rope_dim = size_field(latent, "rope_dim"),
                           .value_dim = size_field(latent, "value_dim")};
   }
+  if (json.has("experts")) {
+    const JsonObject experts = json.object("experts");
+    a.experts = AttentionExperts{size_field(experts, "num_experts"), size_field(experts, "experts_per_token")};
+  }
   return a;
+}
+
+Json momentum_to_json(const MomentumSpec& m) {
+  return {{"kind", to_name(kMomentums, m.kind)}, {"decay", m.decay}, {"square_decay", m.square_decay}, {"step", m.step}, {"eps", m.eps}};
+}
+
+MomentumSpec momentum_from_json(const JsonObject& json) {
+  MomentumSpec m;
+  m.kind = choice(json, "kind", kMomentums);
+  m.decay = number(json, "decay", m.decay);
+  m.square_decay = number(json, "square_decay", m.square_decay);
+  m.step = number(json, "step", m.step);
+  m.eps = number(json, "eps", m.eps);
+  return m;
 }
 
 Json moe_to_json(const MoeSpec& moe) {
@@ -216,11 +250,17 @@ Json moe_to_json(const MoeSpec& moe) {
           {"scale", r.scale},
           {"sparse_mixer_reach", r.sparse_mixer_reach},
           {"router_bias", moe.router_bias},
+          {"experts_by_layer", moe.experts_L},
+          {"iterations", moe.iterations},
+          {"expert_width", moe.expert_width},
+          {"ternary_experts", moe.ternary_experts},
+          {"momentum", momentum_to_json(moe.momentum)},
           {"expert_hidden", moe.expert_hidden},
           {"expert_bias", moe.expert_bias},
           {"activation", to_name(kActivations, moe.activation)},
           {"shared_hidden", moe.shared_hidden},
-          {"shared_gate", moe.shared_gate}};
+          {"shared_gate", moe.shared_gate},
+          {"shared_mix", moe.shared_mix}};
 }
 
 MoeSpec moe_from_json(const JsonObject& json) {
@@ -256,11 +296,17 @@ MoeSpec moe_from_json(const JsonObject& json) {
   r.scale = number(json, "scale", 1);
   r.sparse_mixer_reach = number(json, "sparse_mixer_reach", r.sparse_mixer_reach);
   moe.router_bias = json.boolean("router_bias", false);
+  moe.experts_L = sizes(json, "experts_by_layer");
+  moe.iterations = static_cast<int>(json.integer("iterations", 1, kMaxSize, 1));
+  moe.expert_width = size_field(json, "expert_width");
+  moe.ternary_experts = json.boolean("ternary_experts", false);
+  if (json.has("momentum")) moe.momentum = momentum_from_json(json.object("momentum"));
   moe.expert_hidden = size_field(json, "expert_hidden");
   moe.expert_bias = json.boolean("expert_bias", false);
   moe.activation = choice(json, "activation", kActivations);
   moe.shared_hidden = size_field(json, "shared_hidden");
   moe.shared_gate = json.boolean("shared_gate", false);
+  moe.shared_mix = json.boolean("shared_mix", false);
   return moe;
 }
 

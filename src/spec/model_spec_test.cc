@@ -21,9 +21,54 @@ ModelSpec small() {
   return s;
 }
 
+// All that a block may be shaped otherwise by.
+ModelSpec odd() {
+  ModelSpec s = small();
+  s.attention = {.num_heads = 4, .num_kv_heads = 2, .head_dim = 16, .experts = AttentionExperts{6, 2}};
+  s.moe.experts_L = {0, 4, 8};
+  s.moe.iterations = 3;
+  s.moe.expert_width = 16;
+  s.moe.ternary_experts = true;
+  s.moe.momentum = {Momentum::Adam, 0.7f, 0.9f, 0.5f, 1e-6f};
+  return s;
+}
+
 TEST(ModelSpec, JsonThereAndBackIsTheSame) {
-  const ModelSpec s = small();
-  EXPECT_EQ(to_json(model_spec_from_json(to_json(s), "x")), to_json(s));
+  EXPECT_EQ(to_json(model_spec_from_json(to_json(small()), "x")), to_json(small()));
+  const ModelSpec s = odd();
+  const ModelSpec again = model_spec_from_json(to_json(s), "x");
+  EXPECT_EQ(to_json(again), to_json(s));
+  EXPECT_EQ(again.moe.experts_L, s.moe.experts_L);
+  EXPECT_EQ(again.moe.momentum.kind, Momentum::Adam);
+  EXPECT_EQ(again.attention.experts->num_experts, 6);
+}
+
+// Files from before a field was there read as they did then.
+TEST(ModelSpec, JsonWithoutBlockShapesIsThePlainBlock) {
+  Json json = to_json(small());
+  for (const char* key : {"experts_by_layer", "iterations", "expert_width", "ternary_experts", "momentum", "shared_mix"}) {
+    ASSERT_EQ(json["moe"].erase(key), 1u);
+  }
+  EXPECT_EQ(to_json(model_spec_from_json(json, "x")), to_json(small()));
+}
+
+TEST(ModelSpec, LayersHaveTheirOwnNumbersOfExperts) {
+  const ModelSpec s = odd();
+  EXPECT_EQ(s.experts(0), 0);
+  EXPECT_EQ(s.experts(1), 4);
+  EXPECT_EQ(s.router(2).num_experts, 8);
+  EXPECT_EQ(shape_of(s, Role::Router, 1), (std::vector<int64_t>{3 * 4, 64}));
+  EXPECT_EQ(shape_of(s, Role::Router), (std::vector<int64_t>{3 * 8, 64}));
+  EXPECT_EQ(small().experts(0), 0);
+  EXPECT_EQ(small().experts(1), 8);
+}
+
+TEST(ModelSpec, ATokenMeetsItsExpertsOfEveryIterationAndOfAttention) {
+  const ModelSpec s = odd();
+  const int64_t expert = 3 * 32 * 16, attention_expert = 2 * 32 * 64;  // gate, up, down; query, output
+  int64_t all_experts = (4 + 8) * expert + s.num_layers * 6 * attention_expert;
+  EXPECT_EQ(s.parameters() - s.active_parameters(),
+            s.vocab_size * s.width + all_experts - 2 * (2 * 3) * expert - s.num_layers * 2 * attention_expert);
 }
 
 TEST(ModelSpec, JsonThereAndBackIsTheSameForEveryStageOfARouter) {
@@ -54,15 +99,16 @@ TEST(ModelSpec, TheFirstMoeLayerHasNoGatingResidual) {
 
 TEST(ModelSpec, ParametersAreTheSumOfAllWeights) {
   for (const bool tied : {false, true}) {
-    ModelSpec s = small();
-    s.tied_embeddings = tied;
-    int64_t sum = 0;
-    for (const Weight& w : weights_of(s, true)) {
-      int64_t elements = 1;
-      for (const int64_t size : shape_of(s, w.role)) elements *= size;
-      sum += elements;
+    for (ModelSpec s : {small(), odd()}) {
+      s.tied_embeddings = tied;
+      int64_t sum = 0;
+      for (const Weight& w : weights_of(s, true)) {
+        int64_t elements = 1;
+        for (const int64_t size : shape_of(s, w.role, w.layer)) elements *= size;
+        sum += elements;
+      }
+      EXPECT_EQ(s.parameters(), sum);
     }
-    EXPECT_EQ(s.parameters(), sum);
   }
 }
 
@@ -125,6 +171,21 @@ TEST(ModelSpec, SizesThatDoNotFitAreRefusedWithTheFieldsName) {
   EXPECT_NE(message([](ModelSpec& s) { s.moe.router.select = Select::Grouped, s.moe.router.num_groups = s.moe.router.groups_per_token = 4; }), "");
   EXPECT_EQ(message([](ModelSpec& s) { s.moe.router.select = Select::Grouped, s.moe.router.num_groups = s.moe.router.groups_per_token = 2; }), "");
   EXPECT_NE(message([](ModelSpec& s) { s.moe.router.copy_experts = 1, s.moe.router.num_groups = 2; }), "");
+  EXPECT_EQ(message([](ModelSpec& s) { s.moe.experts_L = {0, 4}; }), "config.json: numbers of experts of 2 layers, of 3");
+  EXPECT_EQ(message([](ModelSpec& s) { s.moe.experts_L = {2, 4, 8}; }), "config.json: 2 experts in layer 0, which is dense");
+  EXPECT_EQ(message([](ModelSpec& s) { s.moe.experts_L = {0, 1, 8}; }), "config.json: experts per token is 2, expected 1 to 1");
+  EXPECT_EQ(message([](ModelSpec& s) { s.moe.experts_L = {0, 4, 4}; }),
+            "config.json: 8 experts, but the layer that has most has 4");
+  EXPECT_NE(message([](ModelSpec& s) { s.moe.iterations = 0; }), "");
+  EXPECT_NE(message([](ModelSpec& s) { s.moe.expert_width = 65; }), "");
+  EXPECT_NE(message([](ModelSpec& s) { s.moe.momentum.decay = 1; }), "");
+  EXPECT_NE(message([](ModelSpec& s) { s.moe.shared_mix = true; }), "");  // and a gate
+  EXPECT_NE(message([](ModelSpec& s) { s.attention.experts = AttentionExperts{6, 2}; }), "");  // and biases
+  EXPECT_EQ(message([](ModelSpec& s) {
+              s.attention.qkv_bias = false;
+              s.attention.experts = AttentionExperts{6, 3};
+            }),
+            "config.json: 4 attention heads can't be shared evenly by 3 experts of 2 key-value heads");
   EXPECT_NE(message([](ModelSpec& s) { s.num_layers = 0; }), "");
   EXPECT_NE(message([](ModelSpec& s) { s.width = 1 << 30; }), "");
   EXPECT_NE(message([](ModelSpec& s) { s.eos_tokens = {100}; }), "");

@@ -8,6 +8,10 @@ namespace {
 void add_attention(const ModelSpec& spec, int layer, std::vector<Weight>& out) {
   const AttentionSpec& a = spec.attention;
   const auto add = [&](Role role) { out.push_back({role, layer}); };
+  const auto add_query = [&] {
+    if (a.experts) add(Role::AttentionRouter), add(Role::AttentionExpertQuery);
+    else add(Role::Query);
+  };
   add(Role::AttentionNorm);
   if (spec.norm == Norm::Layer) add(Role::AttentionNormBias);
   if (a.latent) {
@@ -18,17 +22,18 @@ void add_attention(const ModelSpec& spec, int layer, std::vector<Weight>& out) {
     }
     add(Role::KvDown), add(Role::KvDownNorm), add(Role::KeyUp), add(Role::ValueUp);
   } else {
-    add(Role::Query), add(Role::Key), add(Role::Value);
+    add_query();
+    add(Role::Key), add(Role::Value);
     if (a.qkv_bias) add(Role::QueryBias), add(Role::KeyBias), add(Role::ValueBias);
     if (a.qk_norm != QkNorm::None) add(Role::QueryNorm), add(Role::KeyNorm);
   }
   if (a.sinks) add(Role::Sinks);
-  add(Role::AttentionOutput);
+  add(a.experts ? Role::AttentionExpertOutput : Role::AttentionOutput);
   if (a.output_bias) add(Role::AttentionOutputBias);
 }
 
 void add_experts(const ModelSpec& spec, int layer, bool each_expert, std::vector<Weight>& out) {
-  const int first = each_expert ? 0 : -1, last = each_expert ? spec.moe.router.num_experts - 1 : -1;
+  const int first = each_expert ? 0 : -1, last = each_expert ? spec.experts(layer) - 1 : -1;
   for (int expert = first; expert <= last; ++expert) {
     for (const Role role : {Role::ExpertGate, Role::ExpertUp, Role::ExpertDown}) out.push_back({role, layer, expert});
     if (!spec.moe.expert_bias) continue;
@@ -78,10 +83,11 @@ void add_feed_forward(const ModelSpec& spec, int layer, bool each_expert, std::v
   if (spec.moe.router.has_selection_bias) add(Role::SelectionBias);
   if (spec.moe.router.gating_residual && !is_first_moe_layer(spec, layer)) add(Role::GatingResidual);
   if (spec.moe.router.constant_experts > 0) add(Role::ConstantMix), add(Role::ConstantVector);
+  if (spec.moe.expert_width > 0) add(Role::ExpertsDescend), add(Role::ExpertsAscend);
   add_experts(spec, layer, each_expert, out);
   if (spec.moe.shared_hidden > 0) {
     add(Role::SharedGate), add(Role::SharedUp), add(Role::SharedDown);
-    if (spec.moe.shared_gate) add(Role::SharedScale);
+    if (spec.moe.shared_gate || spec.moe.shared_mix) add(Role::SharedScale);
   }
 }
 
@@ -101,13 +107,14 @@ std::vector<Weight> weights_of(const ModelSpec& spec, bool each_expert) {
   return out;
 }
 
-std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
+std::vector<int64_t> shape_of(const ModelSpec& spec, Role role, int layer) {
   const AttentionSpec& a = spec.attention;
   const int64_t d = spec.width, q = int64_t{a.num_heads} * a.head_dim, kv = int64_t{a.num_kv_heads} * a.head_dim;
-  const int64_t shared = spec.moe.shared_hidden, hidden = spec.moe.expert_hidden;
-  const int64_t choices = spec.moe.router.num_choices(), constants = spec.moe.router.constant_experts;
+  const RouterRule rule = layer < 0 || layer >= spec.num_layers ? spec.moe.router : spec.router(layer);
+  const int64_t shared = spec.moe.shared_hidden, hidden = spec.moe.expert_hidden, c = spec.expert_width();
+  const int64_t choices = rule.num_choices(), routers = choices * spec.moe.iterations, constants = rule.constant_experts;
+  const int64_t attention_experts = a.experts ? a.experts->num_experts : 0, expert_q = int64_t{a.expert_heads()} * a.head_dim;
   const bool per_head = a.qk_norm == QkNorm::PerHead;
-  const RouterRule& rule = spec.moe.router;
   const int64_t experts = rule.num_experts, gate = rule.gate_width, trees = rule.experts_per_token;
   const bool is_narrow = rule.gate == Gate::Cosine || rule.gate == Gate::Recurrent || rule.gate == Gate::Decoupled;
   const LatentSpec latent = a.latent.value_or(LatentSpec{});
@@ -124,7 +131,6 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
     case Role::AttentionOutputBias:
     case Role::FeedForwardNorm:
     case Role::FeedForwardNormBias:
-    case Role::ExpertDownBias:
       return {d};
     case Role::Query:
       return {q, d};
@@ -133,6 +139,12 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
       return {kv, d};
     case Role::AttentionOutput:
       return {d, a.latent ? int64_t{a.num_heads} * latent.value_dim : q};
+    case Role::AttentionRouter:
+      return {attention_experts, d};
+    case Role::AttentionExpertQuery:
+      return {attention_experts, expert_q, d};
+    case Role::AttentionExpertOutput:
+      return {attention_experts, d, expert_q};
     case Role::QueryDown:
       return {latent.query_rank, d};
     case Role::QueryDownNorm:
@@ -165,7 +177,7 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
       return {d, spec.dense_hidden};
     case Role::Router:
       if (rule.gate == Gate::Tree) return {trees * (experts - 1), d};
-      return {choices, is_narrow ? gate : d};
+      return {routers, is_narrow ? gate : d};
     case Role::GateDown:
       return {gate, d};
     case Role::GateTemperature:
@@ -180,25 +192,31 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role) {
       return {3 * gate};
     case Role::RouterBias:
     case Role::SelectionBias:
-      return {choices};
+      return {routers};
     case Role::GatingResidual:
       return {choices, choices};
     case Role::ConstantMix:
       return {2 * constants, d};
     case Role::ConstantVector:
       return {constants, d};
+    case Role::ExpertsDescend:
+      return {c, d};
+    case Role::ExpertsAscend:
+      return {d, c};
     case Role::SharedGate:
     case Role::SharedUp:
       return {shared, d};
     case Role::SharedDown:
       return {d, shared};
     case Role::SharedScale:
-      return {1, d};
+      return {spec.moe.shared_mix ? 2 : 1, d};
     case Role::ExpertGate:
     case Role::ExpertUp:
-      return {hidden, d};
+      return {hidden, c};
     case Role::ExpertDown:
-      return {d, hidden};
+      return {c, hidden};
+    case Role::ExpertDownBias:
+      return {c};
     case Role::ExpertGateBias:
     case Role::ExpertUpBias:
       return {hidden};

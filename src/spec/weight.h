@@ -36,6 +36,10 @@ enum class Role {
   QueryNorm,
   KeyNorm,
   Sinks,
+  // of attention experts: their router, and stacks of all, [experts, out, in]
+  AttentionRouter,
+  AttentionExpertQuery,
+  AttentionExpertOutput,
   // of latent attention: down to the small vectors and up from them; KeyUp is transposed, [heads, rank, dim]
   QueryDown,
   QueryDownNorm,
@@ -58,6 +62,9 @@ enum class Role {
   GateDown,         // to the gate's width; of Gate::Decoupled once, in the layer after all
   GateTemperature,  // the logarithm of what the temperature is multiplied with
   GateLeaf,         // a tree's leaves, whose decisions are the router; tree by tree
+  // down to the width of experts and up from it
+  ExpertsDescend,
+  ExpertsAscend,
   SharedGate,
   SharedUp,
   SharedDown,
@@ -72,6 +79,7 @@ enum class Role {
 };
 
 constexpr bool is_expert(Role role) { return role >= Role::ExpertGate; }
+constexpr bool is_attention_expert(Role role) { return role == Role::AttentionExpertQuery || role == Role::AttentionExpertOutput; }
 inline constexpr Role kExpertMatrices[] = {Role::ExpertGate, Role::ExpertUp, Role::ExpertDown};
 constexpr bool is_expert_matrix(Role role) { return role >= Role::ExpertGate && role <= Role::ExpertDown; }
 
@@ -87,7 +95,8 @@ struct Weight {
 std::vector<Weight> weights_of(const ModelSpec& spec, bool each_expert);
 
 // Outermost first, [out, in] for matrices, [heads, out, in] for the projections up from the latent; for an expert role the
-// shape of one expert's matrix or bias.
-std::vector<int64_t> shape_of(const ModelSpec& spec, Role role);
+// shape of one expert's matrix or bias. Routers have a row for each expert of the layer and iteration, those of the first
+// iteration first; without a layer, as many as the layer that has most.
+std::vector<int64_t> shape_of(const ModelSpec& spec, Role role, int layer = -1);
 
 }  // namespace moiety::spec
