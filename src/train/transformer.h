@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "moe/load.h"
-#include "train/functions.h"
+#include "train/moe_block.h"
 
 namespace moiety::train {
 
@@ -19,9 +19,6 @@ struct Losses {
 struct LossWeights {
   float balance = 0, z = 0;
 };
-
-// Routing of one forward pass, by MoE layer.
-using Routes = std::vector<std::shared_ptr<const RouterSaved>>;
 
 class Transformer {
  public:
@@ -35,12 +32,9 @@ class Transformer {
   const spec::ModelSpec& spec() const { return spec_; }
 
  private:
-  Tensor hidden_states(const Batch& batch, Routes& routes, tensor_list& balance_losses, tensor_list& z_losses);
+  Tensor hidden_states(const Batch& batch, RoutedLayers& routed);
   Tensor attention_block(int layer, const Tensor& x_TD, const Batch& batch);
-  Tensor dense_block(int layer, const Tensor& x_TD);
-  Tensor moe_block(int layer, const Tensor& x_TD, Routes& routes, tensor_list& balance_losses,
-                   tensor_list& z_losses);
-  Tensor add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD);
+  Tensor feed_forward_block(int layer, const Tensor& x_TD, RoutedLayers& routed);
   WeightMatrix head();
 
   spec::ModelSpec spec_;
@@ -48,6 +42,7 @@ class Transformer {
   Mode mode_;
   RotaryTable rotary_;  // for the longest segment so far
   Attention attention_;
+  MoeBlock moe_block_;
   Tensor anchor_;
 };
 
