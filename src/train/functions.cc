@@ -175,7 +175,7 @@ Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<co
   const Tensor mix_N = torch::empty({saved->routing.num_visits()});
   std::ranges::copy(saved->routing.weights_N, flat(mix_N).begin());
   const tensor_list outputs = record(
-      {logits_TE}, {mix_N, torch::tensor(saved->balance_loss), torch::tensor(saved->z_loss)},
+      {logits_TE}, {mix_N, torch::tensor(saved->balance.loss), torch::tensor(saved->z_loss)},
       [=](const tensor_list& d) -> tensor_list {
         const Tensor dlogits_TE = torch::empty_like(logits_TE);
         router_backward(rule, *saved, view(logits_TE), flat(d[0]), d[1].item<float>(), d[2].item<float>(),

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "train/parallel.h"
 
@@ -29,47 +28,26 @@ float chosen_sum(const moe::Routing& routing, std::span<const float> scores_E, s
   return sum;
 }
 
-// Scores of a token made to sum to one: what the balance loss calls a probability.
-float probability_factor(const spec::RouterRule& rule, std::span<const float> scores_E) {
-  if (rule.score == spec::Score::Softmax) return 1.0f;
-  const float sum = std::accumulate(scores_E.begin(), scores_E.end(), 0.0f);
-  return sum > 0 ? 1.0f / sum : 0.0f;
-}
-
-// What a slice of the tokens contributes; the slices are joined in their order.
-struct Slice {
-  moe::Routing routing;
-  std::vector<int64_t> visits_E;
-  std::vector<double> wanted_E;  // sum of the probabilities
-  double z = 0;                  // sum of log_sum²
-};
-
-Slice route_slice(const spec::RouterRule& rule, MatrixView<const float> logits_TE, std::span<const float> bias_E,
-                  MatrixView<float> scores_TE, std::span<float> log_sum_T) {
-  const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
-  Slice slice{.visits_E = std::vector<int64_t>(experts, 0), .wanted_E = std::vector<double>(experts, 0)};
+// Routing of a slice of the tokens; the slices are joined in their order.
+moe::Routing route_slice(const spec::RouterRule& rule, MatrixView<const float> logits_TE, std::span<const float> bias_E,
+                         MatrixView<float> scores_TE, std::span<float> log_sum_T) {
+  const size_t tokens = logits_TE.rows();
   for (size_t t = 0; t < tokens; ++t) {
     log_sum_T[t] = log_sum_exp(logits_TE.row(t));
-    slice.z += static_cast<double>(log_sum_T[t]) * log_sum_T[t];
-    const auto scores_E = scores_TE.row(t);
-    std::ranges::copy(logits_TE.row(t), scores_E.begin());
-    moe::score(rule, scores_E);
-    const float factor = probability_factor(rule, scores_E);
-    for (size_t e = 0; e < experts; ++e) slice.wanted_E[e] += factor * scores_E[e];
+    std::ranges::copy(logits_TE.row(t), scores_TE.row(t).begin());
+    moe::score(rule, scores_TE.row(t));
   }
-  slice.routing = moe::choose_experts(rule, scores_TE.flat(), bias_E);
+  moe::Routing routing = moe::choose_experts(rule, scores_TE.flat(), bias_E);
 
   // Weigh
-  moe::Routing& routing = slice.routing;
   routing.weights_N.resize(routing.experts_N.size());
   for (size_t t = 0; t < tokens; ++t) {
     const float factor = mixing_factor(rule, chosen_sum(routing, scores_TE.row(t), t));
     for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
       routing.weights_N[n] = scores_TE.row(t)[routing.experts_N[n]] * factor;
-      ++slice.visits_E[routing.experts_N[n]];
     }
   }
-  return slice;
+  return routing;
 }
 
 void append(const moe::Routing& part, moe::Routing& routing) {
@@ -82,37 +60,21 @@ void append(const moe::Routing& part, moe::Routing& routing) {
 }  // namespace
 
 RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float> logits_TE,
-                           std::span<const float> bias_E) {
+                           std::span<const float> bias_E, const Balancing& balancing) {
   const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
   RouterSaved saved{.scores_TE = Buffer(tokens, experts), .log_sum_T = std::vector<float>(tokens)};
-  std::vector<Slice> slices((tokens + kTokensATask - 1) / kTokensATask);
+  std::vector<moe::Routing> slices((tokens + kTokensATask - 1) / kTokensATask);
   parallel_tasks(slices.size(), [&](size_t i) {
     const size_t begin = i * kTokensATask, count = std::min(kTokensATask, tokens - begin);
     slices[i] = route_slice(rule, logits_TE.middle_rows(begin, count), bias_E,
                             saved.scores_TE.view().middle_rows(begin, count),
                             std::span(saved.log_sum_T).subspan(begin, count));
   });
-
   saved.routing.num_experts = rule.num_experts;
-  saved.visits_E.assign(experts, 0);
-  std::vector<double> wanted_E(experts, 0);
-  double z = 0;
-  for (const Slice& slice : slices) {
-    append(slice.routing, saved.routing);
-    for (size_t e = 0; e < experts; ++e) {
-      saved.visits_E[e] += slice.visits_E[e];
-      wanted_E[e] += slice.wanted_E[e];
-    }
-    z += slice.z;
-  }
+  for (const moe::Routing& slice : slices) append(slice, saved.routing);
 
-  // Losses
-  double balance = 0;
-  for (size_t e = 0; e < experts; ++e) balance += static_cast<double>(saved.visits_E[e]) * wanted_E[e];
-  const double visits = std::max(1, saved.routing.num_visits());
-  const double count = static_cast<double>(std::max<size_t>(1, tokens));
-  saved.balance_loss = static_cast<float>(static_cast<double>(experts) * balance / (visits * count));
-  saved.z_loss = static_cast<float>(z / count);
+  saved.balance = balance_term(balancing, rule, saved.scores_TE.view(), saved.routing);
+  saved.z_loss = z_loss(saved.log_sum_T);
   return saved;
 }
 
@@ -120,13 +82,6 @@ void router_backward(const spec::RouterRule& rule, const RouterSaved& saved, Mat
                      std::span<const float> dmix_N, float dbalance, float dz, MatrixView<float> dlogits_TE) {
   const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
   const moe::Routing& routing = saved.routing;
-  // d(balance) / d(probability) is the same for every token: experts already busy should be wanted less.
-  std::vector<float> dwanted_E(experts);
-  for (size_t e = 0; e < experts; ++e) {
-    dwanted_E[e] = dbalance * static_cast<float>(experts) * static_cast<float>(saved.visits_E[e]) /
-                   (static_cast<float>(routing.num_visits()) * static_cast<float>(tokens));
-  }
-
   parallel_ranges(tokens, [&](size_t first, size_t last, size_t) {
     std::vector<float> dscores_E(experts);
     for (size_t t = first; t < last; ++t) {
@@ -134,13 +89,8 @@ void router_backward(const spec::RouterRule& rule, const RouterSaved& saved, Mat
       const auto dlogits = dlogits_TE.row(t);
       const int begin = routing.begin_T1[t], end = routing.begin_T1[t + 1];
 
-      // Balance
-      const float probability = probability_factor(rule, scores);
-      float along = 0;
-      if (rule.score == spec::Score::Sigmoid) {
-        for (size_t e = 0; e < experts; ++e) along += dwanted_E[e] * scores[e] * probability;
-      }
-      for (size_t e = 0; e < experts; ++e) dscores_E[e] = (dwanted_E[e] - along) * probability;
+      std::ranges::fill(dscores_E, 0.0f);
+      add_balance_gradient(rule, saved.balance, dbalance, t, scores, dscores_E);
 
       // Weigh
       const float sum = chosen_sum(routing, scores, t);
@@ -160,12 +110,7 @@ void router_backward(const spec::RouterRule& rule, const RouterSaved& saved, Mat
         for (size_t e = 0; e < experts; ++e) dlogits[e] = scores[e] * (dscores_E[e] - inner);
       }
 
-      // z
-      if (dz == 0) continue;
-      const float slope = dz * 2.0f * saved.log_sum_T[t] / static_cast<float>(tokens);
-      for (size_t e = 0; e < experts; ++e) {
-        dlogits[e] += slope * std::exp(logits_TE.row(t)[e] - saved.log_sum_T[t]);
-      }
+      add_z_gradient(dz, tokens, saved.log_sum_T[t], logits_TE.row(t), dlogits);
     }
   });
 }

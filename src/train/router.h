@@ -1,11 +1,12 @@
-// The router with its gradient: logits to visits and mixing weights, and the two losses that keep experts equally busy
-// and logits small. The choice itself is moe::choose_experts', the one that inference uses.
+// The router with its gradient: logits to visits and mixing weights, and the losses of train/balance.h. The choice itself is
+// moe::choose_experts', the one that inference uses.
 #pragma once
 
 #include <vector>
 
 #include "base/matrix.h"
 #include "moe/route.h"
+#include "train/balance.h"
 #include "train/buffer.h"
 
 namespace moiety::train {
@@ -14,13 +15,12 @@ struct RouterSaved {
   moe::Routing routing;             // with mixing weights
   Buffer scores_TE;                 // before the choice
   std::vector<float> log_sum_T;     // log of the sum of exp(logits)
-  std::vector<int64_t> visits_E;
-  float balance_loss = 0;           // 1 when all experts are equally wanted (Fedus et al. 2021, "Switch")
-  float z_loss = 0;                 // mean of log_sum² (Zoph et al. 2022, "ST-MoE")
+  BalanceTerm balance;
+  float z_loss = 0;
 };
 
 RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float> logits_TE,
-                           std::span<const float> bias_E);
+                           std::span<const float> bias_E, const Balancing& balancing = {});
 
 void router_backward(const spec::RouterRule& rule, const RouterSaved& saved, MatrixView<const float> logits_TE,
                      std::span<const float> dmix_N, float dbalance, float dz, MatrixView<float> dlogits_TE);
