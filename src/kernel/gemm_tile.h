@@ -40,6 +40,10 @@ struct Gemm {
     const std::byte* rows[kRows];
     MOIETY_UNROLL
     for (int r = 0; r < kRows; ++r) rows[r] = a[r];
+    // What the sums go to is often in no cache yet: it comes while they are made.
+    for (int r = 0; r < kRows; ++r) {
+      for (int s = 0; s < kStrips; ++s) __builtin_prefetch(c + static_cast<size_t>(r) * c_stride + kLanes * static_cast<size_t>(s), 1);
+    }
     for (size_t k = 0; k < steps; ++k) {
       Words w[kStrips];
       MOIETY_UNROLL
