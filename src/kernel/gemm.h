@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace moiety::kernel {
 
@@ -36,6 +37,10 @@ struct GemmKernels {
   // Strips from columns [first, first + cols) of the rows x_K: for a * x.
   void (*strips_of_columns)(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t cols,
                             std::byte* strips) noexcept;
+  // The same two from rows that are in bf16 already, for products in bf16.
+  void (*turn_rounded_columns)(const uint16_t* const* x_K, size_t depth, size_t first, size_t count, std::byte* rows,
+                               size_t stride) noexcept;
+  void (*strips_of_rounded_columns)(const uint16_t* const* x_K, size_t depth, size_t first, size_t cols, std::byte* strips) noexcept;
   // Strips whose columns are the first `depth` numbers of each of the rows x_N: for a * x transposed.
   void (*strips_of_rows)(GemmType type, const float* const* x_N, size_t cols, size_t depth, std::byte* strips) noexcept;
 };

@@ -38,6 +38,11 @@ struct Avx2Gemm {
   static Words interleaved(const float* x, const float* y) {
     return {{joined(rounded(x), rounded(y)), joined(rounded(x + 8), rounded(y + 8))}};
   }
+  static Words interleaved(const uint16_t* x, const uint16_t* y) {
+    const auto words = [](const uint16_t* p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); };
+    const auto half = [&](int at) { return _mm256_or_si256(words(x + at), _mm256_slli_epi32(words(y + at), 16)); };
+    return {{half(0), half(8)}};
+  }
   static Words pairs(const float* x) {
     alignas(32) float even[16], odd[16];
     for (int i = 0; i < 16; ++i) {

@@ -24,6 +24,12 @@ struct Avx512Gemm {
     const Words upper = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(y)));
     return _mm512_or_si512(lower, _mm512_slli_epi32(upper, 16));
   }
+  static Words interleaved(const uint16_t* x, const uint16_t* y) {
+    const auto words = [](const uint16_t* p) {
+      return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    };
+    return _mm512_or_si512(words(x), _mm512_slli_epi32(words(y), 16));
+  }
   // In four rounds: neighbours of 1, 2, 4 and 8 words.
   static void turn(Words (&w)[16]) {
     Words x[16];

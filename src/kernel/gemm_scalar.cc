@@ -29,6 +29,11 @@ struct PlainGemm {
     for (int i = 0; i < 16; ++i) w.lane[i] = float_to_bf16(x[i]) | static_cast<uint32_t>(float_to_bf16(y[i])) << 16;
     return w;
   }
+  static Words interleaved(const uint16_t* x, const uint16_t* y) {
+    Words w;
+    for (int i = 0; i < 16; ++i) w.lane[i] = x[i] | static_cast<uint32_t>(y[i]) << 16;
+    return w;
+  }
   static Words pairs(const float* x) {
     Words w;
     for (int i = 0; i < 16; ++i) w.lane[i] = float_to_bf16(x[2 * i]) | static_cast<uint32_t>(float_to_bf16(x[2 * i + 1])) << 16;

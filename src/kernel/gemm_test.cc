@@ -112,6 +112,20 @@ TEST_P(GemmTables, ColumnsAreTheRowsOfTheTransposed) {
       gemm_.turn_columns(type, rows_of(wide_KN).data(), k, 2, n, rows.view().data(), rows.cols());
       EXPECT_TRUE(same(strips, expected_strips)) << n << " x " << k;
       EXPECT_TRUE(same(rows, expected_rows)) << n << " x " << k;
+      if (type == GemmType::F32) continue;
+
+      // The same from rows that are rounded already
+      Matrix<uint16_t> rounded_KN(k, n + 5);
+      std::vector<const uint16_t*> rounded;
+      for (size_t r = 0; r < k; ++r) {
+        std::ranges::transform(wide_KN.row(r), rounded_KN.row(r).begin(), float_to_bf16);
+        rounded.push_back(rounded_KN.row(r).data());
+      }
+      Bytes rounded_strips(strips.rows(), strips.cols()), rounded_rows(n, rows.cols());
+      gemm_.strips_of_rounded_columns(rounded.data(), k, 2, n, rounded_strips.view().data());
+      gemm_.turn_rounded_columns(rounded.data(), k, 2, n, rounded_rows.view().data(), rounded_rows.cols());
+      EXPECT_TRUE(same(rounded_strips, expected_strips)) << n << " x " << k;
+      EXPECT_TRUE(same(rounded_rows, expected_rows)) << n << " x " << k;
     }
   }
 }

@@ -3,7 +3,7 @@
 //
 // `Isa` gives, for sixteen lanes of 4 bytes:
 //   Words    load(p), store(p, w); pairs(x), of 32 numbers that follow each other; interleaved(x, y), of sixteen and sixteen,
-//            rounded to bf16; turn(w[16]), rows for columns
+//            rounded to bf16 or in it already; turn(w[16]), rows for columns
 //   Sums     none(), load_sums(p), store_sums(p, s), plus(a, b), f32_product(sum, w, a), bf16_product(sum, w, a), where a
 //            points to what all lanes are multiplied with
 //   kStrips, kRows   of a tile, whose sums stay in registers
@@ -132,17 +132,18 @@ struct Gemm {
     }
     return type == GemmType::F32 ? Isa::load(reinterpret_cast<const std::byte*>(from)) : Isa::pairs(from);
   }
-  // Sixteen words of step `step` from column `first` on; zeros after column `end`.
-  static Words words_of_columns(GemmType type, const float* const* x_K, size_t step, size_t depth, size_t first, size_t end) {
+  // Sixteen words of step `step` from column `first` on; zeros after column `end`. X is float, or uint16_t: bf16 already.
+  template <class X>
+  static Words words_of_columns(GemmType type, const X* const* x_K, size_t step, size_t depth, size_t first, size_t end) {
     const size_t k = type == GemmType::F32 ? step : 2 * step;
-    float some[2][kLanes];
-    const auto row = [&](size_t i) -> const float* {
+    X some[2][kLanes];
+    const auto row = [&](size_t i) -> const X* {
       if (k + i < depth && first + kLanes <= end) return x_K[k + i] + first;
-      std::fill(some[i], some[i] + kLanes, 0.0f);
+      std::fill(some[i], some[i] + kLanes, X{0});
       if (k + i < depth) std::copy(x_K[k + i] + first, x_K[k + i] + end, some[i]);
       return some[i];
     };
-    const float* x = row(0);
+    const X* x = row(0);
     return type == GemmType::F32 ? Isa::load(reinterpret_cast<const std::byte*>(x)) : Isa::interleaved(x, row(1));
   }
 
@@ -158,8 +159,8 @@ struct Gemm {
     std::memcpy(out, some, bytes);
   }
 
-  static void turn_columns(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t count, std::byte* rows,
-                           size_t stride) noexcept {
+  template <class X>
+  static void turn(GemmType type, const X* const* x_K, size_t depth, size_t first, size_t count, std::byte* rows, size_t stride) {
     const size_t steps = gemm_steps(type, depth);
     for (size_t step = 0; step < steps; step += kLanes) {
       for (size_t column = 0; column < count; column += kLanes) {
@@ -175,8 +176,8 @@ struct Gemm {
     }
   }
 
-  static void strips_of_columns(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t cols,
-                                std::byte* strips) noexcept {
+  template <class X>
+  static void lay_out_strips(GemmType type, const X* const* x_K, size_t depth, size_t first, size_t cols, std::byte* strips) {
     const size_t steps = gemm_steps(type, depth);
     for (size_t step = 0; step < steps; ++step) {
       for (size_t column = 0; column < cols; column += kLanes) {
@@ -202,7 +203,30 @@ struct Gemm {
     }
   }
 
-  static constexpr GemmKernels kTable{multiply, round_row, turn_columns, strips_of_columns, strips_of_rows};
+  static void turn_columns(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t count, std::byte* rows,
+                           size_t stride) noexcept {
+    turn(type, x_K, depth, first, count, rows, stride);
+  }
+  static void turn_rounded_columns(const uint16_t* const* x_K, size_t depth, size_t first, size_t count, std::byte* rows,
+                                   size_t stride) noexcept {
+    turn(GemmType::Bf16, x_K, depth, first, count, rows, stride);
+  }
+  static void strips_of_columns(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t cols,
+                                std::byte* strips) noexcept {
+    lay_out_strips(type, x_K, depth, first, cols, strips);
+  }
+  static void strips_of_rounded_columns(const uint16_t* const* x_K, size_t depth, size_t first, size_t cols,
+                                        std::byte* strips) noexcept {
+    lay_out_strips(GemmType::Bf16, x_K, depth, first, cols, strips);
+  }
+
+  static constexpr GemmKernels kTable{.multiply = multiply,
+                                      .round_row = round_row,
+                                      .turn_columns = turn_columns,
+                                      .strips_of_columns = strips_of_columns,
+                                      .turn_rounded_columns = turn_rounded_columns,
+                                      .strips_of_rounded_columns = strips_of_rounded_columns,
+                                      .strips_of_rows = strips_of_rows};
 };
 
 }  // namespace

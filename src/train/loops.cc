@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "base/bytes.h"
+
 // The compiler makes a copy of the function for each instruction set, vectorised for it.
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
 #define MOIETY_EACH_ISA __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -35,6 +37,12 @@ MOIETY_INLINE float quick_exp(float x) {
 }
 
 MOIETY_INLINE float quick_sigmoid(float x) { return 1.0f / (1.0f + quick_exp(-x)); }
+
+// Numbers that are stored as f32 or as bf16
+MOIETY_INLINE float value_of(float x) { return x; }
+MOIETY_INLINE float value_of(Bf16 x) { return bf16_to_float(x); }
+MOIETY_INLINE void put(float x, float& to) { to = x; }
+MOIETY_INLINE void put(float x, Bf16& to) { to = float_to_bf16(x); }
 
 }  // namespace
 
@@ -69,8 +77,8 @@ MOIETY_EACH_ISA void scale(float factor, Floats x) {
   for (float& value : x) value *= factor;
 }
 
-MOIETY_EACH_ISA void widen(const uint16_t* bf16, Floats x) {
-  for (size_t i = 0; i < x.size(); ++i) x[i] = std::bit_cast<float>(static_cast<uint32_t>(bf16[i]) << 16);
+MOIETY_EACH_ISA void round(ConstFloats x, std::span<Bf16> y) {
+  for (size_t i = 0; i < x.size(); ++i) y[i] = float_to_bf16(x[i]);
 }
 
 MOIETY_EACH_ISA float rms_norm(ConstFloats x, ConstFloats weight, float eps, Floats y) {
@@ -102,20 +110,46 @@ MOIETY_EACH_ISA void silu_mul(ConstFloats gate, ConstFloats up, Floats out) {
   for (size_t i = 0; i < gate.size(); ++i) out[i] = gate[i] * quick_sigmoid(gate[i]) * up[i];
 }
 
-MOIETY_EACH_ISA float silu_mul_backward(ConstFloats dout, ConstFloats gate, ConstFloats up, float factor, Floats dgate,
-                                        Floats dup, Floats scaled_out) {
+template <class X>
+MOIETY_INLINE void silu_mul_kept(ConstFloats gate, ConstFloats up, std::span<X> out, std::span<X> kept_gate, std::span<X> kept_up) {
+  MOIETY_ELEMENTWISE
+  for (size_t i = 0; i < gate.size(); ++i) {
+    put(gate[i], kept_gate[i]);
+    put(up[i], kept_up[i]);
+    put(gate[i] * quick_sigmoid(gate[i]) * up[i], out[i]);
+  }
+}
+MOIETY_EACH_ISA void silu_mul(ConstFloats gate, ConstFloats up, Floats out, Floats kept_gate, Floats kept_up) {
+  silu_mul_kept(gate, up, out, kept_gate, kept_up);
+}
+MOIETY_EACH_ISA void silu_mul(ConstFloats gate, ConstFloats up, std::span<Bf16> out, std::span<Bf16> kept_gate,
+                              std::span<Bf16> kept_up) {
+  silu_mul_kept(gate, up, out, kept_gate, kept_up);
+}
+
+template <class X>
+MOIETY_INLINE float silu_mul_gradients(ConstFloats dout, std::span<const X> gate, std::span<const X> up, float factor,
+                                       std::span<X> dgate, std::span<X> dup, std::span<X> scaled_out) {
   float dfactor = 0;
   MOIETY_ELEMENTWISE
   for (size_t i = 0; i < gate.size(); ++i) {
-    const float sigmoid = quick_sigmoid(gate[i]);
-    const float silu = gate[i] * sigmoid;
-    const float d = dout[i], u = up[i];
+    const float g = value_of(gate[i]), u = value_of(up[i]), d = dout[i];
+    const float sigmoid = quick_sigmoid(g);
+    const float silu = g * sigmoid;
     dfactor += d * silu * u;
-    scaled_out[i] = factor * silu * u;
-    dup[i] = factor * d * silu;
-    dgate[i] = factor * d * u * (sigmoid + silu * (1.0f - sigmoid));
+    put(factor * silu * u, scaled_out[i]);
+    put(factor * d * silu, dup[i]);
+    put(factor * d * u * (sigmoid + silu * (1.0f - sigmoid)), dgate[i]);
   }
   return dfactor;
+}
+MOIETY_EACH_ISA float silu_mul_backward(ConstFloats dout, ConstFloats gate, ConstFloats up, float factor, Floats dgate,
+                                        Floats dup, Floats scaled_out) {
+  return silu_mul_gradients<float>(dout, gate, up, factor, dgate, dup, scaled_out);
+}
+MOIETY_EACH_ISA float silu_mul_backward(ConstFloats dout, std::span<const Bf16> gate, std::span<const Bf16> up, float factor,
+                                        std::span<Bf16> dgate, std::span<Bf16> dup, std::span<Bf16> scaled_out) {
+  return silu_mul_gradients<Bf16>(dout, gate, up, factor, dgate, dup, scaled_out);
 }
 
 // A maximum kept in lanes: one running maximum would not become vector code, because of what NaN and -0 ask for.

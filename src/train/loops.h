@@ -12,13 +12,14 @@ namespace moiety::train {
 
 using Floats = std::span<float>;
 using ConstFloats = std::span<const float>;
+using Bf16 = uint16_t;
 
 float dot(ConstFloats a, ConstFloats b);
 double sum_of_squares(ConstFloats x);
 void add(ConstFloats x, Floats y);                       // y += x
 void add_scaled(float factor, ConstFloats x, Floats y);  // y += factor * x
 void scale(float factor, Floats x);
-void widen(const uint16_t* bf16, Floats x);
+void round(ConstFloats x, std::span<Bf16> y);  // to the nearest, ties to even
 
 // y = x / rms(x) * weight; returns 1 / rms(x).
 float rms_norm(ConstFloats x, ConstFloats weight, float eps, Floats y);
@@ -27,10 +28,15 @@ void rms_norm_backward(ConstFloats dy, ConstFloats x, ConstFloats weight, float 
 
 // out = silu(gate) * up
 void silu_mul(ConstFloats gate, ConstFloats up, Floats out);
+// The same for a visit of an expert, with results as its products want them, or as they are kept.
+void silu_mul(ConstFloats gate, ConstFloats up, Floats out, Floats kept_gate, Floats kept_up);
+void silu_mul(ConstFloats gate, ConstFloats up, std::span<Bf16> out, std::span<Bf16> kept_gate, std::span<Bf16> kept_up);
 // From d(out)/`factor` makes d(gate) and d(up); puts factor * out into `scaled_out` and returns the sum of dout * out:
 // the gradient of `factor` itself.
 float silu_mul_backward(ConstFloats dout, ConstFloats gate, ConstFloats up, float factor, Floats dgate, Floats dup,
                         Floats scaled_out);
+float silu_mul_backward(ConstFloats dout, std::span<const Bf16> gate, std::span<const Bf16> up, float factor,
+                        std::span<Bf16> dgate, std::span<Bf16> dup, std::span<Bf16> scaled_out);
 
 // x = exp(scale * x - largest), which sum to `sum`: softmax before its division.
 struct Exponentials {

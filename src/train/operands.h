@@ -1,0 +1,133 @@
+// Operands of experts' products, laid out by one thread in memory of its own. `X` is what products are computed in: float, or
+// Bf16. Numbers that are X already are only moved; f32 is rounded on the way where X is Bf16.
+#pragma once
+
+#include <type_traits>
+#include <vector>
+
+#include "base/matrix.h"
+#include "train/gemm.h"
+#include "train/loops.h"
+#include "train/parallel.h"
+#include "train/scratch.h"
+
+namespace moiety::train {
+
+template <class X>
+inline constexpr GemmType kGemmType = std::is_same_v<X, float> ? GemmType::F32 : GemmType::Bf16;
+
+// One operand of products: rows as the kernel wants them.
+struct Rows {
+  std::vector<const std::byte*> at;
+  size_t steps = 0;
+};
+
+template <class X>
+using RowPointers = std::vector<const X*>;
+
+template <class X>
+RowPointers<X> row_pointers(MatrixView<const X> x) {
+  RowPointers<X> rows(x.rows());
+  for (size_t r = 0; r < x.rows(); ++r) rows[r] = x.data() + r * x.stride();
+  return rows;
+}
+
+// Rows of X that products can read, and that do not lie a power of two apart, where they would share few sets of the cache.
+template <class X>
+MatrixView<X> operand_rows(size_t rows, size_t cols, X* memory) {
+  constexpr size_t kLine = 64 / sizeof(X);
+  const MatrixView<X> x(memory, rows, cols, (cols + kLine - 1) / kLine * kLine + kLine);
+  if (kGemmType<X> == GemmType::Bf16 && cols % 2 != 0) {
+    for (size_t r = 0; r < rows; ++r) memory[r * x.stride() + cols] = 0;  // the second of the last pair
+  }
+  return x;
+}
+template <class X>
+size_t operand_size(size_t rows, size_t cols) {
+  return operand_rows<X>(0, cols, nullptr).stride() * rows;
+}
+
+// All of x as X, on all threads: where it is, or rounded into `memory`.
+template <class X>
+MatrixView<const X> as_operand(MatrixView<const float> x, Scratch& memory) {
+  if constexpr (kGemmType<X> == GemmType::F32) {
+    return x;
+  } else {
+    const MatrixView<X> rounded = operand_rows(x.rows(), x.cols(), memory.get<X>(operand_size<X>(x.rows(), x.cols())));
+    parallel_ranges(x.rows(), [&](size_t begin, size_t end, size_t) {
+      for (size_t r = begin; r < end; ++r) round(x.row(r), rounded.row(r));
+    });
+    return rounded;
+  }
+}
+
+template <class X>
+class Operands {
+ public:
+  // Read where they are; they must be as operand_rows() or any rows of floats are.
+  Rows rows(const RowPointers<X>& x, size_t depth) const {
+    Rows rows{{}, kernel::gemm_steps(kType, depth)};
+    rows.at.reserve(x.size());
+    for (const X* row : x) rows.at.push_back(reinterpret_cast<const std::byte*>(row));
+    return rows;
+  }
+  Rows rows(MatrixView<const X> x) const { return rows(row_pointers<X>(x), x.cols()); }
+  // The columns of x.
+  Rows turned(const RowPointers<X>& x, size_t cols, Scratch& memory) const {
+    Rows rows{std::vector<const std::byte*>(cols), kernel::gemm_steps(kType, x.size())};
+    const size_t bytes = kernel::gemm_row_bytes(kType, x.size());
+    std::byte* const out = memory.get(cols * bytes);
+    if constexpr (kType == GemmType::F32) gemm_.turn_columns(kType, x.data(), x.size(), 0, cols, out, bytes);
+    else gemm_.turn_rounded_columns(x.data(), x.size(), 0, cols, out, bytes);
+    for (size_t c = 0; c < cols; ++c) rows.at[c] = out + c * bytes;
+    return rows;
+  }
+  Rows turned(MatrixView<const X> x, Scratch& memory) const { return turned(row_pointers<X>(x), x.cols(), memory); }
+
+  // For a * x.
+  const std::byte* strips(const RowPointers<X>& x, size_t cols, Scratch& memory) const {
+    std::byte* const out = memory.get(kernel::gemm_strips_bytes(kType, cols, x.size()));
+    if constexpr (kType == GemmType::F32) gemm_.strips_of_columns(kType, x.data(), x.size(), 0, cols, out);
+    else gemm_.strips_of_rounded_columns(x.data(), x.size(), 0, cols, out);
+    return out;
+  }
+  const std::byte* strips(MatrixView<const X> x, Scratch& memory) const { return strips(row_pointers<X>(x), x.cols(), memory); }
+  // For a * weight, and a * weight transposed.
+  const std::byte* weight_strips(MatrixView<const float> weight, Scratch& memory) const {
+    std::byte* const out = memory.get(kernel::gemm_strips_bytes(kType, weight.cols(), weight.rows()));
+    gemm_.strips_of_columns(kType, row_pointers<float>(weight).data(), weight.rows(), 0, weight.cols(), out);
+    return out;
+  }
+  const std::byte* weight_strips_transposed(MatrixView<const float> weight, Scratch& memory) const {
+    std::byte* const out = memory.get(kernel::gemm_strips_bytes(kType, weight.rows(), weight.cols()));
+    gemm_.strips_of_rows(kType, row_pointers<float>(weight).data(), weight.rows(), weight.cols(), out);
+    return out;
+  }
+
+  // `next` are the weights that will be laid out next: they come from memory meanwhile.
+  void multiply(const Rows& a, const std::byte* strips, MatrixView<float> c, Into into, MatrixView<const float> next) const {
+    const size_t rows = a.at.size(), pieces = (rows + kPiece - 1) / kPiece;
+    for (size_t i = 0; i < pieces; ++i) {
+      const size_t first = i * kPiece;
+      fetch(next.middle_rows(next.rows() * i / pieces, next.rows() * (i + 1) / pieces - next.rows() * i / pieces));
+      gemm_.multiply(kType, a.at.data() + first, std::min(kPiece, rows - first), strips, c.cols(), a.steps,
+                     c.data() + first * c.stride(), c.stride(), into == Into::Add);
+    }
+  }
+
+ private:
+  static constexpr GemmType kType = kGemmType<X>;
+  static constexpr size_t kPiece = 48;  // rows of a product between two parts of what is fetched
+
+  static void fetch(MatrixView<const float> x) {
+    constexpr size_t kLine = 64 / sizeof(float);
+    for (size_t r = 0; r < x.rows(); ++r) {
+      const float* const row = x.data() + r * x.stride();
+      for (size_t col = 0; col < x.cols(); col += kLine) __builtin_prefetch(row + col, 0, 2);
+    }
+  }
+
+  const kernel::GemmKernels& gemm_ = gemm_kernels();
+};
+
+}  // namespace moiety::train
