@@ -5,7 +5,6 @@
 // Without a shape several are measured. The routing is uneven as a young model's: scores are normal, each expert has a normal bias of
 // 0.3. FLOP are 18 T k D F, what the visits need. Peaks are measured in between; medians.
 #include <fmt/core.h>
-#include <malloc.h>
 #include <omp.h>
 #include <time.h>
 
@@ -19,6 +18,7 @@
 #include "kernel/peaks.h"
 #include "moe/dispatch_plan.h"
 #include "train/experts.h"
+#include "train/keep_memory.h"
 
 using namespace moiety;
 using namespace moiety::train;
@@ -130,10 +130,7 @@ void measure(const Shape& shape, const Mode& mode, bool json) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // As `moiety train` does: memory that was given back would be faulted in again every step.
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, INT32_MAX);
-  mallopt(M_TOP_PAD, 64 << 20);
+  keep_memory();
   std::vector<std::string> words(argv + 1, argv + argc);
   const bool json = std::erase(words, "--json") > 0;
   const Keep keep = std::erase(words, "--keep-inputs") > 0 ? Keep::Inputs : Keep::Products;

@@ -105,7 +105,8 @@ def main():
     options = parser.parse_args()
     python = torch_python()
     own = dict(os.environ, OMP_NUM_THREADS=options.threads)
-    theirs = dict(own, OPENBLAS_NUM_THREADS=options.threads, ATEN_CPU_CAPABILITY="avx512")
+    theirs = dict(own, OPENBLAS_NUM_THREADS=options.threads, ATEN_CPU_CAPABILITY="avx512", MALLOC_MMAP_MAX_="0",
+                  MALLOC_TRIM_THRESHOLD_="2147483647", MALLOC_TOP_PAD_="67108864")  # both sides keep their memory
     if options.blas:
         theirs["LD_LIBRARY_PATH"] = options.blas
 

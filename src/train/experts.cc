@@ -12,7 +12,7 @@ namespace {
 
 // Rows an expert works on at once, and hidden units at a time within them: what these few make is used while it is in the
 // second-level cache.
-constexpr size_t kRows = 512, kUnits = 128;
+constexpr size_t kRows = 1024, kUnits = 128;
 
 using View = MatrixView<float>;
 using ConstView = MatrixView<const float>;

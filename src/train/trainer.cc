@@ -1,6 +1,5 @@
 #include "train/trainer.h"
 
-#include <malloc.h>
 #include <omp.h>
 #include <sched.h>
 
@@ -11,6 +10,7 @@
 #include "base/progress.h"
 #include "trace/trace_recorder.h"
 #include "train/checkpoint.h"
+#include "train/keep_memory.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/sampler.h"
@@ -42,13 +42,6 @@ int set_threads(int64_t wanted) {
 
 Mode mode_of(const TrainConfig::Train& config) {
   return {config.precision == "bf16" ? GemmType::Bf16 : GemmType::F32, config.keep == "inputs" ? Keep::Inputs : Keep::Products};
-}
-
-// Activations come and go every step: keep their memory instead of giving it back and faulting it in again.
-void keep_memory() {
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, INT32_MAX);
-  mallopt(M_TOP_PAD, 64 << 20);
 }
 
 class Trainer {
