@@ -24,11 +24,12 @@ struct ExpertStack {
   MatrixView<T> down_DF(size_t e) const { return {down + e * width * hidden, width, hidden}; }
 };
 
-// What forward leaves for backward beside its inputs. Gathered inputs, activations and results of the experts are cheaper made
-// again than kept, so that neither grows when experts become finer (Guo et al. 2025, "SonicMoE").
+// What forward leaves for backward beside its inputs x_TD (4 T D bytes, which the graph holds anyway). Gathered inputs, activations
+// and results of the experts, and their gradients, are made again or never whole: nothing grows when experts become finer at the same
+// k F (Guo et al. 2025, "SonicMoE"). Autograd of the plain formulation keeps 2 D + 4 F numbers a visit.
 enum class Keep {
-  Products,  // the two products before the activation: 2 F numbers a visit, in the type that is computed with
-  Inputs,    // nothing, for 2 of 9 more operations
+  Products,  // x * gate and x * up: 2 F numbers a visit, so 2 T k F of 4 bytes in f32, of 2 in bf16
+  Inputs,    // nothing, for 2 of 9 more operations; gradients are the same to the last bit
 };
 
 // What products are computed in, and what experts keep.

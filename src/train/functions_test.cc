@@ -213,7 +213,7 @@ class FunctionsExperts : public testing::TestWithParam<Mode> {};
 
 TEST_P(FunctionsExperts, ForwardAndAllGradients) {
   // More rows at one expert and more hidden units than are worked on at once; an odd number of rows; one expert that nobody visits.
-  const int64_t tokens = 601, num_experts = 4, width = 10, hidden = 135, per_token = 2;
+  const int64_t tokens = 1101, num_experts = 4, width = 10, hidden = 135, per_token = 2;
   moe::Routing routing{.num_experts = 4};
   for (int t = 0; t < tokens; ++t) {
     routing.experts_N.push_back(0);
@@ -246,6 +246,31 @@ TEST_P(FunctionsExperts, ForwardAndAllGradients) {
 INSTANTIATE_TEST_SUITE_P(Modes, FunctionsExperts,
                          testing::Values(Mode{GemmType::F32, Keep::Products}, Mode{GemmType::F32, Keep::Inputs},
                                          Mode{GemmType::Bf16, Keep::Products}, Mode{GemmType::Bf16, Keep::Inputs}));
+
+// What the fast experts are held to is itself held to finite differences, element by element, in double precision.
+TEST(Functions, ThePlainExpertsHaveTheGradientsOfFiniteDifferences) {
+  const auto leaf = [](std::vector<int64_t> shape, uint64_t seed) {
+    return random_tensor(std::move(shape), seed).to(torch::kFloat64).set_requires_grad(true);
+  };
+  const Inputs inputs{leaf({4, 3}, 1), leaf({4, 2}, 2), leaf({2, 5, 3}, 3), leaf({2, 5, 3}, 4), leaf({2, 3, 5}, 5)};
+  const auto value = [&] { return probe({reference::experts(inputs[0], inputs[1], inputs[2], inputs[3], inputs[4])}); };
+  value().backward();
+  const torch::NoGradGuard no_graph;
+  const double epsilon = 1e-6;
+  for (const Tensor& x : inputs) {
+    const Tensor numbers = x.view(-1), gradients = x.grad().reshape(-1);
+    for (int64_t i = 0; i < numbers.numel(); ++i) {
+      const auto value_at = [&](double step) {
+        numbers[i].add_(step);
+        const double result = value().item<double>();
+        numbers[i].sub_(step);
+        return result;
+      };
+      const double difference = (value_at(epsilon) - value_at(-epsilon)) / (2 * epsilon);
+      EXPECT_NEAR(gradients[i].item<double>(), difference, 1e-7 * (1 + std::abs(difference)));
+    }
+  }
+}
 
 TEST(Functions, LinearInBf16) {
   const std::vector<TestWeight> weights{TestWeight(random_tensor({9, 17}, 1))};

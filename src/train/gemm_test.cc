@@ -147,8 +147,10 @@ TEST(Experts, HaveTheSameBitsOnAnyNumberOfThreads) {
   }
 }
 
-TEST(Experts, WhatIsComputedAgainInF32IsWhatWasKept) {
-  expect_same(run_experts({GemmType::F32, Keep::Products}, 2), run_experts({GemmType::F32, Keep::Inputs}, 2));
+TEST(Experts, WhatIsComputedAgainIsWhatWasKept) {
+  for (const GemmType type : {GemmType::F32, GemmType::Bf16}) {
+    expect_same(run_experts({type, Keep::Products}, 2), run_experts({type, Keep::Inputs}, 2));
+  }
 }
 
 }  // namespace
