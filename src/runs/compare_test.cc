@@ -8,9 +8,11 @@
 namespace moiety::runs {
 namespace {
 
+using TrainingRun = runs::Run;  // in a test, Run is a function of GoogleTest's
+
 // Steps of 100 tokens and 2 seconds; the loss of step i is 1 / i times `height`.
-Run falling_run(std::string name, int64_t steps, double height, double flops_per_token = 10) {
-  Run run{.path = name, .name = name, .config = {{"optimizer.lr", 0.1}}, .flops_per_token = flops_per_token};
+TrainingRun falling_run(std::string name, int64_t steps, double height, double flops_per_token = 10) {
+  TrainingRun run{.path = name, .name = name, .config = {{"optimizer.lr", 0.1}}, .flops_per_token = flops_per_token};
   for (int64_t i = 1; i <= steps; ++i) {
     run.steps.push_back({i, 100.0 * static_cast<double>(i), 2.0 * static_cast<double>(i), height / static_cast<double>(i)});
   }
@@ -18,7 +20,7 @@ Run falling_run(std::string name, int64_t steps, double height, double flops_per
 }
 
 TEST(Compare, TheLossAtABudgetIsTheMeanOfItsLastTwentieth) {
-  const Run run = falling_run("a", 200, 1);
+  const TrainingRun run = falling_run("a", 200, 1);
   // 5 % of 10,000 tokens are the 5 steps 96 to 100.
   double mean = 0;
   for (int i = 96; i <= 100; ++i) mean += 1.0 / i / 5;
@@ -28,7 +30,7 @@ TEST(Compare, TheLossAtABudgetIsTheMeanOfItsLastTwentieth) {
 }
 
 TEST(Compare, ABudgetThatARunDoesNotReachHasNoLoss) {
-  const Run run = falling_run("a", 10, 1);
+  const TrainingRun run = falling_run("a", 10, 1);
   EXPECT_FALSE(loss_at(run, Axis::Tokens, 1'001));
   EXPECT_FALSE(loss_at(run, Axis::Tokens, 0));
   EXPECT_FALSE(loss_at(run, Axis::Tokens, 50)) << "half a step";
@@ -36,19 +38,19 @@ TEST(Compare, ABudgetThatARunDoesNotReachHasNoLoss) {
 }
 
 TEST(Compare, EqualBudgetsAreWhatAllHaveReached) {
-  const std::vector<Run> runs{falling_run("short", 10, 1, 50), falling_run("long", 40, 1, 10)};
+  const std::vector<TrainingRun> runs{falling_run("short", 10, 1, 50), falling_run("long", 40, 1, 10)};
   const Budgets budgets = common_budgets(runs);
   EXPECT_EQ(budgets.tokens, 1'000);
   EXPECT_EQ(budgets.seconds, 20);
   EXPECT_EQ(budgets.flops, 40'000) << "the long one's: a token costs it a fifth";
-  EXPECT_EQ(common_budget(std::vector<Run>{falling_run("old", 10, 1, 0), runs[1]}, Axis::Flops), 0) << "one doesn't say";
+  EXPECT_EQ(common_budget(std::vector<TrainingRun>{falling_run("old", 10, 1, 0), runs[1]}, Axis::Flops), 0) << "one doesn't say";
 }
 
 TEST(Compare, RunsThatDifferInTheirSeedAreOneConfiguration) {
-  std::vector<Run> runs;
+  std::vector<TrainingRun> runs;
   for (const int experts : {8, 16}) {
     for (const int seed : {1, 2, 3}) {
-      Run run = falling_run("r", 20, (experts == 8 ? 3.0 : 2.0) + seed);
+      TrainingRun run = falling_run("r", 20, (experts == 8 ? 3.0 : 2.0) + seed);
       run.config["model.experts"] = experts;
       run.config["run.seed"] = seed;
       run.config["run.dir"] = fmt::format("{}-{}", experts, seed);
@@ -66,15 +68,15 @@ TEST(Compare, RunsThatDifferInTheirSeedAreOneConfiguration) {
 }
 
 TEST(Compare, RunsThatSayNothingOfThemselvesStandAlone) {
-  std::vector<Run> runs{falling_run("a", 20, 2), falling_run("b", 20, 1)};
-  for (Run& run : runs) run.config = Json::object();
+  std::vector<TrainingRun> runs{falling_run("a", 20, 2), falling_run("b", 20, 1)};
+  for (TrainingRun& run : runs) run.config = Json::object();
   const auto groups = group_runs(runs, common_budgets(runs));
   ASSERT_EQ(groups.size(), 2u);
   EXPECT_EQ(groups[0].label, "b");
 }
 
 TEST(Compare, BitsPerByteDecideIfAllHaveThem) {
-  std::vector<Run> runs{falling_run("a", 20, 2), falling_run("b", 20, 1)};
+  std::vector<TrainingRun> runs{falling_run("a", 20, 2), falling_run("b", 20, 1)};
   runs[1].config["model.experts"] = 3;
   for (size_t i = 0; i < 2; ++i) {
     runs[i].finished = true;
@@ -89,7 +91,7 @@ TEST(Compare, BitsPerByteDecideIfAllHaveThem) {
 }
 
 TEST(Compare, TheTableSaysWhatIsNotKnown) {
-  const std::vector<Run> runs{falling_run("a", 20, 2, 0)};
+  const std::vector<TrainingRun> runs{falling_run("a", 20, 2, 0)};
   const Budgets budgets = common_budgets(runs);
   const std::string table = comparison_table(runs, group_runs(runs, budgets), budgets);
   EXPECT_NE(table.find("a: not finished: 20 steps so far"), table.npos) << table;

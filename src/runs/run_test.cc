@@ -9,6 +9,8 @@
 namespace moiety::runs {
 namespace {
 
+using TrainingRun = runs::Run;  // in a test, Run is a function of GoogleTest's
+
 class RunTest : public testing::Test {
  protected:
   RunTest() : folder_(fs::temp_directory_path() / fmt::format("moiety-runs-{}", ::getpid())) {
@@ -18,7 +20,7 @@ class RunTest : public testing::Test {
   ~RunTest() override { fs::remove_all(folder_); }
 
   void metrics(const std::string& text) const { write_file(folder_ / "run" / "metrics.jsonl", text); }
-  Run read() const { return read_run(folder_ / "run"); }
+  TrainingRun read() const { return read_run(folder_ / "run"); }
   std::string complaint(const fs::path& folder) const {
     try {
       for (const fs::path& run : find_runs(folder)) read_run(run);
@@ -58,7 +60,7 @@ constexpr const char* kEnd =
 TEST_F(RunTest, StepsAndScoresAreRead) {
   metrics(std::string(kTwoSteps) + kEnd);
   write_file(folder_ / "run" / "run.json", R"({"config": {"run.seed": 3}, "parameters": 9, "active_parameters": 4, "flops_per_token": 24})");
-  const Run run = read();
+  const TrainingRun run = read();
   EXPECT_EQ(run.name, "run");
   EXPECT_TRUE(run.finished);
   ASSERT_EQ(run.steps.size(), 2u);
@@ -71,7 +73,7 @@ TEST_F(RunTest, StepsAndScoresAreRead) {
 
 TEST_F(RunTest, WhatAKillCutShortIsPassedOver) {
   metrics(std::string(kTwoSteps) + "{\"step\":3,\"tokens\":300,\"se");
-  const Run run = read();
+  const TrainingRun run = read();
   EXPECT_FALSE(run.finished);
   EXPECT_EQ(run.last().step, 2);
 }
@@ -97,7 +99,7 @@ TEST_F(RunTest, WhatIsNoRunGetsASentence) {
 TEST_F(RunTest, TheDatabaseHoldsEachRunOnce) {
   metrics(std::string(kTwoSteps) + kEnd);
   write_file(folder_ / "run" / "run.json", R"({"config": {"run.seed": 3, "model.score": "softmax"}, "flops_per_token": 24})");
-  const std::vector<Run> runs{read()};
+  const std::vector<TrainingRun> runs{read()};
   write_database(folder_ / "runs.sqlite", runs);
   write_database(folder_ / "runs.sqlite", runs);
   EXPECT_EQ(ask("SELECT count(*) FROM runs"), "1");
@@ -111,7 +113,7 @@ TEST_F(RunTest, TheDatabaseHoldsEachRunOnce) {
 
 TEST_F(RunTest, AFileThatIsNoDatabaseIsLeftAlone) {
   metrics(kTwoSteps);
-  const std::vector<Run> runs{read()};
+  const std::vector<TrainingRun> runs{read()};
   const std::string text(4096, 'x');
   write_file(folder_ / "runs.sqlite", text);
   EXPECT_THROW(write_database(folder_ / "runs.sqlite", runs), Error);
@@ -122,7 +124,7 @@ TEST_F(RunTest, AFileThatIsNoDatabaseIsLeftAlone) {
 TEST_F(RunTest, ADatabaseOfSomethingElseIsLeftAlone) {
   metrics(kTwoSteps);
   ask("CREATE TABLE recipes (cake TEXT)");
-  EXPECT_THROW(write_database(folder_ / "runs.sqlite", std::vector<Run>{read()}), Error);
+  EXPECT_THROW(write_database(folder_ / "runs.sqlite", std::vector<TrainingRun>{read()}), Error);
   EXPECT_EQ(ask("SELECT count(*) FROM sqlite_master"), "1");
 }
 
