@@ -17,6 +17,7 @@ int inspect(int argc, char** argv);
 int logits(int argc, char** argv);
 int pack(int argc, char** argv);
 int quantize(int argc, char** argv);
+int report(int argc, char** argv);
 int serve(int argc, char** argv);
 int template_(int argc, char** argv);
 int tokenize(int argc, char** argv);

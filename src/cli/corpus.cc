@@ -7,6 +7,7 @@
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "corpus/manifest.h"
+#include "corpus/synthetic.h"
 
 namespace moiety::cli {
 namespace {
@@ -15,8 +16,12 @@ constexpr const char* kHelp =
     "Make text for training: every folder of RAW is a domain (a language, a kind of text). Text "
     "is\n"
     "normalised, repeated paragraphs are cut, documents are held out for validation and test.\n"
-    "Writes OUT/<domain>.train.txt, .valid.txt, .test.txt and OUT/manifest.json.\n\n"
-    "example: recipes/fetch-text --light text && moiety corpus text/raw text/corpus --cap 8";
+    "Writes OUT/<domain>.train.txt, .valid.txt, .test.txt and OUT/manifest.json. With --synthetic\n"
+    "there is no RAW: the text of these tasks is generated, and `moiety eval --probes` asks\n"
+    "questions that are in none of it.\n\n"
+    "examples:\n"
+    "  recipes/fetch-text --light text && moiety corpus text/raw text/corpus --cap 8\n"
+    "  moiety corpus --synthetic arithmetic,recall text/corpus --synthetic-mb 4";
 
 size_t megabytes(std::string_view text, std::string_view whole) {
   char* end = nullptr;
@@ -59,12 +64,24 @@ void print_report(const corpus::CorpusReport& report) {
 
 int corpus(int argc, char** argv) {
   CLI::App app(kHelp, "moiety corpus");
-  std::string raw, out;
   std::vector<std::string> caps;
   corpus::CorpusOptions options;
+  std::vector<std::string> paths, kinds;
+  double synthetic_mb = 2;
+  corpus::SyntheticOptions synthetic;
   bool json = false;
-  app.add_option("RAW", raw, "a folder with a folder of text for each domain")->required();
-  app.add_option("OUT", out, "where to write")->required();
+  app.add_option("RAW OUT", paths, "a folder with a folder of text for each domain; where to write")
+      ->required()
+      ->expected(1, 2);
+  app.add_option("--synthetic", kinds, "generate text of these tasks: arithmetic, copy, brackets, recall")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember(std::vector<std::string>(corpus::synthetic_kinds().begin(),
+                                                     corpus::synthetic_kinds().end())));
+  app.add_option("--synthetic-mb", synthetic_mb, "MB of training text a task")
+      ->check(CLI::Range(0.001, 1e5))
+      ->capture_default_str();
+  app.add_option("--seed", synthetic.seed, "of the generated text")->capture_default_str();
   app.add_option("--cap", caps, "at most so many MB a domain; MB, or DOMAIN=MB; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
@@ -78,9 +95,16 @@ int corpus(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--json", json, "print the manifest");
   if (const auto status = parse(app, argc, argv)) return *status;
+  if (!kinds.empty()) {
+    if (paths.size() != 1) fail(ErrorKind::Usage, "--synthetic: expected OUT alone");
+    synthetic.bytes = static_cast<size_t>(synthetic_mb * 1e6);
+    corpus::write_synthetic(paths[0], kinds, synthetic);
+    return 0;
+  }
+  if (paths.size() != 2) fail(ErrorKind::Usage, "moiety corpus: expected RAW and OUT");
   for (const std::string& cap : caps) set_cap(cap, options);
 
-  const corpus::CorpusReport report = corpus::build_corpus(raw, out, options);
+  const corpus::CorpusReport report = corpus::build_corpus(paths[0], paths[1], options);
   if (json) {
     fmt::print("{}", corpus::manifest_text(report));
   } else {

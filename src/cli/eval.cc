@@ -14,8 +14,11 @@
 #include "cli/memory_budget.h"
 #include "cli/open_model.h"
 #include "cli/trace_option.h"
+#include "cli/probe_report.h"
 #include "corpus/documents.h"
+#include "corpus/synthetic.h"
 #include "engine/evaluate.h"
+#include "engine/next_byte.h"
 #include "engine/reference.h"
 
 namespace moiety::cli {
@@ -23,10 +26,11 @@ namespace {
 
 constexpr const char* kHelp =
     "Bits per byte and perplexity of a model on texts, and the experts that each text used; how far its predictions are\n"
-    "from those of another model, the way to judge a quantised one.\n\n"
+    "from those of another model, the way to judge a quantised one; whether it can do small tasks (--probes).\n\n"
     "examples:\n"
     "  moiety eval model.gguf --text book.txt\n"
     "  moiety eval quick/run --text quick/text/*.valid.txt --xz --chart experts.svg\n"
+    "  moiety eval quick/run --probes arithmetic,copy,brackets,recall\n"
     "  moiety eval model-Q4_K_M.gguf --text book.txt --kl model/\n"
     "  moiety eval model/ --text book.txt --tokens 20000 --exact --save-logits book.logits";
 
@@ -35,6 +39,7 @@ struct Result {
   engine::Evaluation evaluation;
   double xz_bits_per_byte = 0;  // 0: not asked for
   engine::Divergence divergence;  // from the reference, if there is one
+  engine::ByteAccuracy bytes;     // of the next byte, if asked for
 };
 
 // The model whose predictions are taken for the right ones, or what was saved of them. A model computes exactly.
@@ -68,7 +73,20 @@ struct OpenReference {
 struct Watchers {
   const OpenReference* reference = nullptr;
   engine::LogitsWriter* writer = nullptr;
+  const engine::ByteVocabulary* bytes = nullptr;
 };
+
+// Of all of a window's predictions.
+engine::ByteAccuracy next_bytes(const engine::Window& window, const engine::ByteVocabulary& vocabulary, ThreadPool& threads) {
+  std::vector<engine::ByteAccuracy> of_token(window.tokens.size() - window.first_scored);
+  threads.parallel_for(of_token.size(), [&](size_t i) {
+    const size_t t = window.first_scored + i;
+    of_token[i] = vocabulary.score(window.logits_TV.row(t - 1), window.tokens[t]);
+  });
+  engine::ByteAccuracy all;
+  for (const engine::ByteAccuracy& one : of_token) all.add(one);
+  return all;
+}
 
 // What `xz -9` makes of the same bytes: a baseline that everybody can check.
 double xz_bits_per_byte(std::string_view text) {
@@ -81,6 +99,12 @@ double xz_bits_per_byte(std::string_view text) {
   return 8.0 * static_cast<double>(written) / static_cast<double>(text.size());
 }
 
+std::vector<std::string_view> token_bytes(const text::Tokenizer& tokenizer) {
+  std::vector<std::string_view> bytes_V;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) bytes_V.push_back(tokenizer.token_bytes(id));
+  return bytes_V;
+}
+
 Result evaluate_text(OpenModel& model, const fs::path& path, const engine::EvaluateOptions& options, bool with_xz,
                      const Watchers& watchers) {
   std::vector<std::string> kept;
@@ -91,8 +115,9 @@ Result evaluate_text(OpenModel& model, const fs::path& path, const engine::Evalu
   Result result{corpus::domain_of(path)};
   if (options.trace != nullptr) options.trace->set_domain(result.name);
   engine::WindowObserver watch;
-  if (watchers.reference != nullptr || watchers.writer != nullptr) {
+  if (watchers.reference != nullptr || watchers.writer != nullptr || watchers.bytes != nullptr) {
     watch = [&](const engine::Window& window) {
+      if (watchers.bytes != nullptr) result.bytes.add(next_bytes(window, *watchers.bytes, model.threads));
       if (watchers.reference != nullptr) {
         result.divergence.add(engine::compare(window, watchers.reference->predictions, model.threads));
       }
@@ -155,6 +180,13 @@ Json divergence_json(const engine::Divergence& d) {
           {"reference_perplexity", d.reference_perplexity()}};
 }
 
+void print_next_bytes(const std::vector<Result>& results) {
+  fmt::print("\nnext byte predicted     every byte   first of a token\n");
+  for (const Result& r : results) {
+    fmt::print("{:<16}{:>16.2f} %{:>17.2f} %\n", r.name, 100 * r.bytes.all.share(), 100 * r.bytes.first.share());
+  }
+}
+
 void print_tables(const std::vector<Result>& results, bool with_xz) {
   fmt::print("{:<16}{:>12}{:>12}{:>14}{:>12}{}\n", "text", "bytes", "tokens", "bits/byte", "perplexity",
              with_xz ? "    xz -9 bits/byte" : "");
@@ -177,7 +209,7 @@ void print_tables(const std::vector<Result>& results, bool with_xz) {
   }
 }
 
-void print_json(const std::vector<Result>& results, bool with_xz) {
+void print_json(const std::vector<Result>& results, bool with_xz, const std::vector<ProbeResult>& probes) {
   Json texts = Json::array();
   for (const Result& r : results) {
     Json visits = Json::array();
@@ -192,9 +224,15 @@ void print_json(const std::vector<Result>& results, bool with_xz) {
                      {"perplexity", r.evaluation.perplexity()},
                      {"expert_visits", visits}});
     if (with_xz) texts.back()["xz_bits_per_byte"] = r.xz_bits_per_byte;
+    if (r.bytes.all.all > 0) {
+      texts.back()["next_byte_accuracy"] = r.bytes.all.share();
+      texts.back()["next_byte_accuracy_of_first_bytes"] = r.bytes.first.share();
+    }
     if (!r.divergence.kl.empty()) texts.back()["kl"] = divergence_json(r.divergence);
   }
-  fmt::print("{}\n", Json{{"texts", texts}}.dump());
+  Json json = {{"texts", texts}};
+  if (!probes.empty()) json["probes"] = probes_json(probes);
+  fmt::print("{}\n", json.dump());
 }
 
 }  // namespace
@@ -205,16 +243,24 @@ int eval(int argc, char** argv) {
   std::string chart, reference_path, logits_path;
   engine::EvaluateOptions options;
   TraceOption trace;
-  bool xz = false, json = false;
+  ProbeOptions probe_options;
+  bool xz = false, json = false, next_byte = false;
   CLI::App app(kHelp, "moiety eval");
   arguments.add_to(app);
   arguments.add_memory_to(app);
-  app.add_option("--text", texts, "text files or folders; documents in a file are separated by a line with U+001E alone")
-      ->required();
+  app.add_option("--text", texts, "text files or folders; documents in a file are separated by a line with U+001E alone");
   app.add_option("--window", options.window, "tokens that the model sees at once")->capture_default_str();
   app.add_option("--chunk", options.chunk, "of these computed at once; the result is the same, but with lossy helpers (0: all)")
       ->capture_default_str();
   app.add_option("--tokens", options.most_tokens, "stop a text after so many tokens (0: all of it)")->capture_default_str();
+  app.add_flag("--next-byte", next_byte, "also of how many bytes of the text the likeliest next byte is the true one");
+  app.add_option("--probes", probe_options.kinds, "questions of these kinds, each with four answers: arithmetic, copy, brackets, recall")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember(std::vector<std::string>(corpus::synthetic_kinds().begin(), corpus::synthetic_kinds().end())));
+  app.add_option("--questions", probe_options.questions, "of each probe")->check(CLI::Range(1, 1'000'000))->capture_default_str();
+  app.add_option("--shots", probe_options.shots, "questions with their answers that stand before each")->check(CLI::Range(0, 1000))->capture_default_str();
+  app.add_option("--seed", probe_options.seed, "of the probes' questions")->capture_default_str();
   app.add_flag("--xz", xz, "also what xz -9 makes of the same text");
   app.add_option("--chart", chart, "draw which experts each text used, as SVG");
   app.add_option("--kl", reference_path,
@@ -223,6 +269,7 @@ int eval(int argc, char** argv) {
   trace.add_to(app, "the texts' tokens");
   app.add_flag("--json", json, "one JSON object, with visits by layer and expert");
   if (const auto status = parse(app, argc, argv)) return *status;
+  if (texts.empty() && probe_options.kinds.empty()) fail(ErrorKind::Usage, "moiety eval: name a --text, or --probes");
 
   OpenModel model(arguments);
   options.kv = model.kv;
@@ -234,10 +281,13 @@ int eval(int argc, char** argv) {
   if (!reference_path.empty()) reference.emplace(reference_path, model, options.window);
   std::optional<engine::LogitsWriter> writer;
   if (!logits_path.empty()) writer.emplace(logits_path, model.file.spec().vocab_size, options.window);
-  const Watchers watchers{reference ? &*reference : nullptr, writer ? &*writer : nullptr};
+  std::optional<engine::ByteVocabulary> bytes;
+  if (next_byte) bytes.emplace(token_bytes(model.need_tokenizer()));
+  const Watchers watchers{reference ? &*reference : nullptr, writer ? &*writer : nullptr, bytes ? &*bytes : nullptr};
   std::vector<Result> results;
   for (const std::string& text : texts) results.push_back(evaluate_text(model, text, options, xz, watchers));
   if (writer) writer->commit();
+  const std::vector<ProbeResult> probes = run_probes(model, probe_options);
 
   if (!chart.empty()) {
     std::vector<DomainLoad> loads;
@@ -245,9 +295,11 @@ int eval(int argc, char** argv) {
     write_file(chart, draw_expert_chart("Which experts each text used: " + arguments.model, loads));
   }
   if (json) {
-    print_json(results, xz);
+    print_json(results, xz, probes);
   } else {
-    print_tables(results, xz);
+    if (!results.empty()) print_tables(results, xz);
+    if (next_byte && !results.empty()) print_next_bytes(results);
+    if (!probes.empty()) print_probes(probes, probe_options);
     if (reference) print_divergences(results);
     if (const std::string experts = expert_statistics_text(model); !experts.empty()) fmt::print("\n{}\n", experts);
     if (!chart.empty()) fmt::print("\nchart: {}\n", chart);

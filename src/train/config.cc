@@ -71,7 +71,7 @@ void visit(Config& c, Visitor& v) {
   v.integer("steps", c.train.steps, 1, kMany);
   v.number("minutes", c.train.minutes, 0, 1e6);
   v.integer("sequence", c.train.sequence, 2, 1 << 20);
-  v.integer("batch", c.train.batch, 1, 1 << 16);
+  v.integer("batch", c.train.batch, 0, 1 << 16);
   v.integer("accumulate", c.train.accumulate, 1, 1 << 16);
   v.choice("precision", c.train.precision, {"f32", "bf16"});
   v.choice("keep", c.train.keep, {"products", "inputs"});
@@ -321,6 +321,23 @@ class Printer {
   std::string text_;
 };
 
+// The same as JSON, flat.
+class Flattener {
+ public:
+  void section(const std::string& name) { name_ = name; }
+  void text(const char* key, const std::string& value) { add(key, value); }
+  void boolean(const char* key, bool value) { add(key, value); }
+  void integer(const char* key, int64_t value, int64_t, int64_t) { add(key, value); }
+  void number(const char* key, double value, double, double) { add(key, value); }
+  void choice(const char* key, const std::string& value, std::initializer_list<const char*>) { add(key, value); }
+
+  Json json_ = Json::object();
+
+ private:
+  void add(const char* key, const Json& value) { json_[name_ + "." + key] = value; }
+  std::string name_;
+};
+
 }  // namespace
 
 TrainConfig parse_config(std::string_view toml, const std::string& where, const std::vector<std::string>& overrides) {
@@ -343,6 +360,16 @@ std::string print_config(const TrainConfig& config) {
     visit_domain(domain, printer);
   }
   return printer.text_;
+}
+
+Json flat_config(const TrainConfig& config) {
+  Flattener flattener;
+  visit(config, flattener);
+  for (const DomainConfig& domain : config.domains) {
+    flattener.section("domain." + domain.name);
+    visit_domain(domain, flattener);
+  }
+  return flattener.json_;
 }
 
 spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of_text) {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "spec/model_spec.h"
 
 namespace moiety::train {
@@ -52,11 +53,12 @@ struct TrainConfig {
   } balance;
 
   struct Optimizer {
-    double lr = 0.003, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1;
+    double lr = 0;  // 0: by the step law (train/step_law.h)
+    double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1;
   } optimizer;
 
   struct Schedule {
-    std::string kind = "cosine";
+    std::string kind = "wsd";
     int64_t warmup = 100;
     double min_lr = 0.1, decay = 0.2;  // shares: of lr, of the steps
   } schedule;
@@ -64,7 +66,7 @@ struct TrainConfig {
   struct Train {
     int64_t steps = 1000;
     double minutes = 0;  // 0: as many steps as `steps` says
-    int64_t sequence = 256, batch = 8, accumulate = 1;
+    int64_t sequence = 256, batch = 0, accumulate = 1;  // batch 0: by the step law
     std::string precision = "f32";  // of matrix products: f32, bf16
     std::string keep = "products";  // what experts leave for their gradients: products, inputs
   } train;
@@ -91,6 +93,9 @@ TrainConfig parse_config(std::string_view toml, const std::string& where, const 
 
 // The whole configuration as TOML.
 std::string print_config(const TrainConfig& config);
+
+// The whole configuration as one flat object: "section.key" -> value, "domain.NAME.key" for domains.
+Json flat_config(const TrainConfig& config);
 
 // The model that the configuration describes, with this many tokens.
 spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of_text);

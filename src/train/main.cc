@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "train/config.h"
+#include "train/sweep_runner.h"
 #include "train/trainer.h"
 
 namespace {
@@ -62,7 +63,7 @@ class Signals {
 
 struct Arguments {
   std::string config;
-  std::vector<std::string> overrides;
+  std::vector<std::string> overrides, axes;
   bool print_config = false, json = false;
 };
 
@@ -90,6 +91,10 @@ void print_summary(const train::Outcome& outcome) {
 }
 
 int run(const Arguments& arguments) {
+  if (!arguments.axes.empty()) {
+    Signals::remember_first();
+    return train::run_sweep({arguments.config, arguments.overrides, arguments.axes, arguments.json}, Signals::first);
+  }
   const train::TrainConfig config =
       train::parse_config(read_file(arguments.config), arguments.config, arguments.overrides);
   if (arguments.print_config) {
@@ -121,9 +126,14 @@ int main(int argc, char** argv) {
   app.add_option("CONFIG.toml", arguments.config, "what to train, on what, for how long")->required();
   app.add_option("--set", arguments.overrides, "section.key=value: instead of what CONFIG.toml says")
       ->allow_extra_args(false);
-  app.add_flag("--print-config", arguments.print_config, "print the whole configuration with its defaults and stop");
+  CLI::Option* const sweep =
+      app.add_option("--sweep", arguments.axes, "section.key=value,value,…: a run for each value, and for each combination if repeated, in folders "
+                     "of run.dir; keys parted by colons change together (a.b:c.d=1:2,3:4)")->allow_extra_args(false);
+  app.add_flag("--print-config", arguments.print_config, "print the whole configuration with its defaults and stop")
+      ->excludes(sweep);
   app.add_flag("--json", arguments.json, "print the result as JSON");
-  app.footer("Example:\n  moiety train recipes/quickstart.toml --set train.minutes=10");
+  app.footer("Examples:\n  moiety train recipes/quickstart.toml --set train.minutes=10\n"
+             "  moiety train recipes/quickstart.toml --sweep optimizer.lr=0.003,0.006 --sweep run.seed=1,2,3");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

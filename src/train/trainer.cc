@@ -10,9 +10,12 @@
 #include "base/progress.h"
 #include "trace/trace_recorder.h"
 #include "train/checkpoint.h"
+#include "train/hyper_parameters.h"
 #include "train/keep_memory.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
+#include "train/plan.h"
+#include "train/run_record.h"
 #include "train/sampler.h"
 #include "train/schedule.h"
 #include "train/validation.h"
@@ -46,10 +49,11 @@ Mode mode_of(const TrainConfig::Train& config) {
 
 class Trainer {
  public:
-  Trainer(const TrainConfig& config, PreparedData data)
+  // `config` must leave nothing open.
+  Trainer(const TrainConfig& config, const PreparedData& data)
       : config_(config),
         dir_(config.run.dir),
-        data_(std::move(data)),
+        data_(data),
         spec_(model_spec(config, data_.vocab_size, data_.end_of_text)),
         weights_(spec_),
         optimizer_(config.optimizer, weights_),
@@ -62,6 +66,8 @@ class Trainer {
   }
 
   Outcome run(const std::function<bool()>& stop);
+  // Of a few steps that change no weight; the trainer is of no use afterwards.
+  double measure_tokens_per_second();
 
  private:
   std::vector<Sampler::Domain> domains() const;
@@ -81,7 +87,7 @@ class Trainer {
 
   const TrainConfig& config_;
   fs::path dir_;
-  PreparedData data_;
+  const PreparedData& data_;
   spec::ModelSpec spec_;
   Weights weights_;
   Optimizer optimizer_;
@@ -113,13 +119,7 @@ TrainConfig::Schedule Trainer::schedule() const {
 }
 
 void Trainer::begin_or_resume() {
-  const fs::path plan = dir_ / "plan.json";
-  if (config_.train.minutes == 0) {
-    state_.steps = config_.train.steps;
-  } else if (fs::exists(plan)) {
-    const Json json = parse_json(read_file(plan), plan.string());
-    state_.steps = JsonObject(json, plan.string()).integer("steps", 1, INT64_MAX);
-  }
+  state_.steps = config_.train.minutes == 0 ? config_.train.steps : read_plan(dir_).steps;
   if (const auto found = newest_checkpoint(dir_ / "checkpoints")) {
     const int64_t wanted = state_.steps;
     state_ = read_checkpoint(*found, spec_, weights_, optimizer_);
@@ -142,7 +142,10 @@ void Trainer::fix_steps() {
   const double a_step = step_seconds_[static_cast<size_t>(timed / 2)];
   const double left = std::max(0.0, budget - training_seconds_);
   state_.steps = state_.step + std::max<int64_t>(1, std::lround(left / a_step));
-  write_file(dir_ / "plan.json", Json{{"steps", state_.steps}, {"seconds_per_step", a_step}}.dump(2) + "\n");
+  Plan plan = read_plan(dir_);
+  plan.steps = state_.steps;
+  plan.seconds_per_step = a_step;
+  write_plan(dir_, plan);
 }
 
 void Trainer::step(Metrics& metrics) {
@@ -184,6 +187,7 @@ void Trainer::step(Metrics& metrics) {
                {"grad_norm", norm},
                {"lr", rate},
                {"tokens", state_.tokens},
+               {"seconds", seconds},
                {"tokens_per_s", std::round(static_cast<double>(tokens_per_step()) / seconds)},
                {"dropped_tokens", 0}};
   if (state_.step % kLoadEvery == 0) line["load"] = load_figures();
@@ -296,13 +300,54 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
   return outcome;
 }
 
+double Trainer::measure_tokens_per_second() {
+  constexpr int kUntimed = 2, kTimed = 8;
+  weights_.initialise(spec_, static_cast<uint64_t>(config_.run.seed));
+  std::vector<double> seconds;
+  for (int i = 0; i < kUntimed + kTimed; ++i) {
+    const auto start = Clock::now();
+    const Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
+    model_.forward(batch, {}, nullptr).total.backward();
+    optimizer_.step(i, /*learning_rate=*/0);
+    if (i >= kUntimed) seconds.push_back(seconds_since(start));
+  }
+  std::ranges::nth_element(seconds, seconds.begin() + kTimed / 2);
+  return static_cast<double>(config_.train.batch * config_.train.sequence) / seconds[kTimed / 2];
+}
+
+// What the run began with, else what the configuration and the step law say.
+Chosen choose(const TrainConfig& config, const spec::ModelSpec& spec, const PreparedData& data) {
+  const fs::path dir = config.run.dir;
+  Plan plan = read_plan(dir);
+  const bool has_begun = plan.steps > 0 || newest_checkpoint(dir / "checkpoints").has_value();
+  if (plan.chosen && has_begun) return *plan.chosen;
+
+  const auto tokens_per_second = [&] {
+    if (!leaves_open(config)) return 0.0;
+    constexpr int64_t kTokensAPass = 2048;
+    TrainConfig probe = config;
+    probe.trace.file.clear();
+    if (probe.train.batch == 0) probe.train.batch = std::max<int64_t>(1, kTokensAPass / probe.train.sequence);
+    return Trainer(probe, data).measure_tokens_per_second();
+  };
+  plan.chosen = choose_hyper_parameters(config, spec, tokens_per_second);
+  if (leaves_open(config)) write_plan(dir, plan);
+  return *plan.chosen;
+}
+
 }  // namespace
 
 Outcome train(const TrainConfig& config, const TrainHooks& hooks) {
   keep_memory();
   const int threads = set_threads(config.run.threads);
-  PreparedData data = prepare_data(config, threads);
-  Trainer trainer(config, std::move(data));
+  const PreparedData data = prepare_data(config, threads);
+  const spec::ModelSpec spec = model_spec(config, data.vocab_size, data.end_of_text);
+  const Chosen chosen = choose(config, spec, data);
+  fmt::print(stderr, "{}: {}\n", config.run.dir, describe(config, chosen, spec));
+  const TrainConfig settled = with_chosen(config, chosen);
+  write_run_record(config, settled, spec);
+
+  Trainer trainer(settled, data);
   hooks.training_starts();
   return trainer.run(hooks.stop);
 }
