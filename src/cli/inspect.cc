@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/progress.h"
 #include "cli/arguments.h"
@@ -10,6 +11,7 @@
 #include "cli/describe_model.h"
 #include "cli/open_chat_template.h"
 #include "cli/open_tokenizer.h"
+#include "cli/routing_chart.h"
 #include "format/model_file.h"
 #include "format/model_path.h"
 #include "format/tensor_groups.h"
@@ -327,14 +329,19 @@ int inspect_tokenizer(const fs::path& path, bool json) {
 }  // namespace
 
 int inspect(int argc, char** argv) {
-  std::string name;
+  std::string name, routing_chart;
   bool json = false, each_tensor = false;
   CLI::App app(kHelp, "moiety inspect");
   app.add_option("FILE", name, "a model, a GGUF or safetensors file, a tokenizer.json or tokenizer.model")->required();
   app.add_flag("--tensors", each_tensor, "a line for every tensor, instead of one for those that are alike");
   app.add_flag("--json", json, "one JSON object, with everything in full");
+  app.add_option("--routing", routing_chart, "of a training run: draw how its routing developed, as SVG");
   if (const auto status = parse(app, argc, argv)) return *status;
 
+  if (!routing_chart.empty()) {
+    const fs::path metrics = fs::path(name) / "metrics.jsonl";
+    write_file(routing_chart, draw_routing_chart("Routing of " + name, read_file(metrics)));
+  }
   const fs::path path = format::resolve_model_path(name);
   if (path.extension() == ".json" || path.extension() == ".model") return inspect_tokenizer(path, json);
   const Contents contents = read(path);

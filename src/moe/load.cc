@@ -29,6 +29,27 @@ Balance balance_of(std::span<const int64_t> visits_E) {
   return balance;
 }
 
+double specialisation(const std::vector<std::span<const int64_t>>& visits_by_domain) {
+  std::vector<std::vector<double>> shares;  // of each domain's visits, by expert
+  for (const auto visits_E : visits_by_domain) {
+    const double total = static_cast<double>(std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0}));
+    if (total == 0) continue;
+    shares.emplace_back();
+    for (const int64_t visits : visits_E) shares.back().push_back(static_cast<double>(visits) / total);
+  }
+  const double domains = static_cast<double>(shares.size());
+  if (domains < 2) return 0;
+  double information = 0;
+  for (size_t e = 0; e < shares[0].size(); ++e) {
+    double mean = 0;
+    for (const auto& share_E : shares) mean += share_E[e] / domains;
+    for (const auto& share_E : shares) {
+      if (share_E[e] > 0) information += share_E[e] * std::log(share_E[e] / mean) / domains;
+    }
+  }
+  return std::clamp(information / std::log(domains), 0.0, 1.0);
+}
+
 void update_selection_bias(std::span<float> bias_E, std::span<const int64_t> visits_E, float rate) {
   assert(bias_E.size() == visits_E.size());
   const int64_t total = std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0});

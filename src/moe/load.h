@@ -35,6 +35,12 @@ struct Balance {
 };
 Balance balance_of(std::span<const int64_t> visits_E);
 
+// How much an expert's visits tell of the domain they come from, 0 to 1: the mutual information of domain and expert over the
+// entropy of the domain, every domain counted alike however much of its text there was. 0: all domains load the experts
+// alike; 1: no expert is shared. It is the Jensen-Shannon divergence of the domains' loads over the log of their number.
+// Domains without visits don't count; with fewer than two it is 0. A few visits an expert make it look larger than it is.
+double specialisation(const std::vector<std::span<const int64_t>>& visits_by_domain);
+
 // Loss-free balancing (Wang et al. 2024): overloaded experts' bias falls by `rate`, underloaded experts' rises.
 void update_selection_bias(std::span<float> bias_E, std::span<const int64_t> visits_E, float rate);
 

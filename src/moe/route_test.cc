@@ -1,14 +1,11 @@
 #include "moe/route.h"
 
 #include <gtest/gtest.h>
-#include <rapidcheck.h>
 
 #include <cmath>
 #include <numeric>
 
 #include "base/random.h"
-#include "moe/dispatch_plan.h"
-#include "moe/load.h"
 
 namespace moiety::moe {
 namespace {
@@ -95,61 +92,6 @@ TEST(Route, SparseMixerWeighsAgainstWhatComesClose) {
   EXPECT_EQ(routing.experts_N, (std::vector<int32_t>{1, 3}));
   EXPECT_NEAR(routing.weights_N[0], 1 / (1 + std::exp(-0.5) + std::exp(-1.0)), 1e-6);
   EXPECT_NEAR(routing.weights_N[1], 1 / (1 + std::exp(-0.5)), 1e-6);  // 8 lies 1.5 / 9.5 below
-}
-
-Routing random_routing(uint64_t seed) {
-  Random random(seed);
-  Routing routing{.num_experts = 1 + static_cast<int>(random.below(9))};
-  const int tokens = static_cast<int>(random.below(20));
-  for (int t = 0; t < tokens; ++t) {
-    const int visits = static_cast<int>(random.below(4));  // ragged: none to three
-    for (int k = 0; k < visits; ++k) {
-      routing.experts_N.push_back(static_cast<int32_t>(random.below(static_cast<uint64_t>(routing.num_experts))));
-    }
-    routing.begin_T1.push_back(static_cast<int32_t>(routing.experts_N.size()));
-  }
-  return routing;
-}
-
-TEST(DispatchPlan, EveryVisitIsOneRowOfItsExpertAndTheWayBackLeadsHome) {
-  rc::check([](uint64_t seed) {
-    const Routing routing = random_routing(seed);
-    const DispatchPlan plan = plan_dispatch(routing);
-    RC_ASSERT(plan.num_rows() == routing.num_visits());
-    RC_ASSERT(plan.begin_E1.back() == plan.num_rows());
-    for (int t = 0; t < routing.num_tokens(); ++t) {
-      for (int visit = routing.begin_T1[t]; visit < routing.begin_T1[t + 1]; ++visit) {
-        const int row = plan.row_of_visit_N[visit], expert = routing.experts_N[visit];
-        RC_ASSERT(plan.visit_of_row_N[row] == visit);
-        RC_ASSERT(plan.token_of_row_N[row] == t);
-        RC_ASSERT(plan.begin_E1[expert] <= row && row < plan.begin_E1[expert + 1]);
-      }
-    }
-    for (int e = 0; e < plan.num_experts(); ++e) {
-      for (int row = plan.begin_E1[e] + 1; row < plan.begin_E1[e + 1]; ++row) {
-        RC_ASSERT(plan.token_of_row_N[row - 1] <= plan.token_of_row_N[row]);
-      }
-    }
-  });
-}
-
-TEST(Load, CountsVisitsAndSaysHowUnevenTheyAre) {
-  Load load(2, 4);
-  Routing routing{.num_experts = 4, .begin_T1 = {0, 2, 4}, .experts_N = {0, 1, 0, 2}};
-  load.add(1, routing);
-  EXPECT_EQ(std::vector<int64_t>(load.of_layer(0).begin(), load.of_layer(0).end()), (std::vector<int64_t>{0, 0, 0, 0}));
-  EXPECT_EQ(std::vector<int64_t>(load.of_layer(1).begin(), load.of_layer(1).end()), (std::vector<int64_t>{2, 1, 1, 0}));
-  const Balance balance = balance_of(load.of_layer(1));
-  EXPECT_DOUBLE_EQ(balance.max_over_mean, 2);
-  EXPECT_EQ(balance.idle, 1);
-  EXPECT_NEAR(balance.entropy, 1.5 / 2, 1e-12);  // 1.5 bits of 2
-  EXPECT_DOUBLE_EQ(balance_of(std::vector<int64_t>{5, 5}).entropy, 1);
-}
-
-TEST(Load, TheSelectionBiasFallsWhereLoadIsHigh) {
-  std::vector<float> bias_E = {0, 0, 0};
-  update_selection_bias(bias_E, std::vector<int64_t>{6, 2, 4}, 0.5f);
-  EXPECT_EQ(bias_E, (std::vector<float>{-0.5f, 0.5f, 0}));
 }
 
 }  // namespace

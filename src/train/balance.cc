@@ -47,7 +47,7 @@ BalanceTerm balance_term(const Balancing& balancing, const spec::RouterRule& rul
 
     // How often each expert is visited
     std::vector<int64_t> visits_E(experts, 0);
-    if (balancing.scope != BalanceScope::Sequence) std::ranges::copy(balancing.others_E, visits_E.begin());
+    if (balancing.scope != BalanceScope::Sequence) std::ranges::copy(balancing.others_E.first(std::min(experts, balancing.others_E.size())), visits_E.begin());
     for (int32_t n = routing.begin_T1[first]; n < routing.begin_T1[first + count]; ++n) ++visits_E[routing.experts_N[n]];
     const double visits = static_cast<double>(std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0}));
 

@@ -37,6 +37,7 @@ void visit(Config& c, Visitor& v) {
   v.integer("expert_hidden", c.model.expert_hidden, 1, 1 << 18);
   v.integer("shared_hidden", c.model.shared_hidden, 0, 1 << 18);
   v.boolean("shared_gate", c.model.shared_gate);
+  v.boolean("router_trained", c.model.router_trained);
   v.choice("score", c.model.score, {"softmax", "sigmoid"});
   v.boolean("renormalise", c.model.renormalise);
   v.number("scale", c.model.scale, 1e-6, 1e6);
@@ -49,9 +50,19 @@ void visit(Config& c, Visitor& v) {
   v.integer("max_positions", c.model.max_positions, 0, 1 << 24);
 
   v.section("balance");
+  v.choice("scope", c.balance.scope, {"micro", "sequence", "global"});
   v.number("aux_loss", c.balance.aux_loss, 0, 100);
   v.number("z_loss", c.balance.z_loss, 0, 100);
   v.number("bias_rate", c.balance.bias_rate, 0, 1);
+
+  v.section("anneal");
+  v.integer("experts_from", c.anneal.experts_from, 0, 1 << 14);
+  v.integer("experts_steps", c.anneal.experts_steps, 0, kMany);
+  v.number("lower_later", c.anneal.lower_later, 0, 1);
+  v.number("temperature_from", c.anneal.temperature_from, 0, 1e6);
+  v.integer("temperature_steps", c.anneal.temperature_steps, 0, kMany);
+  v.integer("spawn_step", c.anneal.spawn_step, 0, kMany);
+  v.number("spawn_noise", c.anneal.spawn_noise, 0, 10);
 
   v.section("optimizer");
   v.number("lr", c.optimizer.lr, 0, 100);
@@ -75,6 +86,9 @@ void visit(Config& c, Visitor& v) {
   v.integer("accumulate", c.train.accumulate, 1, 1 << 16);
   v.choice("precision", c.train.precision, {"f32", "bf16"});
   v.choice("keep", c.train.keep, {"products", "inputs"});
+  v.number("capacity", c.train.capacity, 0, 1e6);
+  v.integer("receive_budget", c.train.receive_budget, 0, int64_t{1} << 40);
+  v.integer("receive_sets", c.train.receive_sets, 1, 1 << 14);
 
   v.section("validate");
   v.integer("every", c.validate.every, 0, kMany);
@@ -285,6 +299,27 @@ void apply_override(toml::table& root, const std::string& text) {
   root.get(section)->as_table()->insert_or_assign(key, std::move(*parsed.get("v")));
 }
 
+void check_routing(const TrainConfig& c, const std::string& where) {
+  const TrainConfig::Anneal& a = c.anneal;
+  require(a.experts_from <= c.model.experts, "{}: anneal.experts_from ({}) is more than model.experts ({})", where, a.experts_from,
+          c.model.experts);
+  const bool open_ended = (a.experts_from > 0 && a.experts_steps == 0) || (a.temperature_from > 0 && a.temperature_steps == 0);
+  require(c.train.minutes == 0 || !open_ended,
+          "{}: with train.minutes nobody knows where the run ends: anneal.experts_steps and anneal.temperature_steps must say how long",
+          where);
+  require(c.train.minutes > 0 || a.spawn_step < c.train.steps, "{}: anneal.spawn_step ({}) is not before the end, train.steps ({})",
+          where, a.spawn_step, c.train.steps);
+  require(c.train.receive_sets <= c.model.experts, "{}: train.receive_sets ({}) is more than model.experts ({})", where,
+          c.train.receive_sets, c.model.experts);
+  require(c.train.receive_budget == 0 || c.train.capacity == 0,
+          "{}: train.capacity turns visits away and train.receive_budget takes them all in smaller pieces; set one of them", where);
+  const int64_t a_token = std::min(std::max(c.model.experts_per_token, a.experts_from),
+                                   (c.model.experts + c.train.receive_sets - 1) / c.train.receive_sets);
+  require(c.train.receive_budget == 0 || c.train.receive_budget >= a_token * c.train.sequence,
+          "{}: train.receive_budget is {}, expected at least the {} rows that one sequence may need", where, c.train.receive_budget,
+          a_token * c.train.sequence);
+}
+
 void check(const TrainConfig& c, const std::string& where) {
   double weight = 0;
   for (const DomainConfig& domain : c.domains) weight += domain.weight;
@@ -297,6 +332,7 @@ void check(const TrainConfig& c, const std::string& where) {
           c.model.experts);
   require(c.model.dense_layers <= c.model.layers, "{}: model.dense_layers ({}) is more than model.layers ({})", where,
           c.model.dense_layers, c.model.layers);
+  check_routing(c, where);
   require(c.train.batch * c.train.sequence <= (1 << 24), "{}: train.batch * train.sequence is {}, expected at most {}",
           where, c.train.batch * c.train.sequence, 1 << 24);
 }

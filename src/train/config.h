@@ -38,7 +38,7 @@ struct TrainConfig {
   struct Model {
     int64_t layers = 4, width = 128, heads = 4, kv_heads = 4, head_dim = 32;
     int64_t experts = 8, experts_per_token = 2, expert_hidden = 256, shared_hidden = 0;
-    bool shared_gate = false;
+    bool shared_gate = false, router_trained = true;
     std::string score = "softmax";
     bool renormalise = true;
     double scale = 1;
@@ -49,8 +49,19 @@ struct TrainConfig {
   } model;
 
   struct Balance {
+    std::string scope = "global";  // of aux_loss: micro, sequence, global
     double aux_loss = 0.01, z_loss = 0.0001, bias_rate = 0;
   } balance;
+
+  // How routers' rules change over the steps: train/rule_schedule.h.
+  struct Anneal {
+    int64_t experts_from = 0, experts_steps = 0;  // 0: model.experts_per_token from the start; 0: to the end of the run
+    double lower_later = 0;
+    double temperature_from = 0;  // 0: no change
+    int64_t temperature_steps = 0;
+    int64_t spawn_step = 0;  // until then there is one expert; 0: never
+    double spawn_noise = 0.02;
+  } anneal;
 
   struct Optimizer {
     double lr = 0;  // 0: by the step law (train/step_law.h)
@@ -69,6 +80,8 @@ struct TrainConfig {
     int64_t sequence = 256, batch = 0, accumulate = 1;  // batch 0: by the step law
     std::string precision = "f32";  // of matrix products: f32, bf16
     std::string keep = "products";  // what experts leave for their gradients: products, inputs
+    double capacity = 0;            // times the mean load that an expert takes at most; 0: all that come
+    int64_t receive_budget = 0, receive_sets = 1;  // moe::ReceiveBudget
   } train;
 
   struct Validate {

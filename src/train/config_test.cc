@@ -39,7 +39,7 @@ TEST(TrainConfig, AMistakeIsNamedWithItsKeyAndLine) {
   EXPECT_EQ(complaint("[schedule]\nkind = \"line\"\n"),
             "c.toml:2: schedule.kind is \"line\", expected one of \"cosine\", \"wsd\"");
   EXPECT_EQ(complaint("[balance]\naux = 1\n"),
-            "c.toml:2: balance has no key \"aux\"; it knows aux_loss, bias_rate, z_loss");
+            "c.toml:2: balance has no key \"aux\"; it knows aux_loss, bias_rate, scope, z_loss");
   EXPECT_TRUE(complaint("\n[modell]\nwidth = 1\n").starts_with("c.toml:2: there is no section \"modell\""));
   EXPECT_TRUE(complaint("model = 3\n").starts_with("c.toml:1: model must be a table"));
   EXPECT_TRUE(complaint("[model]\nwidth =\n").starts_with("c.toml:2: not valid TOML"));
@@ -52,6 +52,18 @@ TEST(TrainConfig, SizesThatDoNotFitAreRefused) {
   EXPECT_NE(complaint("[model]\nhead_dim = 7\n"), "");
   EXPECT_NE(complaint("[model]\nexperts = 2\nexperts_per_token = 3\n"), "");
   EXPECT_NE(complaint("[model]\ndense_layers = 9\n"), "");
+}
+
+TEST(TrainConfig, StagesOfRoutingThatDoNotFitAreRefused) {
+  EXPECT_NE(complaint("[anneal]\nexperts_from = 9\n"), "");
+  EXPECT_NE(complaint("[anneal]\nexperts_from = 8\n[train]\nminutes = 5\n"), "");
+  EXPECT_EQ(complaint("[anneal]\nexperts_from = 8\nexperts_steps = 10\n[train]\nminutes = 5\n"), "");
+  EXPECT_NE(complaint("[anneal]\nspawn_step = 10\n[train]\nsteps = 10\n"), "");
+  EXPECT_NE(complaint("[train]\ncapacity = 1\nreceive_budget = 100000\n"), "");
+  EXPECT_NE(complaint("[train]\nreceive_budget = 511\n"), "");  // 256 tokens, 2 experts each
+  EXPECT_EQ(complaint("[train]\nreceive_budget = 512\n"), "");
+  EXPECT_EQ(complaint("[train]\nreceive_budget = 256\nreceive_sets = 8\n"), "");
+  EXPECT_NE(complaint("[train]\nreceive_sets = 9\n"), "");
 }
 
 TEST(TrainConfig, DeepNestingIsRefusedAndNotFollowed) {

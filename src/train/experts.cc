@@ -72,6 +72,7 @@ void combine(const moe::DispatchPlan& plan, ConstView from_ND, std::span<const f
   parallel_ranges(to_TD.rows(), [&](size_t begin, size_t end, size_t) {
     for (size_t t = begin; t < end; ++t) {
       for (size_t visit = t * per_token; visit < (t + 1) * per_token; ++visit) {
+        if (plan.row_of_visit_N[visit] == moe::kNoRow) continue;
         const auto row = from_ND.row(plan.row_of_visit_N[visit]);
         if (mix_N.empty()) {
           add(row, to_TD.row(t));

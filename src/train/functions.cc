@@ -117,7 +117,7 @@ Tensor linear(const Tensor& x, const WeightMatrix& weight, GemmType type) {
   return record({x}, {y}, [=](const tensor_list& dy) -> tensor_list {
     const Tensor dx = torch::empty_like(x);
     multiply_nn(type, view(dy[0]), weight.value, view(dx));
-    multiply_tn(type, view(dy[0]), view(x), weight.gradient, Into::Add);
+    if (weight.gradient.data() != nullptr) multiply_tn(type, view(dy[0]), view(x), weight.gradient, Into::Add);
     return {dx};
   })[0];
 }
@@ -170,10 +170,19 @@ Tensor attend(const Attention& attention, const Tensor& qkv_TQ, const HeadNorms&
   })[0];
 }
 
-Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E) {
-  const auto saved = std::make_shared<const RouterSaved>(router_forward(rule, view(logits_TE), bias_E));
-  const Tensor mix_N = torch::empty({saved->routing.num_visits()});
-  std::ranges::copy(saved->routing.weights_N, flat(mix_N).begin());
+Routed route_to_first(int num_experts, int tokens) {
+  const auto plan = std::make_shared<moe::LayerPlan>();
+  plan->routing = {.num_experts = num_experts, .experts_N = std::vector<int32_t>(tokens, 0), .weights_N = std::vector<float>(tokens, 1.0f)};
+  for (int32_t t = 1; t <= tokens; ++t) plan->routing.begin_T1.push_back(t);
+  plan->dispatch = moe::plan_dispatch(plan->routing);
+  return {torch::ones({tokens}), torch::tensor(0.0f), torch::tensor(0.0f),
+          std::make_shared<const RouterSaved>(RouterSaved{.rule = {.num_experts = num_experts, .experts_per_token = 1}, .plan = plan})};
+}
+
+Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E, const RouteOrder& order) {
+  const auto saved = std::make_shared<const RouterSaved>(router_forward(rule, view(logits_TE), bias_E, order));
+  const Tensor mix_N = torch::empty({saved->plan->routing.num_visits()});
+  std::ranges::copy(saved->plan->routing.weights_N, flat(mix_N).begin());
   const tensor_list outputs = record(
       {logits_TE}, {mix_N, torch::tensor(saved->balance.loss), torch::tensor(saved->z_loss)},
       [=](const tensor_list& d) -> tensor_list {
@@ -185,15 +194,14 @@ Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<co
   return {outputs[0], outputs[1], outputs[2], saved};
 }
 
-Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const moe::Routing& routing,
-                   const ExpertWeights& weights, const Mode& mode) {
-  const auto plan = std::make_shared<const moe::DispatchPlan>(moe::plan_dispatch(routing));
+Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
+                   const std::shared_ptr<const moe::LayerPlan>& plan, const ExpertWeights& weights, const Mode& mode) {
   const Tensor out_TD = residual_TD.detach().clone();
   const auto saved = std::make_shared<ExpertsSaved>(
-      experts_forward(mode, weights.value, *plan, flat(mix_N), view(x_TD), view(out_TD)));
+      experts_forward(mode, weights.value, plan->dispatch, flat(mix_N), view(x_TD), view(out_TD)));
   return record({residual_TD, x_TD, mix_N}, {out_TD}, [=](const tensor_list& dout) -> tensor_list {
     const Tensor dx_TD = torch::zeros_like(x_TD), dmix_N = torch::empty_like(mix_N);
-    experts_backward(mode, weights.value, *plan, flat(mix_N), view(x_TD), *saved, view(dout[0]), view(dx_TD),
+    experts_backward(mode, weights.value, plan->dispatch, flat(mix_N), view(x_TD), *saved, view(dout[0]), view(dx_TD),
                      flat(dmix_N), weights.gradient);
     return {dout[0], dx_TD, dmix_N};
   })[0];

@@ -31,6 +31,7 @@ tensor_list record(const tensor_list& inputs, const tensor_list& outputs, Backwa
 Tensor embed(const Tensor& anchor, const WeightMatrix& table_VD, const std::vector<int32_t>& tokens_T);
 
 Tensor rms_norm(const Tensor& x_TD, const WeightVector& weight, float eps);
+// A weight without memory for its gradient gets none: it is not trained.
 Tensor linear(const Tensor& x, const WeightMatrix& weight, GemmType type = GemmType::F32);
 // residual + linear(x, weight)
 Tensor add_linear(const Tensor& residual, const Tensor& x, const WeightMatrix& weight, GemmType type = GemmType::F32);
@@ -47,15 +48,17 @@ struct Routed {
   Tensor mix_N, balance_loss, z_loss;
   std::shared_ptr<const RouterSaved> saved;
 };
-Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E);
+// Before experts are spawned: every token visits the first with weight 1, and no router learns.
+Routed route_to_first(int num_experts, int tokens);
+Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E, const RouteOrder& order = {});
 
 struct ExpertWeights {
   ExpertStack<const float> value;
   ExpertStack<float> gradient;
 };
-// residual + the experts' results, mixed
-Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const moe::Routing& routing,
-                   const ExpertWeights& weights, const Mode& mode = {});
+// residual + the experts' results, mixed. `plan` is the one that mix_N was made for, and serves the way back too.
+Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
+                   const std::shared_ptr<const moe::LayerPlan>& plan, const ExpertWeights& weights, const Mode& mode = {});
 
 // Mean over the positions that have a target.
 Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const std::vector<int32_t>& targets_T,

@@ -214,12 +214,15 @@ class FunctionsExperts : public testing::TestWithParam<Mode> {};
 TEST_P(FunctionsExperts, ForwardAndAllGradients) {
   // More rows at one expert and more hidden units than are worked on at once; an odd number of rows; one expert that nobody visits.
   const int64_t tokens = 1101, num_experts = 4, width = 10, hidden = 135, per_token = 2;
-  moe::Routing routing{.num_experts = 4};
+  const auto plan = std::make_shared<moe::LayerPlan>();
+  moe::Routing& routing = plan->routing;
+  routing.num_experts = 4;
   for (int t = 0; t < tokens; ++t) {
     routing.experts_N.push_back(0);
     routing.experts_N.push_back(t % 3 == 0 ? 1 : 3);
     routing.begin_T1.push_back(static_cast<int32_t>(routing.experts_N.size()));
   }
+  plan->dispatch = moe::plan_dispatch(routing);
   const std::vector<TestWeight> weights{TestWeight(random_tensor({num_experts, hidden, width}, 1)),
                                         TestWeight(random_tensor({num_experts, hidden, width}, 2)),
                                         TestWeight(random_tensor({num_experts, width, hidden}, 3))};
@@ -232,7 +235,7 @@ TEST_P(FunctionsExperts, ForwardAndAllGradients) {
                                      stack([](const TestWeight& w) { return w.gradient; })};
   check({random_tensor({tokens, width}, 4), random_tensor({tokens, width}, 5), random_tensor({tokens * per_token}, 6)},
         weights,
-        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], routing, expert_weights, GetParam())}; },
+        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], plan, expert_weights, GetParam())}; },
         [&](const Inputs& x, const Inputs& w) {
           std::vector<int64_t> at(routing.experts_N.begin(), routing.experts_N.end());
           const Tensor index = torch::tensor(at).reshape({tokens, per_token});

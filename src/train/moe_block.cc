@@ -6,20 +6,31 @@ using spec::Role;
 
 Tensor MoeBlock::forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed) {
   const Routed chosen = choose(layer, x_TD, routed);
-  const Tensor sum_TD = add_experts(stream_TD, x_TD, chosen.mix_N, chosen.saved->routing, experts(layer), mode_);
+  if (!moe::fits(routed.order.budget, chosen.saved->plan->dispatch)) {
+    routed.overflowed = true;
+    return {};
+  }
+  routed.routes.push_back(chosen.saved);
+  routed.balance_losses.push_back(chosen.balance_loss);
+  routed.z_losses.push_back(chosen.z_loss);
+  const Tensor sum_TD = add_experts(stream_TD, x_TD, chosen.mix_N, chosen.saved->plan, experts(layer), mode_);
   return spec_.moe.shared_hidden > 0 ? add_shared(layer, sum_TD, x_TD) : sum_TD;
 }
 
 // Routers compute in f32 whatever the mode: a choice is not rounded.
-Routed MoeBlock::choose(int layer, const Tensor& x_TD, RoutedLayers& routed) {
-  const Tensor logits_TE = linear(x_TD, weights_.matrix(Role::Router, layer));
-  const bool biased = spec_.moe.router.has_selection_bias;
-  const Routed chosen = route(spec_.moe.router, logits_TE,
-                              biased ? weights_.vector(Role::SelectionBias, layer).value : std::span<float>());
-  routed.routes.push_back(chosen.saved);
-  routed.balance_losses.push_back(chosen.balance_loss);
-  routed.z_losses.push_back(chosen.z_loss);
-  return chosen;
+Routed MoeBlock::choose(int layer, const Tensor& x_TD, const RoutedLayers& routed) {
+  const PassOrder& order = routed.order;
+  const size_t moe_layer = routed.routes.size();
+  const spec::RouterRule rule = order.rule(spec_, layer);
+  if (order.first_expert_only) return route_to_first(rule.num_experts, static_cast<int>(x_TD.size(0)));
+
+  RouteOrder mine{.balancing = {.scope = order.scope, .sequence = routed.sequence}, .capacity = order.capacity};
+  if (order.others != nullptr) mine.balancing.others_E = order.others->of_layer(static_cast<int>(moe_layer));
+  if (order.decided != nullptr) mine.decided = (*order.decided)[moe_layer];
+  WeightMatrix router = weights_.matrix(Role::Router, layer);
+  if (!order.router_trained) router.gradient = {};
+  return route(rule, linear(x_TD, router),
+               rule.has_selection_bias ? weights_.vector(Role::SelectionBias, layer).value : std::span<float>(), mine);
 }
 
 ExpertWeights MoeBlock::experts(int layer) {

@@ -5,16 +5,17 @@
 #include <vector>
 
 #include "train/functions.h"
+#include "train/pass_order.h"
 
 namespace moiety::train {
 
-// Routing of one forward pass, by MoE layer.
-using Routes = std::vector<std::shared_ptr<const RouterSaved>>;
-
-// What the MoE layers of a forward pass leave beside their outputs, layer by layer.
+// What the MoE layers of a pass are told, and what they leave beside their outputs, layer by layer.
 struct RoutedLayers {
+  const PassOrder& order;
+  size_t sequence = 0;  // Batch::sequence
   Routes routes;
   tensor_list balance_losses, z_losses;
+  bool overflowed = false;  // experts would have received more than the budget: the pass ends
 };
 
 class MoeBlock {
@@ -22,11 +23,11 @@ class MoeBlock {
   // What it refers to must outlive it.
   MoeBlock(const spec::ModelSpec& spec, Weights& weights, const Mode& mode) : spec_(spec), weights_(weights), mode_(mode) {}
 
-  // stream_TD + the block's output for its norm's x_TD.
+  // stream_TD + the block's output for its norm's x_TD; undefined after an overflow.
   Tensor forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed);
 
  private:
-  Routed choose(int layer, const Tensor& x_TD, RoutedLayers& routed);
+  Routed choose(int layer, const Tensor& x_TD, const RoutedLayers& routed);
   ExpertWeights experts(int layer);
   Tensor add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD);
 

@@ -20,8 +20,7 @@ Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights)
       first_moment_(1, weights.values().size()),
       second_moment_(1, weights.values().size()) {
   for (const Weights::Entry& entry : weights.entries()) {
-    // No gradient moves the selection bias: the balance of the load does.
-    if (entry.weight.role == spec::Role::SelectionBias) continue;
+    if (!entry.trained) continue;
     for (size_t at = 0; at < entry.size; at += kPiece) {
       pieces_.push_back({entry.begin + at, std::min(kPiece, entry.size - at), entry.is_matrix()});
     }

@@ -35,7 +35,7 @@ class ResumeTest : public testing::Test {
   ~ResumeTest() override { fs::remove_all(folder_); }
 
   // Starts moiety-train in the run folder `name`; its sentences go to `name`.log.
-  pid_t start(const std::string& name, int steps = kSteps) const {
+  pid_t start(const std::string& name, int steps = kSteps, const std::vector<std::string>& settings = {}) const {
     const std::string dir = (folder_ / name).string(), log = dir + ".log";
     std::vector<std::string> arguments{MOIETY_TRAIN_PROGRAM, (folder_ / "tiny.toml").string()};
     for (const std::string& setting :
@@ -44,6 +44,7 @@ class ResumeTest : public testing::Test {
           std::string("balance.bias_rate=0.001"), std::string("validate.every=20")}) {
       arguments.insert(arguments.end(), {"--set", setting});
     }
+    for (const std::string& setting : settings) arguments.insert(arguments.end(), {"--set", setting});
     const pid_t child = ::fork();
     if (child == 0) {
       const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
@@ -93,26 +94,39 @@ class ResumeTest : public testing::Test {
     return read_file(folder_ / name / "checkpoints" / fmt::format("step-{:08}", kSteps) / "model.safetensors");
   }
 
+  void kill_and_compare(const std::vector<std::string>& settings) const {
+    ASSERT_EQ(wait_for(start("whole", kSteps, settings)), 0) << log("whole");
+
+    Random random(static_cast<uint64_t>(::getpid()));
+    int kills = 0;
+    for (; kills < 4; ++kills) {
+      const pid_t child = start("killed", kSteps, settings);
+      // The pause lands the kill anywhere: between steps, or while a checkpoint is written.
+      kill_after("killed", child, 1 + random.below(14), SIGKILL);
+      if (wait_for(child) == 0) break;
+      std::this_thread::sleep_for(std::chrono::microseconds(random.below(3000)));
+    }
+    EXPECT_GT(kills, 0);
+    ASSERT_EQ(wait_for(start("killed", kSteps, settings)), 0) << log("killed");
+
+    EXPECT_TRUE(losses("killed") == losses("whole"));
+    EXPECT_TRUE(model("killed") == model("whole"));
+  }
+
   fs::path folder_;
 };
 
-TEST_F(ResumeTest, KilledAtAnyMomentARunEndsWithTheSameBits) {
-  ASSERT_EQ(wait_for(start("whole")), 0) << log("whole");
+TEST_F(ResumeTest, KilledAtAnyMomentARunEndsWithTheSameBits) { kill_and_compare({}); }
 
-  Random random(static_cast<uint64_t>(::getpid()));
-  int kills = 0;
-  for (; kills < 4; ++kills) {
-    const pid_t child = start("killed");
-    // The pause lands the kill anywhere: between steps, or while a checkpoint is written.
-    kill_after("killed", child, 1 + random.below(14), SIGKILL);
-    if (wait_for(child) == 0) break;
-    std::this_thread::sleep_for(std::chrono::microseconds(random.below(3000)));
-  }
-  EXPECT_GT(kills, 0);
-  ASSERT_EQ(wait_for(start("killed")), 0) << log("killed");
-
-  EXPECT_TRUE(losses("killed") == losses("whole"));
-  EXPECT_TRUE(model("killed") == model("whole"));
+// One expert until step 15, then four copies; from four experts a token to two, and a temperature that falls, while the experts
+// of the first steps don't fit the budget.
+TEST_F(ResumeTest, SoDoesARunWhoseRoutingChangesOverItsSteps) {
+  kill_and_compare({"anneal.spawn_step=15", "anneal.experts_from=4", "anneal.experts_steps=30", "anneal.lower_later=0.5",
+                    "anneal.temperature_from=3", "anneal.temperature_steps=25", "train.receive_budget=400", "train.receive_sets=2"});
+  EXPECT_NE(read_file(folder_ / "whole" / "metrics.jsonl").find("\"reruns\""), std::string::npos);
+  const Json config = parse_json(
+      read_file(folder_ / "whole" / "checkpoints" / fmt::format("step-{:08}", kSteps) / "config.json"), "config.json");
+  EXPECT_NE(config.dump().find("\"experts_per_token\":2"), std::string::npos);
 }
 
 TEST_F(ResumeTest, ASignalEndsARunWithACheckpointAndAWayOn) {

@@ -28,15 +28,18 @@ float chosen_sum(const moe::Routing& routing, std::span<const float> scores_E, s
   return sum;
 }
 
-// Routing of a slice of the tokens; the slices are joined in their order.
-moe::Routing route_slice(const spec::RouterRule& rule, MatrixView<const float> logits_TE, std::span<const float> bias_E,
-                         MatrixView<float> scores_TE, std::span<float> log_sum_T) {
-  const size_t tokens = logits_TE.rows();
-  for (size_t t = 0; t < tokens; ++t) {
+void score_slice(const spec::RouterRule& rule, MatrixView<const float> logits_TE, MatrixView<float> scores_TE,
+                 std::span<float> log_sum_T) {
+  for (size_t t = 0; t < logits_TE.rows(); ++t) {
     log_sum_T[t] = log_sum_exp(logits_TE.row(t));
     std::ranges::copy(logits_TE.row(t), scores_TE.row(t).begin());
     moe::score(rule, scores_TE.row(t));
   }
+}
+
+// Routing of a slice of the tokens; the slices are joined in their order.
+moe::Routing route_slice(const spec::RouterRule& rule, MatrixView<const float> scores_TE, std::span<const float> bias_E) {
+  const size_t tokens = scores_TE.rows();
   moe::Routing routing = moe::choose_experts(rule, scores_TE.flat(), bias_E);
 
   // Weigh
@@ -57,23 +60,31 @@ void append(const moe::Routing& part, moe::Routing& routing) {
   routing.weights_N.insert(routing.weights_N.end(), part.weights_N.begin(), part.weights_N.end());
 }
 
+std::shared_ptr<const moe::LayerPlan> plan_of(const spec::RouterRule& rule, const std::vector<moe::Routing>& slices, double capacity) {
+  const auto plan = std::make_shared<moe::LayerPlan>();
+  moe::Routing& routing = plan->routing;
+  routing.num_experts = rule.num_experts;
+  for (const moe::Routing& slice : slices) append(slice, routing);
+  plan->dispatch = capacity == 0 ? moe::plan_dispatch(routing)
+                                 : moe::plan_dispatch(routing, moe::expert_capacity(capacity, routing.num_visits(), rule.num_experts));
+  return plan;
+}
+
 }  // namespace
 
 RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float> logits_TE,
-                           std::span<const float> bias_E, const Balancing& balancing) {
+                           std::span<const float> bias_E, const RouteOrder& order) {
   const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
-  RouterSaved saved{.scores_TE = Buffer(tokens, experts), .log_sum_T = std::vector<float>(tokens)};
+  RouterSaved saved{.rule = rule, .scores_TE = Buffer(tokens, experts), .log_sum_T = std::vector<float>(tokens)};
   std::vector<moe::Routing> slices((tokens + kTokensATask - 1) / kTokensATask);
   parallel_tasks(slices.size(), [&](size_t i) {
     const size_t begin = i * kTokensATask, count = std::min(kTokensATask, tokens - begin);
-    slices[i] = route_slice(rule, logits_TE.middle_rows(begin, count), bias_E,
-                            saved.scores_TE.view().middle_rows(begin, count),
-                            std::span(saved.log_sum_T).subspan(begin, count));
+    const MatrixView<float> scores = saved.scores_TE.view().middle_rows(begin, count);
+    score_slice(rule, logits_TE.middle_rows(begin, count), scores, std::span(saved.log_sum_T).subspan(begin, count));
+    if (!order.decided) slices[i] = route_slice(rule, scores, bias_E);
   });
-  saved.routing.num_experts = rule.num_experts;
-  for (const moe::Routing& slice : slices) append(slice, saved.routing);
-
-  saved.balance = balance_term(balancing, rule, saved.scores_TE.view(), saved.routing);
+  saved.plan = order.decided ? order.decided : plan_of(rule, slices, order.capacity);
+  saved.balance = balance_term(order.balancing, rule, saved.scores_TE.view(), saved.plan->routing);
   saved.z_loss = z_loss(saved.log_sum_T);
   return saved;
 }
@@ -81,7 +92,7 @@ RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float>
 void router_backward(const spec::RouterRule& rule, const RouterSaved& saved, MatrixView<const float> logits_TE,
                      std::span<const float> dmix_N, float dbalance, float dz, MatrixView<float> dlogits_TE) {
   const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
-  const moe::Routing& routing = saved.routing;
+  const moe::Routing& routing = saved.plan->routing;
   parallel_ranges(tokens, [&](size_t first, size_t last, size_t) {
     std::vector<float> dscores_E(experts);
     for (size_t t = first; t < last; ++t) {

@@ -69,6 +69,7 @@ void DomainStream::add_window(uint64_t window, Batch& batch) const {
   const uint64_t begin = window * sequence_, end = std::min<uint64_t>(begin + sequence_, shard_.num_tokens());
   size_t index = static_cast<size_t>(std::ranges::upper_bound(begins_, begin) - begins_.begin()) - 1;
   const size_t row_end = batch.tokens_T.size() + sequence_;
+  batch.sequence = sequence_;
   for (uint64_t at = begin; at < end; ++index) {
     const uint32_t document = documents_[index];
     const uint64_t first = shard_.document_begin(document), last = shard_.document_end(document);

@@ -13,11 +13,15 @@
 #include "train/hyper_parameters.h"
 #include "train/keep_memory.h"
 #include "train/metrics.h"
+#include "train/micro_batch.h"
 #include "train/optimizer.h"
 #include "train/plan.h"
+#include "train/routing_figures.h"
+#include "train/rule_schedule.h"
 #include "train/run_record.h"
 #include "train/sampler.h"
 #include "train/schedule.h"
+#include "train/spawn.h"
 #include "train/validation.h"
 
 namespace moiety::train {
@@ -34,6 +38,24 @@ constexpr int64_t kTimedFrom = 5, kTimedAtLeast = 20;
 constexpr double kTimedShare = 0.1;
 constexpr int64_t kLoadEvery = 20;  // steps between two lines with the experts' load
 
+// What model.router_trained is about.
+constexpr spec::Role kRouterRoles[] = {spec::Role::Router,   spec::Role::RouterBias,      spec::Role::GatingResidual,
+                                       spec::Role::GateDown, spec::Role::GateTemperature, spec::Role::GateLeaf,
+                                       spec::Role::GruInput, spec::Role::GruState,        spec::Role::GruInputBias,
+                                       spec::Role::GruStateBias};
+
+Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig::Model& model) {
+  Weights weights(spec);
+  if (!model.router_trained) {
+    for (const spec::Role role : kRouterRoles) weights.freeze(role);
+  }
+  return weights;
+}
+
+BalanceScope scope_of(const std::string& name) {
+  return name == "micro" ? BalanceScope::Micro : name == "sequence" ? BalanceScope::Sequence : BalanceScope::Global;
+}
+
 int set_threads(int64_t wanted) {
   cpu_set_t allowed;
   int threads = static_cast<int>(wanted);
@@ -47,6 +69,24 @@ Mode mode_of(const TrainConfig::Train& config) {
   return {config.precision == "bf16" ? GemmType::Bf16 : GemmType::F32, config.keep == "inputs" ? Keep::Inputs : Keep::Products};
 }
 
+// By layer, of all domains' held-out text together, and how far domains differ.
+Json routing_of_all(const std::vector<DomainScore>& scores) {
+  if (scores.empty()) return Json::array();
+  RoutingFigures all = scores[0].routing;
+  std::vector<const RoutingFigures*> domains = {&scores[0].routing};
+  for (size_t i = 1; i < scores.size(); ++i) {
+    all.add(scores[i].routing);
+    domains.push_back(&scores[i].routing);
+  }
+  Json list = all.by_layer();
+  const std::vector<double> specialisation = specialisation_by_layer(domains);
+  for (size_t layer = 0; layer < list.size(); ++layer) {
+    list[layer].erase("dropped");  // held-out text never is
+    list[layer]["specialisation"] = specialisation[layer];
+  }
+  return list;
+}
+
 class Trainer {
  public:
   // `config` must leave nothing open.
@@ -55,11 +95,11 @@ class Trainer {
         dir_(config.run.dir),
         data_(data),
         spec_(model_spec(config, data_.vocab_size, data_.end_of_text)),
-        weights_(spec_),
+        weights_(trained_weights(spec_, config.model)),
         optimizer_(config.optimizer, weights_),
         model_(spec_, weights_, mode_of(config.train)),
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
-        step_load_(spec_.moe_layers(), spec_.moe.router.num_experts) {
+        step_routing_(spec_.moe_layers(), spec_.moe.router.num_experts) {
     if (config.trace.file.empty()) return;
     trace_writer_.emplace(config.trace.file, trace::header_of(spec_, trace::model_name(dir_)));
     trace_.emplace(*trace_writer_);
@@ -79,7 +119,8 @@ class Trainer {
   void update_bias();
   void report_validation(Metrics& metrics, Progress& progress, bool last);
   void checkpoint();
-  Json load_figures() const;
+  PassOrder pass_order() const;
+  void add_rules(const PassOrder& order, Json& line) const;
   size_t tokens_per_step() const {
     return static_cast<size_t>(config_.train.sequence * config_.train.batch * config_.train.accumulate);
   }
@@ -94,7 +135,7 @@ class Trainer {
   Transformer model_;
   Sampler sampler_;
   RunState state_;
-  moe::Load step_load_;
+  RoutingFigures step_routing_;
   std::optional<trace::TraceWriter> trace_writer_;
   std::optional<trace::TraceRecorder> trace_;
   std::vector<DomainScore> scores_;
@@ -153,21 +194,29 @@ void Trainer::step(Metrics& metrics) {
   const auto accumulate = static_cast<float>(config_.train.accumulate);
   const LossWeights loss_weights{static_cast<float>(config_.balance.aux_loss),
                                  static_cast<float>(config_.balance.z_loss)};
-  step_load_ = moe::Load(spec_.moe_layers(), spec_.moe.router.num_experts);
+  if (config_.anneal.spawn_step > 0 && state_.step == config_.anneal.spawn_step) {
+    spawn_experts(weights_, config_.anneal.spawn_noise, static_cast<uint64_t>(config_.run.seed));
+  }
+  PassOrder order = pass_order();
+  const bool tells_load = (state_.step + 1) % kLoadEvery == 0;
+  step_routing_ = RoutingFigures(spec_.moe_layers(), spec_.moe.router.num_experts);
   double loss = 0, balance = 0, z = 0;
+  int64_t reruns = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
     const Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
-    Routes routes;
-    const Losses losses = model_.forward(batch, loss_weights, &routes);
-    (losses.total / accumulate).backward();
-    loss += losses.cross_entropy / accumulate;
-    balance += losses.balance / accumulate;
-    z += losses.z / accumulate;
-    for (size_t layer = 0; layer < routes.size(); ++layer) {
-      step_load_.add(static_cast<int>(layer), routes[layer]->routing);
+    if (order.scope == BalanceScope::Global) order.others = &step_routing_.load();
+    const TrainedMicroBatch done = train_micro_batch(model_, batch, loss_weights, order, 1 / accumulate);
+    loss += done.cross_entropy / accumulate;
+    balance += done.balance / accumulate;
+    z += done.z / accumulate;
+    reruns += done.passes.size() > 1;
+    for (const TrainedPass& pass : done.passes) {
+      step_routing_.add(pass.routes, tells_load);
+      if (trace_ && state_.step % config_.trace.every == 0) record(pass.batch, pass.routes);
     }
-    if (trace_ && state_.step % config_.trace.every == 0) record(batch, routes);
   }
+  // What the passes were held to one after the other grew towards this.
+  if (order.scope == BalanceScope::Global) balance = step_routing_.balance_loss();
   // Before the weights are touched, so that the last checkpoint stays good.
   require(std::isfinite(loss), "step {}: the loss is {}; a lower optimizer.lr may help", state_.step + 1, loss);
 
@@ -189,8 +238,10 @@ void Trainer::step(Metrics& metrics) {
                {"tokens", state_.tokens},
                {"seconds", seconds},
                {"tokens_per_s", std::round(static_cast<double>(tokens_per_step()) / seconds)},
-               {"dropped_tokens", 0}};
-  if (state_.step % kLoadEvery == 0) line["load"] = load_figures();
+               {"dropped", step_routing_.dropped_share()}};
+  if (reruns > 0) line["reruns"] = reruns;
+  if (tells_load) line["load"] = step_routing_.by_layer();
+  if (tells_load) add_rules(order, line);
   metrics.add(line);
 }
 
@@ -202,35 +253,49 @@ void Trainer::record(const Batch& batch, const Routes& routes) {
   }
   trace_->begin(std::move(parts));
   for (size_t layer = 0; layer < routes.size(); ++layer) {
-    trace_->add(trace_writer_->header().sparse_layers[layer], routes[layer]->routing);
+    trace_->add(trace_writer_->header().sparse_layers[layer], routes[layer]->plan->routing);
   }
   trace_->end();
 }
 
 void Trainer::update_bias() {
-  if (!spec_.moe.router.has_selection_bias) return;
+  if (!spec_.moe.router.has_selection_bias || state_.step < config_.anneal.spawn_step) return;
   int moe_layer = 0;
   for (int layer = 0; layer < spec_.num_layers; ++layer) {
     if (spec_.feed_forward[layer] != spec::FeedForward::Moe) continue;
-    moe::update_selection_bias(weights_.vector(spec::Role::SelectionBias, layer).value, step_load_.of_layer(moe_layer),
+    moe::update_selection_bias(weights_.vector(spec::Role::SelectionBias, layer).value, step_routing_.load().of_layer(moe_layer),
                                static_cast<float>(config_.balance.bias_rate));
     ++moe_layer;
   }
 }
 
-Json Trainer::load_figures() const {
-  Json layers = Json::array();
-  for (int layer = 0; layer < step_load_.layers(); ++layer) {
-    const moe::Balance balance = moe::balance_of(step_load_.of_layer(layer));
-    layers.push_back(
-        {{"max_over_mean", balance.max_over_mean}, {"entropy", balance.entropy}, {"idle", balance.idle}});
+// What the passes of this step are told.
+PassOrder Trainer::pass_order() const {
+  return {.rules_L = rules_at(config_.anneal, spec_, state_.step, state_.steps),
+          .first_expert_only = state_.step < config_.anneal.spawn_step,
+          .router_trained = config_.model.router_trained,
+          .scope = scope_of(config_.balance.scope),
+          .capacity = config_.train.capacity,
+          .budget = {config_.train.receive_budget, static_cast<int>(config_.train.receive_sets)}};
+}
+
+// The rules of this step, where a schedule moves them.
+void Trainer::add_rules(const PassOrder& order, Json& line) const {
+  Json experts = Json::array(), temperature = Json::array();
+  for (int layer = 0; layer < spec_.num_layers; ++layer) {
+    if (spec_.feed_forward[static_cast<size_t>(layer)] == spec::FeedForward::Dense) continue;
+    experts.push_back(order.first_expert_only ? 1 : order.rules_L[static_cast<size_t>(layer)].experts_per_token);
+    temperature.push_back(order.rules_L[static_cast<size_t>(layer)].temperature);
   }
-  return layers;
+  if (config_.anneal.experts_from > 0 || config_.anneal.spawn_step > 0) line["experts_per_token"] = experts;
+  if (config_.anneal.temperature_from > 0) line["temperature"] = temperature;
 }
 
 void Trainer::report_validation(Metrics& metrics, Progress& progress, bool last) {
   const auto batch = static_cast<size_t>(config_.train.batch);
-  scores_ = validate(model_, data_, static_cast<size_t>(config_.train.sequence), batch,
+  // By the rules of the next step, which are those of the model once all schedules have ended.
+  const PassOrder training = pass_order();
+  scores_ = validate(model_, data_, {.rules_L = training.rules_L, .first_expert_only = training.first_expert_only}, static_cast<size_t>(config_.train.sequence), batch,
                      last ? 0 : static_cast<size_t>(config_.validate.batches) * batch);
   Json domains = Json::array();
   std::string line = fmt::format("step {:>6}  bits per byte:", state_.step);
@@ -238,10 +303,11 @@ void Trainer::report_validation(Metrics& metrics, Progress& progress, bool last)
     domains.push_back({{"name", score.name},
                        {"nats_per_token", score.nats_per_token},
                        {"bits_per_byte", score.bits_per_byte},
-                       {"tokens", score.tokens}});
+                       {"tokens", score.tokens},
+                       {"visits", score.routing.visits()}});
     line += fmt::format("  {} {:.3f}", score.name, score.bits_per_byte);
   }
-  Json report = {{"step", state_.step}, {"validation", domains}};
+  Json report = {{"step", state_.step}, {"validation", domains}, {"routing", routing_of_all(scores_)}};
   if (last) report["final"] = true;
   metrics.add(report);
   progress.print(line);

@@ -45,24 +45,34 @@ WeightMatrix Transformer::head() {
   return weights_.matrix(spec_.tied_embeddings ? Role::Embedding : Role::Head);
 }
 
-Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes) {
-  RoutedLayers routed;
+Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order) {
+  RoutedLayers routed{.order = order, .sequence = batch.sequence};
   const Tensor x_TD = hidden_states(batch, routed);
+  if (routed.overflowed) return {.overflowed = true};
   const Tensor cross_entropy = mean_cross_entropy(x_TD, head(), batch.targets_T, mode_.type);
   const Tensor balance = mean_of(routed.balance_losses), z = mean_of(routed.z_losses);
   if (routes != nullptr) *routes = std::move(routed.routes);
-  return {cross_entropy + loss_weights.balance * balance + loss_weights.z * z, cross_entropy.item<float>(),
-          balance.item<float>(), z.item<float>()};
+  return {loss_weights.cross_entropy * cross_entropy + loss_weights.balance * balance + loss_weights.z * z,
+          cross_entropy.item<float>(), balance.item<float>(), z.item<float>()};
+}
+
+Routes Transformer::decide(const Batch& batch, const PassOrder& order) {
+  const torch::NoGradGuard no_graph;
+  RoutedLayers routed{.order = order, .sequence = batch.sequence};
+  hidden_states(batch, routed);
+  return std::move(routed.routes);
 }
 
 Tensor Transformer::logits(const Batch& batch, Routes* routes) {
   const torch::NoGradGuard no_graph;
-  RoutedLayers routed;
+  const PassOrder order;
+  RoutedLayers routed{.order = order, .sequence = batch.sequence};
   const Tensor x_TD = hidden_states(batch, routed);
   if (routes != nullptr) *routes = std::move(routed.routes);
   return linear(x_TD, head(), mode_.type);
 }
 
+// Undefined after an overflow.
 Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
   int longest = 0;
   for (const Segment& segment : batch.segments) longest = std::max(longest, segment.length);
@@ -72,6 +82,7 @@ Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
   for (int layer = 0; layer < spec_.num_layers; ++layer) {
     x_TD = attention_block(layer, x_TD, batch);
     x_TD = feed_forward_block(layer, x_TD, routed);
+    if (routed.overflowed) return {};
   }
   return rms_norm(x_TD, weights_.vector(Role::FinalNorm), spec_.norm_eps);
 }

@@ -14,10 +14,11 @@ namespace moiety::train {
 struct Losses {
   Tensor total;  // what is minimised
   float cross_entropy = 0, balance = 0, z = 0;  // mean nats a token; means over layers
+  bool overflowed = false;  // experts would have received more than the budget: nothing else here means anything
 };
 
 struct LossWeights {
-  float balance = 0, z = 0;
+  float balance = 0, z = 0, cross_entropy = 1;
 };
 
 class Transformer {
@@ -25,7 +26,9 @@ class Transformer {
   // `weights` must outlive this and fit `spec`. Routers compute in f32 whatever the mode.
   Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode = {});
 
-  Losses forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes = nullptr);
+  Losses forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes = nullptr, const PassOrder& order = {});
+  // Only who visits whom, without a graph.
+  Routes decide(const Batch& batch, const PassOrder& order);
   // [T, V], without a graph.
   Tensor logits(const Batch& batch, Routes* routes = nullptr);
 

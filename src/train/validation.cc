@@ -8,24 +8,22 @@
 namespace moiety::train {
 namespace {
 
-DomainScore score(Transformer& model, const PreparedDomain& domain, size_t sequence, size_t sequences,
+DomainScore score(Transformer& model, const PreparedDomain& domain, const PassOrder& order, size_t sequence, size_t sequences,
                   size_t windows) {
   const torch::NoGradGuard no_graph;
   const DomainStream stream(domain.name, *domain.valid, sequence, std::nullopt);
   const size_t all = stream.windows_per_epoch(), count = windows == 0 ? all : std::min(windows, all);
   const spec::ModelSpec& spec = model.spec();
-  DomainScore result{.name = domain.name, .load = moe::Load(spec.moe_layers(), spec.moe.router.num_experts)};
+  DomainScore result{.name = domain.name, .routing = RoutingFigures(spec.moe_layers(), spec.moe.router.num_experts)};
   double nats = 0;
   for (size_t first = 0; first < count; first += sequences) {
     Batch batch;
     for (size_t i = first; i < std::min(first + sequences, count); ++i) stream.add_window(i * all / count, batch);
     const auto counted = std::ranges::count_if(batch.targets_T, [](int32_t target) { return target >= 0; });
     Routes routes;
-    nats += static_cast<double>(model.forward(batch, {}, &routes).cross_entropy) * static_cast<double>(counted);
+    nats += static_cast<double>(model.forward(batch, {}, &routes, order).cross_entropy) * static_cast<double>(counted);
     result.tokens += static_cast<uint64_t>(counted);
-    for (size_t layer = 0; layer < routes.size(); ++layer) {
-      result.load.add(static_cast<int>(layer), routes[layer]->routing);
-    }
+    result.routing.add(routes, true);
   }
   // Every token counts, the end of a document too; bytes are those of the text.
   result.nats_per_token = nats / static_cast<double>(std::max<uint64_t>(1, result.tokens));
@@ -37,11 +35,11 @@ DomainScore score(Transformer& model, const PreparedDomain& domain, size_t seque
 
 }  // namespace
 
-std::vector<DomainScore> validate(Transformer& model, const PreparedData& data, size_t sequence, size_t sequences,
-                                  size_t windows) {
+std::vector<DomainScore> validate(Transformer& model, const PreparedData& data, const PassOrder& order, size_t sequence,
+                                  size_t sequences, size_t windows) {
   std::vector<DomainScore> scores;
   for (const PreparedDomain& domain : data.domains) {
-    scores.push_back(score(model, domain, sequence, sequences, windows));
+    scores.push_back(score(model, domain, order, sequence, sequences, windows));
   }
   return scores;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "train/prepare.h"
+#include "train/routing_figures.h"
 #include "train/transformer.h"
 
 namespace moiety::train {
@@ -14,11 +15,12 @@ struct DomainScore {
   std::string name;
   double nats_per_token = 0, bits_per_byte = 0;
   uint64_t tokens = 0;
-  moe::Load load;  // which experts the domain's text visited
+  RoutingFigures routing;  // which experts the domain's text visited
 };
 
-// `windows` sequences a domain, spread evenly over its text; 0: all. `sequences` at once.
-std::vector<DomainScore> validate(Transformer& model, const PreparedData& data, size_t sequence, size_t sequences,
-                                  size_t windows);
+// `windows` sequences a domain, spread evenly over its text; 0: all. `sequences` at once. Nobody is turned away. `order` gives
+// the rules.
+std::vector<DomainScore> validate(Transformer& model, const PreparedData& data, const PassOrder& order, size_t sequence,
+                                  size_t sequences, size_t windows);
 
 }  // namespace moiety::train

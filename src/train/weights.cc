@@ -48,12 +48,20 @@ Weights::Weights(const spec::ModelSpec& spec) {
   for (const spec::Weight& weight : spec::weights_of(spec, false)) {
     Entry entry{weight, format::our_name(weight), spec::shape_of(spec, weight.role), total, 1};
     if (spec::is_expert(weight.role)) entry.shape.insert(entry.shape.begin(), spec.moe.router.num_experts);
+    // No gradient moves the selection bias: the balance of the load does.
+    entry.trained = weight.role != Role::SelectionBias;
     for (const int64_t extent : entry.shape) entry.size *= static_cast<size_t>(extent);
     total += entry.size;
     entries_.push_back(std::move(entry));
   }
   values_ = Matrix<float>(1, total);
   gradients_ = Matrix<float>(1, total);
+}
+
+void Weights::freeze(Role role) {
+  for (Entry& entry : entries_) {
+    if (entry.weight.role == role) entry.trained = false;
+  }
 }
 
 bool Weights::has(Role role, int layer) const {

@@ -28,9 +28,13 @@ class Weights {
     std::string name;            // in model.safetensors
     std::vector<int64_t> shape;  // of the stack, for experts
     size_t begin = 0, size = 0;  // in the flat memory
+    bool trained = true;         // the optimizer leaves it alone otherwise
     bool is_matrix() const { return shape.size() > 1; }
   };
   const std::vector<Entry>& entries() const { return entries_; }
+
+  // The weights of this role stay as they are.
+  void freeze(spec::Role role);
 
   std::span<float> values() { return values_.flat(); }
   std::span<float> gradients() { return gradients_.flat(); }

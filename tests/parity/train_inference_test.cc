@@ -76,7 +76,7 @@ TEST_P(TrainingAndInference, AgreeOnLogitsAndExperts) {
   const Matrix<float> inferred = transformer.forward({&chunk, 1},
       [&](int layer, const moe::Routing& routing) {
         ASSERT_LT(sparse_layer, routes.size());
-        const moe::Routing& in_training = routes[sparse_layer++]->routing;
+        const moe::Routing& in_training = routes[sparse_layer++]->plan->routing;
         EXPECT_EQ(routing.begin_T1, in_training.begin_T1) << "layer " << layer;
         EXPECT_EQ(routing.experts_N, in_training.experts_N) << "layer " << layer;
         for (int n = 0; n < routing.num_visits(); ++n) {

@@ -42,6 +42,9 @@ done
 $moiety eval "${runs[0]}" --text docs/GLOSSARY.md --xz --chart "$folder/chart.svg" --json \
   | grep -q '"bits_per_byte"' || fail "eval"
 grep -q '</svg>' "$folder/chart.svg" || fail "the chart"
+$moiety inspect "$folder/MixtralForCausalLM" --routing "$folder/routing.svg" > /dev/null
+# A panel each of what training and held-out text say, a line a layer.
+[[ $(grep -c '<polyline' "$folder/routing.svg") -eq 12 ]] || fail "the chart of the routing: $(grep -c '<polyline' "$folder/routing.svg") lines"
 
 if "$source/tests/system/llama_cpp_test.sh" "$moiety" "$source" "$npm" "${runs[@]}"; then
   echo "all agree"

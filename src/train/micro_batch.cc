@@ -1,0 +1,103 @@
+#include "train/micro_batch.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace moiety::train {
+namespace {
+
+size_t counted(const Batch& batch) {
+  return static_cast<size_t>(std::ranges::count_if(batch.targets_T, [](int32_t target) { return target >= 0; }));
+}
+
+// How many sequences surely fit, whatever their routers want.
+size_t sequences_that_fit(const Transformer& model, const Batch& batch, const PassOrder& order) {
+  int64_t tokens = batch.num_tokens();
+  for (int layer = 0; layer < model.spec().num_layers; ++layer) {
+    if (model.spec().feed_forward[static_cast<size_t>(layer)] == spec::FeedForward::Dense) continue;
+    const spec::RouterRule rule = order.rule(model.spec(), layer);
+    tokens = std::min(tokens, moe::tokens_that_fit(order.budget, rule.num_experts, rule.most_experts()));
+  }
+  const size_t sequence = batch.sequence > 0 ? batch.sequence : static_cast<size_t>(batch.num_tokens());
+  require(tokens >= static_cast<int64_t>(sequence), "a sequence of {} tokens may not fit a receive budget of {} rows for each of {} sets of experts",
+          sequence, order.budget.rows, order.budget.sets);
+  return static_cast<size_t>(tokens) / sequence;
+}
+
+void add_visits(const Plans& plans, moe::Load& load) {
+  for (size_t layer = 0; layer < plans.size(); ++layer) load.add(static_cast<int>(layer), plans[layer]->routing);
+}
+
+TrainedMicroBatch train_in_pieces(Transformer& model, const Batch& whole, const LossWeights& weights, PassOrder order, float share) {
+  const std::vector<Batch> pieces = pieces_of(whole, sequences_that_fit(model, whole, order));
+  order.budget = {};
+
+  // Decide
+  std::vector<Plans> plans;
+  for (const Batch& piece : pieces) {
+    plans.push_back({});
+    for (const auto& saved : model.decide(piece, order)) plans.back().push_back(saved->plan);
+  }
+
+  // Learn
+  const moe::Load none(model.spec().moe_layers(), model.spec().moe.router.num_experts);
+  const moe::Load before = order.others != nullptr ? *order.others : none;
+  const auto share_of = [](auto part, auto all) { return static_cast<float>(part) / static_cast<float>(std::max<decltype(all)>(1, all)); };
+  TrainedMicroBatch result;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    moe::Load others = before;
+    for (size_t other = 0; other < pieces.size(); ++other) {
+      if (other != i) add_visits(plans[other], others);
+    }
+    order.others = &others;
+    order.decided = &plans[i];
+    const float targets = share_of(counted(pieces[i]), counted(whole)), tokens = share_of(pieces[i].num_tokens(), whole.num_tokens());
+    TrainedPass pass{pieces[i], {}};
+    const Losses losses = model.forward(
+        pass.batch, {tokens * weights.balance, tokens * weights.z, targets * weights.cross_entropy}, &pass.routes, order);
+    (losses.total * share).backward();
+    result.cross_entropy += targets * losses.cross_entropy;
+    result.balance += tokens * losses.balance;
+    result.z += tokens * losses.z;
+    result.passes.push_back(std::move(pass));
+  }
+  return result;
+}
+
+}  // namespace
+
+TrainedMicroBatch train_micro_batch(Transformer& model, const Batch& batch, const LossWeights& weights, const PassOrder& order,
+                                    float share) {
+  TrainedPass pass{batch, {}};
+  {
+    const Losses losses = model.forward(batch, weights, &pass.routes, order);
+    if (!losses.overflowed) {
+      (losses.total * share).backward();
+      TrainedMicroBatch result{losses.cross_entropy, losses.balance, losses.z, {}};
+      result.passes.push_back(std::move(pass));
+      return result;
+    }
+  }
+  pass.routes.clear();
+  return train_in_pieces(model, batch, weights, order, share);
+}
+
+std::vector<Batch> pieces_of(const Batch& batch, size_t sequences) {
+  const size_t tokens = batch.tokens_T.size(), sequence = batch.sequence > 0 ? batch.sequence : tokens;
+  std::vector<Batch> pieces;
+  auto segment = batch.segments.begin();
+  for (size_t begin = 0; begin < tokens; begin += sequences * sequence) {
+    const size_t end = std::min(tokens, begin + sequences * sequence);
+    Batch piece{.sequence = batch.sequence};
+    piece.tokens_T.assign(batch.tokens_T.begin() + static_cast<ptrdiff_t>(begin), batch.tokens_T.begin() + static_cast<ptrdiff_t>(end));
+    piece.targets_T.assign(batch.targets_T.begin() + static_cast<ptrdiff_t>(begin), batch.targets_T.begin() + static_cast<ptrdiff_t>(end));
+    for (; segment != batch.segments.end() && static_cast<size_t>(segment->begin) < end; ++segment) {
+      piece.segments.push_back({segment->begin - static_cast<int>(begin), segment->length, segment->domain});
+    }
+    pieces.push_back(std::move(piece));
+  }
+  return pieces;
+}
+
+}  // namespace moiety::train

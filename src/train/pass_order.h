@@ -1,0 +1,28 @@
+// What a pass through the layers is told beyond its tokens: the rules of its step, and what its routers are held to.
+#pragma once
+
+#include <vector>
+
+#include "moe/load.h"
+#include "moe/receive_budget.h"
+#include "spec/model_spec.h"
+#include "train/router.h"
+
+namespace moiety::train {
+
+struct PassOrder {
+  std::vector<spec::RouterRule> rules_L;  // by layer, dense ones too; empty: those of the model
+  bool first_expert_only = false;         // every token visits expert 0, no router is asked
+  bool router_trained = true;
+  BalanceScope scope = BalanceScope::Micro;
+  const moe::Load* others = nullptr;  // by MoE layer: visits that count for the balance beside the pass's own, Balancing::others_E
+  double capacity = 0;                // RouteOrder::capacity
+  moe::ReceiveBudget budget;
+  const Plans* decided = nullptr;  // by MoE layer: who visits whom, when it has been decided before
+
+  spec::RouterRule rule(const spec::ModelSpec& spec, int layer) const {
+    return rules_L.empty() ? spec.router(layer) : rules_L[static_cast<size_t>(layer)];
+  }
+};
+
+}  // namespace moiety::train

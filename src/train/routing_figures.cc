@@ -1,0 +1,101 @@
+#include "train/routing_figures.h"
+
+#include <numeric>
+
+namespace moiety::train {
+
+RoutingFigures::RoutingFigures(int layers, int experts)
+    : load_(layers, experts), layers_(static_cast<size_t>(layers), {.experts = experts, .wanted_E = std::vector<double>(static_cast<size_t>(experts), 0)}) {}
+
+std::span<const int64_t> RoutingFigures::visits_of(size_t layer) const {
+  return load_.of_layer(static_cast<int>(layer)).first(static_cast<size_t>(layers_[layer].experts));
+}
+
+void RoutingFigures::add(const Routes& routes, bool with_entropy) {
+  for (size_t layer = 0; layer < routes.size(); ++layer) {
+    const RouterSaved& saved = *routes[layer];
+    Layer& to = layers_[layer];
+    const double tokens = saved.plan->routing.num_tokens();
+    load_.add(static_cast<int>(layer), saved.plan->routing);
+    to.experts = saved.plan->routing.num_experts;
+    to.tokens += tokens;
+    to.dropped += saved.plan->dispatch.num_dropped();
+    for (size_t e = 0; e < std::min(saved.balance.wanted_E.size(), to.wanted_E.size()); ++e) to.wanted_E[e] += saved.balance.wanted_E[e];
+    const auto scores_TE = saved.scores_TE.view();
+    if (!with_entropy || scores_TE.rows() == 0) continue;  // no router was asked
+    to.entropy += router_entropy(saved.rule, scores_TE) * tokens;
+    to.entropy_tokens += tokens;
+  }
+}
+
+void RoutingFigures::add(const RoutingFigures& other) {
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    Layer& to = layers_[layer];
+    const Layer& from = other.layers_[layer];
+    to.experts = from.experts;
+    to.tokens += from.tokens;
+    to.dropped += from.dropped;
+    to.entropy += from.entropy;
+    to.entropy_tokens += from.entropy_tokens;
+    for (size_t e = 0; e < to.wanted_E.size(); ++e) {
+      to.wanted_E[e] += from.wanted_E[e];
+      load_.add(static_cast<int>(layer), static_cast<int>(e), other.load_.of_layer(static_cast<int>(layer))[e]);
+    }
+  }
+}
+
+double RoutingFigures::dropped_share() const {
+  double dropped = 0, visits = 0;
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    const auto visits_E = visits_of(layer);
+    dropped += layers_[layer].dropped;
+    visits += static_cast<double>(std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0}));
+  }
+  return visits == 0 ? 0 : dropped / visits;
+}
+
+double RoutingFigures::balance_loss() const {
+  double sum = 0;
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    sum += balance_of_sums(visits_of(layer), layers_[layer].wanted_E, layers_[layer].tokens);
+  }
+  return layers_.empty() ? 0 : sum / static_cast<double>(layers_.size());
+}
+
+Json RoutingFigures::by_layer() const {
+  Json list = Json::array();
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    const moe::Balance balance = moe::balance_of(visits_of(layer));
+    const auto visits_E = visits_of(layer);
+    const double visits = static_cast<double>(std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0}));
+    Json figures = {{"max_over_mean", balance.max_over_mean},
+                    {"entropy", balance.entropy},
+                    {"idle", balance.idle},
+                    {"dropped", visits == 0 ? 0.0 : layers_[layer].dropped / visits}};
+    if (layers_[layer].entropy_tokens > 0) figures["router_entropy"] = layers_[layer].entropy / layers_[layer].entropy_tokens;
+    list.push_back(std::move(figures));
+  }
+  return list;
+}
+
+Json RoutingFigures::visits() const {
+  Json list = Json::array();
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    const auto visits_E = visits_of(layer);
+    list.push_back(std::vector<int64_t>(visits_E.begin(), visits_E.end()));
+  }
+  return list;
+}
+
+std::vector<double> specialisation_by_layer(const std::vector<const RoutingFigures*>& domains) {
+  std::vector<double> by_layer;
+  const int layers = domains.empty() ? 0 : domains[0]->load().layers();
+  for (int layer = 0; layer < layers; ++layer) {
+    std::vector<std::span<const int64_t>> visits;
+    for (const RoutingFigures* domain : domains) visits.push_back(domain->load().of_layer(layer));
+    by_layer.push_back(moe::specialisation(visits));
+  }
+  return by_layer;
+}
+
+}  // namespace moiety::train
