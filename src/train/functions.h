@@ -12,6 +12,7 @@
 #include "train/router.h"
 #include "train/torch.h"
 #include "train/weights.h"
+#include "train/zero_cost.h"
 
 namespace moiety::train {
 
@@ -44,10 +45,11 @@ Tensor attend(const Attention& attention, const Tensor& qkv_TQ, const HeadNorms&
               const std::vector<Segment>& segments);
 
 struct Routed {
-  Tensor mix_N, balance_loss, z_loss;
+  Tensor mix_N, zero_cost_mix_M, balance_loss, z_loss, entropy_loss;
   std::shared_ptr<const RouterSaved> saved;
 };
-Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E);
+Routed route(const spec::RouterRule& rule, const Tensor& logits_TC, std::span<const float> bias_C, const Balancing& balancing = {},
+             const Choosing& choosing = {});
 
 struct ExpertWeights {
   ExpertStack<const float> value;
@@ -56,6 +58,10 @@ struct ExpertWeights {
 // residual + the experts' results, mixed
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const moe::Routing& routing,
                    const ExpertWeights& weights, const Mode& mode = {});
+
+// residual + what the experts give that cost nothing, mixed
+Tensor add_zero_cost(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_M, const spec::RouterRule& rule,
+                     const moe::Visits& visits, const ConstantWeights& constants);
 
 // Mean over the positions that have a target.
 Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const std::vector<int32_t>& targets_T,

@@ -6,20 +6,39 @@ using spec::Role;
 
 Tensor MoeBlock::forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed) {
   const Routed chosen = choose(layer, x_TD, routed);
-  const Tensor sum_TD = add_experts(stream_TD, x_TD, chosen.mix_N, chosen.saved->routing, experts(layer), mode_);
+  Tensor sum_TD = add_experts(stream_TD, x_TD, chosen.mix_N, chosen.saved->routing, experts(layer), mode_);
+  sum_TD = add_free(layer, sum_TD, x_TD, chosen);
   return spec_.moe.shared_hidden > 0 ? add_shared(layer, sum_TD, x_TD) : sum_TD;
 }
 
 // Routers compute in f32 whatever the mode: a choice is not rounded.
+Tensor MoeBlock::router_logits(int layer, const Tensor& x_TD, RoutedLayers& routed) {
+  Tensor logits_TC = linear(x_TD, weights_.matrix(Role::Router, layer));
+  if (!spec_.moe.router.gating_residual) return logits_TC;
+  if (routed.logits_TC.defined()) logits_TC = add_linear(logits_TC, routed.logits_TC, weights_.matrix(Role::GatingResidual, layer));
+  return routed.logits_TC = logits_TC;
+}
+
 Routed MoeBlock::choose(int layer, const Tensor& x_TD, RoutedLayers& routed) {
-  const Tensor logits_TE = linear(x_TD, weights_.matrix(Role::Router, layer));
   const bool biased = spec_.moe.router.has_selection_bias;
-  const Routed chosen = route(spec_.moe.router, logits_TE,
-                              biased ? weights_.vector(Role::SelectionBias, layer).value : std::span<float>());
+  routed.choosing.layer = static_cast<uint64_t>(layer);
+  const Routed chosen = route(spec_.moe.router, router_logits(layer, x_TD, routed),
+                              biased ? weights_.vector(Role::SelectionBias, layer).value : std::span<float>(),
+                              routed.balancing, routed.choosing);
   routed.routes.push_back(chosen.saved);
   routed.balance_losses.push_back(chosen.balance_loss);
   routed.z_losses.push_back(chosen.z_loss);
+  routed.entropy_losses.push_back(chosen.entropy_loss);
   return chosen;
+}
+
+// What copy and constant experts give.
+Tensor MoeBlock::add_free(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Routed& chosen) {
+  const spec::RouterRule& rule = spec_.moe.router;
+  if (rule.copy_experts + rule.constant_experts == 0) return sum_TD;
+  ConstantWeights constants;
+  if (rule.constant_experts > 0) constants = {weights_.matrix(Role::ConstantMix, layer), weights_.matrix(Role::ConstantVector, layer)};
+  return add_zero_cost(sum_TD, x_TD, chosen.zero_cost_mix_M, rule, chosen.saved->routing.zero_cost, constants);
 }
 
 ExpertWeights MoeBlock::experts(int layer) {

@@ -11,10 +11,13 @@ namespace moiety::train {
 // Routing of one forward pass, by MoE layer.
 using Routes = std::vector<std::shared_ptr<const RouterSaved>>;
 
-// What the MoE layers of a forward pass leave beside their outputs, layer by layer.
+// How the MoE layers of a forward pass choose, and what they leave beside their outputs, layer by layer.
 struct RoutedLayers {
+  Balancing balancing;
+  Choosing choosing;
   Routes routes;
-  tensor_list balance_losses, z_losses;
+  tensor_list balance_losses, z_losses, entropy_losses;
+  Tensor logits_TC;  // of the layer before, if logits have a gating residual
 };
 
 class MoeBlock {
@@ -27,7 +30,9 @@ class MoeBlock {
 
  private:
   Routed choose(int layer, const Tensor& x_TD, RoutedLayers& routed);
+  Tensor router_logits(int layer, const Tensor& x_TD, RoutedLayers& routed);
   ExpertWeights experts(int layer);
+  Tensor add_free(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Routed& chosen);
   Tensor add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD);
 
   const spec::ModelSpec& spec_;

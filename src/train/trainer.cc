@@ -7,10 +7,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 
 #include "base/progress.h"
+#include "base/random.h"
+#include "moe/expert_choice.h"
 #include "trace/trace_recorder.h"
 #include "train/checkpoint.h"
+#include "train/loops.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/sampler.h"
@@ -96,6 +100,7 @@ class Trainer {
   Sampler sampler_;
   RunState state_;
   moe::Load step_load_;
+  std::vector<std::vector<float>> cut_offs_;  // by MoE layer, of expert choice; means over the step's passes
   std::optional<trace::TraceWriter> trace_writer_;
   std::optional<trace::TraceRecorder> trace_;
   std::vector<DomainScore> scores_;
@@ -156,19 +161,24 @@ void Trainer::step(Metrics& metrics) {
   const auto start = Clock::now();
   const auto accumulate = static_cast<float>(config_.train.accumulate);
   const LossWeights loss_weights{static_cast<float>(config_.balance.aux_loss),
-                                 static_cast<float>(config_.balance.z_loss)};
+                                 static_cast<float>(config_.balance.z_loss),
+                                 static_cast<float>(config_.balance.entropy_loss)};
   step_load_ = moe::Load(spec_.moe_layers(), spec_.moe.router.num_experts);
-  double loss = 0, balance = 0, z = 0;
+  cut_offs_.assign(spec_.moe_layers(), std::vector<float>(static_cast<size_t>(spec_.moe.router.num_experts), 0.0f));
+  double loss = 0, balance = 0, z = 0, entropy = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
-    const Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
+    Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
+    batch.chance = Random(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step), static_cast<uint64_t>(i)).next();
     Routes routes;
     const Losses losses = model_.forward(batch, loss_weights, &routes);
     (losses.total / accumulate).backward();
     loss += losses.cross_entropy / accumulate;
     balance += losses.balance / accumulate;
     z += losses.z / accumulate;
+    entropy += losses.entropy / accumulate;
     for (size_t layer = 0; layer < routes.size(); ++layer) {
       step_load_.add(static_cast<int>(layer), routes[layer]->routing);
+      if (!routes[layer]->cut_off_E.empty()) add_scaled(1 / accumulate, routes[layer]->cut_off_E, cut_offs_[layer]);
     }
     if (trace_ && state_.step % config_.trace.every == 0) record(batch, routes);
   }
@@ -188,6 +198,7 @@ void Trainer::step(Metrics& metrics) {
                {"loss", loss},
                {"balance_loss", balance},
                {"z_loss", z},
+               {"entropy_loss", entropy},
                {"grad_norm", norm},
                {"lr", rate},
                {"tokens", state_.tokens},
@@ -215,18 +226,29 @@ void Trainer::update_bias() {
   int moe_layer = 0;
   for (int layer = 0; layer < spec_.num_layers; ++layer) {
     if (spec_.feed_forward[layer] != spec::FeedForward::Moe) continue;
-    moe::update_selection_bias(weights_.vector(spec::Role::SelectionBias, layer).value, step_load_.of_layer(moe_layer),
-                               static_cast<float>(config_.balance.bias_rate));
+    const auto bias_E = weights_.vector(spec::Role::SelectionBias, layer).value.first(static_cast<size_t>(spec_.moe.router.num_experts));
+    if (spec_.moe.router.select == spec::Select::ExpertChoice) {
+      // A plain mean at first, so that it doesn't matter where it begins
+      const double rate = std::max(config_.balance.cut_off_rate, 1.0 / static_cast<double>(state_.step + 1));
+      moe::follow_cut_offs(bias_E, cut_offs_[static_cast<size_t>(moe_layer)], static_cast<float>(rate));
+    } else {
+      moe::update_selection_bias(bias_E, step_load_.of_layer(moe_layer), static_cast<float>(config_.balance.bias_rate));
+    }
     ++moe_layer;
   }
 }
 
 Json Trainer::load_figures() const {
   Json layers = Json::array();
+  const double tokens = static_cast<double>(tokens_per_step());
   for (int layer = 0; layer < step_load_.layers(); ++layer) {
-    const moe::Balance balance = moe::balance_of(step_load_.of_layer(layer));
+    const auto visits_E = step_load_.of_layer(layer);
+    const moe::Balance balance = moe::balance_of(visits_E);
     layers.push_back(
-        {{"max_over_mean", balance.max_over_mean}, {"entropy", balance.entropy}, {"idle", balance.idle}});
+        {{"max_over_mean", balance.max_over_mean},
+         {"entropy", balance.entropy},
+         {"idle", balance.idle},
+         {"experts_per_token", static_cast<double>(std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0})) / tokens}});
   }
   return layers;
 }

@@ -14,10 +14,11 @@ namespace moiety::train {
 struct Losses {
   Tensor total;  // what is minimised
   float cross_entropy = 0, balance = 0, z = 0;  // mean nats a token; means over layers
+  float entropy = 0;                            // the same, if it has a weight
 };
 
 struct LossWeights {
-  float balance = 0, z = 0;
+  float balance = 0, z = 0, entropy = 0;
 };
 
 class Transformer {
@@ -25,6 +26,7 @@ class Transformer {
   // `weights` must outlive this and fit `spec`. Routers compute in f32 whatever the mode.
   Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode = {});
 
+  // Without a graph (torch::NoGradGuard) experts are chosen as when the model is served.
   Losses forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes = nullptr);
   // [T, V], without a graph.
   Tensor logits(const Batch& batch, Routes* routes = nullptr);
