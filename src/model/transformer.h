@@ -8,6 +8,7 @@
 #include "base/matrix.h"
 #include "format/model_file.h"
 #include "kernel/linear.h"
+#include "model/gating_residual.h"
 #include "model/kv_cache.h"
 #include "model/lossy.h"
 #include "model/step.h"

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "moe/entropy.h"
+#include "train/loops.h"
 #include "train/parallel.h"
 #include "train/router_stages.h"
 
@@ -85,6 +86,7 @@ void add_balance_gradient(const spec::RouterRule& rule, const BalanceTerm& term,
                           std::span<const float> scores_E, std::span<float> dscores_E) {
   if (dloss == 0) return;
   const auto slope_E = term.slope_GE.row(t / term.group_tokens);
+  if (rule.score == spec::Score::Softmax) return add_scaled(dloss, slope_E, dscores_E);  // shares are the scores
   std::vector<float> share_E(scores_E.size()), dshare_E(scores_E.size());
   shares_of(rule, scores_E, share_E);
   for (size_t e = 0; e < share_E.size(); ++e) dshare_E[e] = dloss * slope_E[e];
