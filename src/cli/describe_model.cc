@@ -73,6 +73,14 @@ std::string describe_router(const MoeSpec& moe) {
         : r.score == spec::Score::Softmax ? "softmax"
         : r.score == spec::Score::Sigmoid ? "sigmoid"
                                           : "logits as they are");
+  p.add_if(r.logit_activation != spec::LogitActivation::None, "an activation of the logits");
+  p.add_if(r.temperature != 1, fmt::format("temperature {:.4g}", r.temperature));
+  p.add_if(r.gating_residual, "a residual of the layer before");
+  p.add_if(r.select == spec::Select::Grouped, "as many of each group");
+  p.add_if(r.select == spec::Select::TopP, fmt::format("as many as reach {:.4g}", r.top_p));
+  p.add_if(r.select == spec::Select::Threshold, fmt::format("all from {:.4g} on", r.threshold));
+  p.add_if(r.select == spec::Select::ExpertChoice, "experts' cut-offs");
+  p.add_if(r.select == spec::Select::Tsallis, fmt::format("by Tsallis' entropy of index {:.4g}", r.tsallis_q));
   p.add_if(moe.router_bias, "a bias on the logits");
   p.add_if(r.has_selection_bias, "a bias on the choice");
   p.add_if(r.num_groups > 1, fmt::format("{} of {} groups, by {}", r.groups_per_token, r.num_groups,
@@ -86,6 +94,7 @@ std::string describe_experts(const ModelSpec& s) {
   const MoeSpec& moe = s.moe;
   Phrases p;
   p.add(fmt::format("{} of {} a token, {} wide", moe.router.experts_per_token, moe.router.num_experts, moe.expert_hidden));
+  p.add_if(moe.router.zero_cost_experts() > 0, fmt::format("{} that cost nothing", moe.router.zero_cost_experts()));
   p.add_if(moe.shared_hidden > 0, fmt::format("shared {} wide{}", moe.shared_hidden, moe.shared_gate ? ", gated" : ""));
   p.add_if(moe.expert_bias, "biases");
   p.add_if(moe.activation == spec::Activation::ClampedSwiGlu, "clamped activation");

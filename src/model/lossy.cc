@@ -13,15 +13,16 @@ float heaviest(const moe::Routing& routing, int t) {
 
 }  // namespace
 
-void prefer_resident(const store::ExpertStore& store, int layer, float share, size_t experts, std::span<float> scores_TE) {
+void prefer_resident(const store::ExpertStore& store, int layer, float share, size_t experts, size_t choices,
+                     std::span<float> scores_TC) {
   for (size_t e = 0; e < experts; ++e) {
     if (store.has({layer, static_cast<int>(e)})) continue;
-    for (size_t at = e; at < scores_TE.size(); at += experts) scores_TE[at] -= share * std::abs(scores_TE[at]);
+    for (size_t at = e; at < scores_TC.size(); at += choices) scores_TC[at] -= share * std::abs(scores_TC[at]);
   }
 }
 
 void skip_missing(const store::ExpertStore& store, int layer, float share, moe::Routing& routing) {
-  moe::Routing out{.num_experts = routing.num_experts};
+  moe::Routing out{.num_experts = routing.num_experts, .zero_cost = std::move(routing.zero_cost)};
   for (int t = 0; t < routing.num_tokens(); ++t) {
     const float most = heaviest(routing, t);
     float before = 0, after = 0;

@@ -25,7 +25,8 @@ struct Lossy {
 };
 
 // What the choice goes by: scores [T, E] of experts that are not in memory, lowered.
-void prefer_resident(const store::ExpertStore& store, int layer, float share, size_t experts, std::span<float> scores_TE);
+void prefer_resident(const store::ExpertStore& store, int layer, float share, size_t experts, size_t choices,
+                     std::span<float> scores_TC);
 
 // Leaves out visits; every token keeps its heaviest.
 void skip_missing(const store::ExpertStore& store, int layer, float share, moe::Routing& routing);

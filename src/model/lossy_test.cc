@@ -41,7 +41,7 @@ TEST(Lossy, NearTiesGoToThoseInMemory) {
   const spec::RouterRule rule{.num_experts = 4, .experts_per_token = 2, .renormalise = false};
   const std::vector<float> logits = {0.50f, 0.45f, 0.42f, -3.0f};
   const auto chosen = [&](float share) {
-    return moe::route(rule, logits, {}, [&](std::span<float> scores) { prefer_resident(Has({2, 3}), 0, share, 4, scores); });
+    return moe::route(rule, logits, {}, [&](std::span<float> scores) { prefer_resident(Has({2, 3}), 0, share, 4, 4, scores); });
   };
   EXPECT_EQ(chosen(0).experts_N, (std::vector<int32_t>{0, 1}));
   const moe::Routing with = chosen(0.1f);

@@ -6,6 +6,8 @@
 
 #include "model/elementwise.h"
 #include "model/experts.h"
+#include "model/gating_residual.h"
+#include "model/zero_cost.h"
 #include "moe/dispatch_plan.h"
 
 namespace moiety::model {
@@ -43,24 +45,17 @@ Matrix<float> combine(const Compute& compute, const Routing& routing, const Disp
 }
 
 // As `router` wants it, which may be nullptr.
-Routing route_otherwise(spec::RouterRule rule, const RouterOverride* router, int layer, MatrixView<float> logits_TE,
-                        std::span<const float> selection_bias_E, const moe::Preference& prefer) {
+Routing route_otherwise(spec::RouterRule rule, const RouterOverride* router, int layer, MatrixView<float> logits_TC,
+                        std::span<const float> selection_bias_C, const moe::Preference& prefer) {
   if (router != nullptr) {
+    const size_t experts = static_cast<size_t>(rule.num_experts);
     if (router->experts_per_token > 0) rule.experts_per_token = router->experts_per_token;
     if (!router->bias_LE.empty()) {
-      const auto bias_E = std::span(router->bias_LE).subspan(static_cast<size_t>(layer) * logits_TE.cols(), logits_TE.cols());
-      for (size_t t = 0; t < logits_TE.rows(); ++t) add(bias_E, logits_TE.row(t));
+      const auto bias_E = std::span(router->bias_LE).subspan(static_cast<size_t>(layer) * experts, experts);
+      for (size_t t = 0; t < logits_TC.rows(); ++t) add(bias_E, logits_TC.row(t));
     }
   }
-  return moe::route(rule, logits_TE.flat(), selection_bias_E, prefer);
-}
-
-// The visits of more tokens.
-void append(const Routing& part, Routing& whole) {
-  const int32_t before = whole.num_visits();
-  for (size_t t = 1; t < part.begin_T1.size(); ++t) whole.begin_T1.push_back(before + part.begin_T1[t]);
-  whole.experts_N.insert(whole.experts_N.end(), part.experts_N.begin(), part.experts_N.end());
-  whole.weights_N.insert(whole.weights_N.end(), part.weights_N.begin(), part.weights_N.end());
+  return moe::route(rule, logits_TC.flat(), selection_bias_C, prefer);
 }
 
 // Asks for the copies of low precision of those that are not in memory and not important.
@@ -75,17 +70,19 @@ void take_low(const store::ExpertStore& store, int layer, const std::vector<bool
 }  // namespace
 
 Routing route(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, int layer,
-              MatrixView<const float> x_TD, std::span<const StepPart> parts, const moe::Preference& prefer) {
-  auto logits_TE = Matrix<float>::uninitialised(x_TD.rows(), static_cast<size_t>(spec.router.num_experts));
-  kernel::exact_linear(compute, x_TD, weights.router_ED, logits_TE.view());
-  for (size_t t = 0; t < x_TD.rows(); ++t) add(weights.router_bias_E, logits_TE.row(t));
+              MatrixView<const float> x_TD, std::span<const StepPart> parts, RouterState& state,
+              const moe::Preference& prefer) {
+  auto logits_TC = Matrix<float>::uninitialised(x_TD.rows(), static_cast<size_t>(spec.router.num_choices()));
+  kernel::exact_linear(compute, x_TD, weights.router_ED, logits_TC.view());
+  for (size_t t = 0; t < x_TD.rows(); ++t) add(weights.router_bias_E, logits_TC.row(t));
+  if (spec.router.gating_residual) add_gating_residual(compute, weights, state, logits_TC.view());
   if (std::ranges::all_of(parts, [](const StepPart& part) { return part.router == nullptr; })) {
-    return moe::route(spec.router, logits_TE.flat(), weights.selection_bias_E, prefer);
+    return moe::route(spec.router, logits_TC.flat(), weights.selection_bias_E, prefer);
   }
   Routing whole{.num_experts = spec.router.num_experts};
   for (const StepPart& part : parts) {
-    const MatrixView<float> rows = logits_TE.view().middle_rows(part.first_token, part.tokens);
-    append(route_otherwise(spec.router, part.router, layer, rows, weights.selection_bias_E, prefer), whole);
+    const MatrixView<float> rows = logits_TC.view().middle_rows(part.first_token, part.tokens);
+    moe::append(route_otherwise(spec.router, part.router, layer, rows, weights.selection_bias_E, prefer), whole);
   }
   return whole;
 }
@@ -103,14 +100,16 @@ std::vector<store::Demand> demands_of(const Routing& routing) {
 }
 
 MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, store::ExpertStore& store,
-                    int layer, MatrixView<const float> x_TD, std::span<const StepPart> parts, const Lossy& lossy,
-                    const std::function<void()>& while_reading) {
+                    int layer, MatrixView<const float> x_TD, std::span<const StepPart> parts, RouterState& state,
+                    const Lossy& lossy, const std::function<void()>& while_reading) {
   const size_t tokens = x_TD.rows(), num_experts = static_cast<size_t>(spec.router.num_experts);
   moe::Preference prefer;
   if (lossy.prefer_resident > 0) {
-    prefer = [&](std::span<float> scores_TE) { prefer_resident(store, layer, lossy.prefer_resident, num_experts, scores_TE); };
+    prefer = [&](std::span<float> scores_TC) {
+      prefer_resident(store, layer, lossy.prefer_resident, num_experts, static_cast<size_t>(spec.router.num_choices()), scores_TC);
+    };
   }
-  Routing routing = route(compute, spec, weights, layer, x_TD, parts, prefer);
+  Routing routing = route(compute, spec, weights, layer, x_TD, parts, state, prefer);
   if (lossy.skip_missing > 0) skip_missing(store, layer, lossy.skip_missing, routing);
   std::vector<store::Demand> demands = demands_of(routing);
   if (lossy.low_precision > 0 && !weights.low_E.empty()) take_low(store, layer, unimportant(routing, lossy.low_precision), demands);
@@ -142,7 +141,9 @@ MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const Moe
     blocks.clear();
   };
   store.visit(layer, demands, tokens, run);
-  return {combine(compute, routing, plan, shared_scale_T, y_ND.view()), std::move(routing)};
+  MoeOutput out{combine(compute, routing, plan, shared_scale_T, y_ND.view()), std::move(routing)};
+  add_zero_cost(compute, spec.router, weights, out.routing.zero_cost, x_TD, out.out_TD.view());
+  return out;
 }
 
 }  // namespace moiety::model

@@ -6,6 +6,7 @@
 
 #include "base/matrix.h"
 #include "kernel/linear.h"
+#include "model/gating_residual.h"
 #include "model/lossy.h"
 #include "model/step.h"
 #include "model/weights.h"
@@ -24,13 +25,14 @@ struct MoeOutput {
 // In the store the experts' copies of low precision, where there are any, follow them: that of expert e is number E + e.
 // `while_reading` is called once the store knows what it has to read, for what can be done meanwhile.
 MoeOutput moe_layer(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights,
-                    store::ExpertStore& store, int layer, MatrixView<const float> x_TD, std::span<const StepPart> parts,
+                    store::ExpertStore& store, int layer, MatrixView<const float> x_TD, std::span<const StepPart> parts, RouterState& state,
                     const Lossy& lossy = {}, const std::function<void()>& while_reading = {});
 
 // Router, in f32, as a choice is not rounded: which experts would be visited by x_TD, normed activations. Parts that have a router
 // of their own have it their way.
 moe::Routing route(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, int layer,
-                   MatrixView<const float> x_TD, std::span<const StepPart> parts, const moe::Preference& prefer = {});
+                   MatrixView<const float> x_TD, std::span<const StepPart> parts, RouterState& state,
+                   const moe::Preference& prefer = {});
 
 // What the tokens ask of a layer's experts, those that none asks for left out.
 std::vector<store::Demand> demands_of(const moe::Routing& routing);

@@ -148,7 +148,7 @@ void Transformer::add_to_stream(MatrixView<const float> y_TD, MatrixView<float> 
   });
 }
 
-void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe) {
+void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, RouterState& routers, const RoutingObserver& observe) {
   const LayerWeights& w = weights_.layers[number];
   const auto attention_of_kind = spec().attention.latent ? latent_attention : attention;
 
@@ -164,8 +164,8 @@ void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const
   }
   const bool streams = streamed_ && streamed_->is_open();
   store::ExpertStore& experts = streams ? static_cast<store::ExpertStore&>(streamed_->store()) : all_experts_;
-  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), step.parts, lossy_, [&] {
-    if (streams && streamed_->wants_predictions()) expect_next(number, x_TD.view());
+  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), step.parts, routers, lossy_, [&] {
+    if (streams && streamed_->wants_predictions()) expect_next(number, x_TD.view(), routers);
   });
   add_to_stream(moe.out_TD.view(), x_TD.view());
   if (observe) observe(number, moe.routing);
@@ -173,12 +173,12 @@ void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const
 
 // Tells the store which experts the next layer will want, going by what its router makes of what this layer starts from: what
 // an MoE layer adds is little beside what it is added to.
-void Transformer::expect_next(int number, MatrixView<const float> x_TD) {
+void Transformer::expect_next(int number, MatrixView<const float> x_TD, RouterState routers) {
   int next = number + 1;
   while (next < spec().num_layers && spec().feed_forward[next] != spec::FeedForward::Moe) ++next;
   if (next == spec().num_layers) return;
   const LayerWeights& w = weights_.layers[next];
-  const moe::Routing routing = route(compute_, spec().moe, w.moe, next, norm(x_TD, w.feed_forward_norm).view(), {});
+  const moe::Routing routing = route(compute_, spec().moe, w.moe, next, norm(x_TD, w.feed_forward_norm).view(), {}, routers);
   std::vector<store::Demand> demands = demands_of(routing);
   std::ranges::stable_sort(demands, std::greater(), [](const store::Demand& d) { return std::pair(d.tokens, d.weight); });
   std::vector<int> experts;
@@ -229,7 +229,8 @@ Matrix<float> Transformer::forward(std::span<const Chunk> chunks, const RoutingO
   }
   Matrix<float> x_TD = embed(chunks);
   const Step step = make_step(spec().attention, frequencies_, chunks);
-  for (int number = 0; number < spec().num_layers; ++number) layer(number, step, x_TD, observe);
+  RouterState routers;
+  for (int number = 0; number < spec().num_layers; ++number) layer(number, step, x_TD, routers, observe);
   for (const Chunk& chunk : chunks) chunk.cache->advance(chunk.tokens.size());
   Matrix<float> logits = head(chunks, x_TD.view());
   refuse_nans(logits.view());

@@ -122,6 +122,13 @@ MoeWeights load_moe(const ModelFile& file, int layer, kernel::Arithmetic arithme
   floats(file, {Role::Router, layer});  // one NaN here would mislead every token
   if (spec.router_bias) w.router_bias_E = floats(file, {Role::RouterBias, layer});
   if (spec.router.has_selection_bias) w.selection_bias_E = floats(file, {Role::SelectionBias, layer});
+  if (spec.router.gating_residual && layer > file.spec().leading_dense_layers()) {
+    w.gating_residual_CC = matrix(file, {Role::GatingResidual, layer});
+  }
+  if (spec.router.constant_experts > 0) {
+    w.constant_mix = matrix(file, {Role::ConstantMix, layer});
+    w.constant_vectors = floats(file, {Role::ConstantVector, layer});
+  }
   for (int expert = 0; expert < spec.router.num_experts; ++expert) {
     w.experts_E.push_back(load_expert(file, layer, expert, arithmetic));
     const auto low = file.packed() == nullptr ? std::nullopt : file.packed()->low_copy();
@@ -170,7 +177,8 @@ DenseMatrices dense_matrices(Weights& weights) {
     AttentionWeights& a = layer.attention;
     LatentWeights& l = a.latent;
     all.multiplied.insert(all.multiplied.end(), {&a.query, &a.key, &a.value, &a.output, &l.query_down, &l.query_up, &l.kv_down});
-    all.as_they_lie.insert(all.as_they_lie.end(), {&l.key_up, &l.value_up, &layer.moe.router_ED, &layer.moe.shared_scale});
+    all.as_they_lie.insert(all.as_they_lie.end(), {&l.key_up, &l.value_up, &layer.moe.router_ED, &layer.moe.gating_residual_CC,
+                                               &layer.moe.constant_mix, &layer.moe.shared_scale});
     add_block(layer.dense);
     add_block(layer.moe.shared);
   }

@@ -41,6 +41,9 @@ struct MoeWeights {
   kernel::Projection router_ED;
   std::vector<float> router_bias_E;     // empty: none
   std::vector<float> selection_bias_E;  // empty: none
+  kernel::Projection gating_residual_CC;      // empty: none
+  kernel::Projection constant_mix;            // two rows a constant expert; empty: there is none
+  std::vector<float> constant_vectors;        // [constant experts, D]
   std::vector<FeedForwardWeights> experts_E;
   std::vector<FeedForwardWeights> low_E;  // the same in low precision, for model/lossy.h; empty: none
   FeedForwardWeights shared;        // empty: none

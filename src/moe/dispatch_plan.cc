@@ -33,6 +33,7 @@ DispatchPlan plan_dispatch(const Routing& routing) {
   plan.token_of_row_N.resize(visits);
   plan.visit_of_row_N.resize(visits);
   plan.row_of_visit_N.resize(visits);
+  plan.first_visit_T1 = routing.begin_T1;
 
   // Counting sort by expert
   for (const int32_t expert : routing.experts_N) {
@@ -61,6 +62,7 @@ DispatchPlan plan_dispatch(const Routing& routing, int capacity) {
   }
   DispatchPlan plan;
   plan.begin_E1 = {0};
+  plan.first_visit_T1 = routing.begin_T1;
   plan.row_of_visit_N.assign(routing.experts_N.size(), kNoRow);
   for (const std::vector<int32_t>& visits : admitted(routing, static_cast<size_t>(capacity))) {
     for (const int32_t visit : visits) {

@@ -158,6 +158,8 @@ void check_attention(const Checker& c, const AttentionSpec& a, int num_layers) {
 
 void check_score(const Checker& c, const RouterRule& r) {
   c.positive("the routers' temperature", r.temperature);
+  require(r.score != Score::Logits || r.weigh == Weigh::SparseMixer || !r.renormalise,
+          "{}: logits as scores have no sum to divide weights by", c.where);
   require(r.weigh != Weigh::SparseMixer || (r.score == Score::Logits && r.select == Select::TopK),
           "{}: SparseMixer weighs the logits of the top k", c.where);
 }

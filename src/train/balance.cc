@@ -4,7 +4,10 @@
 #include <cmath>
 #include <numeric>
 
+#include "moe/entropy.h"
+#include "train/loops.h"
 #include "train/parallel.h"
+#include "train/router_stages.h"
 
 namespace moiety::train {
 namespace {
@@ -27,13 +30,21 @@ std::vector<double> sum_over_tokens(size_t first, size_t tokens, size_t width, c
   return sum;
 }
 
-}  // namespace
-
-float probability_factor(const spec::RouterRule& rule, std::span<const float> scores_E) {
-  if (rule.score == spec::Score::Softmax) return 1.0f;
-  const float sum = std::accumulate(scores_E.begin(), scores_E.end(), 0.0f);
-  return sum > 0 ? 1.0f / sum : 0.0f;
+// Visits of each choice by some tokens. It is no matter which of the null experts one takes.
+void count_visits(const spec::RouterRule& rule, const moe::Routing& routing, size_t first, size_t count, std::span<double> visits_C) {
+  for (int32_t n = routing.begin_T1[first]; n < routing.begin_T1[first + count]; ++n) ++visits_C[routing.experts_N[n]];
+  if (rule.zero_cost_experts() == 0) return;
+  const moe::Visits& free = routing.zero_cost;
+  for (int32_t m = free.begin_T1[first]; m < free.begin_T1[first + count]; ++m) ++visits_C[free.experts_N[m]];
+  const auto nulls = visits_C.subspan(static_cast<size_t>(rule.num_experts), static_cast<size_t>(rule.null_experts));
+  const double sum = std::accumulate(nulls.begin(), nulls.end(), 0.0);
+  for (double& visits : nulls) visits = sum / static_cast<double>(nulls.size());
 }
+
+// Of the entropy that the loss is made of.
+float entropy_index(const spec::RouterRule& rule) { return rule.select == spec::Select::Tsallis ? rule.tsallis_q : 1; }
+
+}  // namespace
 
 BalanceTerm balance_term(const Balancing& balancing, const spec::RouterRule& rule, MatrixView<const float> scores_TE,
                          const moe::Routing& routing) {
@@ -46,22 +57,23 @@ BalanceTerm balance_term(const Balancing& balancing, const spec::RouterRule& rul
     const size_t first = g * group, count = std::min(group, tokens - first);
 
     // How often each expert is visited
-    std::vector<int64_t> visits_E(experts, 0);
+    std::vector<double> visits_E(experts, 0);
     if (balancing.scope != BalanceScope::Sequence) std::ranges::copy(balancing.others_E.first(std::min(experts, balancing.others_E.size())), visits_E.begin());
-    for (int32_t n = routing.begin_T1[first]; n < routing.begin_T1[first + count]; ++n) ++visits_E[routing.experts_N[n]];
-    const double visits = static_cast<double>(std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0}));
+    count_visits(rule, routing, first, count, visits_E);
+    const double visits = std::accumulate(visits_E.begin(), visits_E.end(), 0.0);
 
     // How much it is wanted
     const std::vector<double> wanted_E = sum_over_tokens(first, count, experts, [&](size_t t, std::span<double> sum_E) {
-      const auto scores_E = scores_TE.row(t);
-      const float factor = probability_factor(rule, scores_E);
-      for (size_t e = 0; e < experts; ++e) sum_E[e] += factor * scores_E[e];
+      thread_local std::vector<float> share_E;
+      share_E.resize(experts);
+      shares_of(rule, scores_TE.row(t), share_E);
+      for (size_t e = 0; e < experts; ++e) sum_E[e] += share_E[e];
     });
 
     for (size_t e = 0; e < experts; ++e) {
       term.wanted_E[e] += wanted_E[e];
       if (visits == 0) continue;
-      const double slope = static_cast<double>(experts) * static_cast<double>(visits_E[e]) / (visits * static_cast<double>(tokens));
+      const double slope = static_cast<double>(experts) * visits_E[e] / (visits * static_cast<double>(tokens));
       term.slope_GE.row(g)[e] = static_cast<float>(slope);
       loss += slope * wanted_E[e];
     }
@@ -74,13 +86,11 @@ void add_balance_gradient(const spec::RouterRule& rule, const BalanceTerm& term,
                           std::span<const float> scores_E, std::span<float> dscores_E) {
   if (dloss == 0) return;
   const auto slope_E = term.slope_GE.row(t / term.group_tokens);
-  const float factor = probability_factor(rule, scores_E);
-  // Scores that already sum to one are the probabilities; others are divided by their sum.
-  float along = 0;
-  if (rule.score != spec::Score::Softmax) {
-    for (size_t e = 0; e < scores_E.size(); ++e) along += slope_E[e] * scores_E[e] * factor;
-  }
-  for (size_t e = 0; e < scores_E.size(); ++e) dscores_E[e] += dloss * (slope_E[e] - along) * factor;
+  if (rule.score == spec::Score::Softmax) return add_scaled(dloss, slope_E, dscores_E);  // shares are the scores
+  std::vector<float> share_E(scores_E.size()), dshare_E(scores_E.size());
+  shares_of(rule, scores_E, share_E);
+  for (size_t e = 0; e < share_E.size(); ++e) dshare_E[e] = dloss * slope_E[e];
+  shares_backward(rule, scores_E, share_E, dshare_E, dscores_E);
 }
 
 double balance_of_sums(std::span<const int64_t> visits_E, std::span<const double> wanted_E, double tokens) {
@@ -104,15 +114,32 @@ void add_z_gradient(float dloss, size_t tokens, float log_sum, std::span<const f
   for (size_t e = 0; e < logits_E.size(); ++e) dlogits_E[e] += slope * std::exp(logits_E[e] - log_sum);
 }
 
+float entropy_loss(const spec::RouterRule& rule, MatrixView<const float> scores_TC) {
+  const double sum = sum_over_tokens(0, scores_TC.rows(), 1, [&](size_t t, std::span<double> total) {
+    std::vector<float> share_C(scores_TC.cols());
+    shares_of(rule, scores_TC.row(t), share_C);
+    total[0] += moe::entropy(entropy_index(rule), share_C);
+  })[0];
+  return static_cast<float>(sum / static_cast<double>(std::max<size_t>(1, scores_TC.rows())));
+}
+
+void add_entropy_gradient(const spec::RouterRule& rule, float dloss, size_t tokens, std::span<const float> scores_C,
+                          std::span<float> dscores_C) {
+  if (dloss == 0) return;
+  std::vector<float> share_C(scores_C.size()), dshare_C(scores_C.size());
+  shares_of(rule, scores_C, share_C);
+  for (size_t c = 0; c < share_C.size(); ++c) {
+    dshare_C[c] = dloss / static_cast<float>(tokens) * moe::entropy_slope(entropy_index(rule), share_C[c]);
+  }
+  shares_backward(rule, scores_C, share_C, dshare_C, dscores_C);
+}
+
 double router_entropy(const spec::RouterRule& rule, MatrixView<const float> scores_TE) {
   if (scores_TE.rows() == 0 || scores_TE.cols() < 2) return 0;
   const double sum = sum_over_tokens(0, scores_TE.rows(), 1, [&](size_t t, std::span<double> total) {
-    const auto scores_E = scores_TE.row(t);
-    const double factor = probability_factor(rule, scores_E);
-    for (const float score : scores_E) {
-      const double p = factor * score;
-      if (p > 0) total[0] -= p * std::log(p);
-    }
+    std::vector<float> share_E(scores_TE.cols());
+    shares_of(rule, scores_TE.row(t), share_E);
+    total[0] += moe::entropy(1, share_E);
   })[0];
   return sum / static_cast<double>(scores_TE.rows()) / std::log(static_cast<double>(scores_TE.cols()));
 }

@@ -1,4 +1,5 @@
-// What keeps a layer's experts equally busy and its logits small: two losses on the router's scores, each with its gradient.
+// What keeps a layer's experts equally busy, its logits small and its tokens decided: losses on the router's scores, each with its
+// gradient. Experts that cost nothing count among the C choices; null experts as their average (Zeng et al. 2024, "AdaMoE").
 // The third way, a bias that steers the choice without a loss, is moe::update_selection_bias.
 #pragma once
 
@@ -25,6 +26,7 @@ struct Balancing {
   // passes so far, so that pass m goes by the visits of passes 1 to m: their f_e is the step's own at the last, and grows
   // towards it before; the later ones can't be known without running the model twice. It is what the paper does ("buffer").
   std::span<const int64_t> others_E;
+  bool with_entropy = false;  // whether the entropy's loss is wanted, which takes a logarithm a score
 };
 
 // E * sum over experts of f_e * p_e: f_e the share of the visits that expert e gets, p_e its mean probability, which is the
@@ -46,12 +48,15 @@ void add_balance_gradient(const spec::RouterRule& rule, const BalanceTerm& term,
 // The same loss of many passes together, from what they sum up to; 0 without visits.
 double balance_of_sums(std::span<const int64_t> visits_E, std::span<const double> wanted_E, double tokens);
 
-// What a token's scores are multiplied with to sum to one.
-float probability_factor(const spec::RouterRule& rule, std::span<const float> scores_E);
-
 // Mean of (log of the sum of exp(logits))² (Zoph et al. 2022, "ST-MoE"), and dloss times its gradient at one of `tokens`.
 float z_loss(std::span<const float> log_sum_T);
 void add_z_gradient(float dloss, size_t tokens, float log_sum, std::span<const float> logits_E, std::span<float> dlogits_E);
+
+// Mean over the tokens of their scores' entropy: Shannon's (Huang et al. 2024, "Harder tasks need more experts"), for Select::Tsallis
+// that of its index (Li et al. 2025, "DynMoLE"); and dloss times its gradient at one of `tokens`.
+float entropy_loss(const spec::RouterRule& rule, MatrixView<const float> scores_TC);
+void add_entropy_gradient(const spec::RouterRule& rule, float dloss, size_t tokens, std::span<const float> scores_C,
+                          std::span<float> dscores_C);
 
 // Mean over the tokens of the entropy of their probabilities, over log E: 1 undecided, 0 sure. For the metrics.
 double router_entropy(const spec::RouterRule& rule, MatrixView<const float> scores_TE);

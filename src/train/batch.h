@@ -19,6 +19,7 @@ struct Batch {
   std::vector<int32_t> targets_T;  // the token that follows each; -1: don't count this position
   std::vector<Segment> segments;
   size_t sequence = 0;  // tokens of each sequence; 0: they are all one
+  uint64_t chance = 0;             // what random choices on the way follow from
 
   int num_tokens() const { return static_cast<int>(tokens_T.size()); }
 };

@@ -38,7 +38,23 @@ void visit(Config& c, Visitor& v) {
   v.integer("shared_hidden", c.model.shared_hidden, 0, 1 << 18);
   v.boolean("shared_gate", c.model.shared_gate);
   v.boolean("router_trained", c.model.router_trained);
-  v.choice("score", c.model.score, {"softmax", "sigmoid"});
+  v.choice("logit_activation", c.model.logit_activation, {"none", "tanh", "sigmoid", "silu"});
+  v.number("temperature", c.model.temperature, 1e-6, 1e6);
+  v.choice("score", c.model.score, {"softmax", "sigmoid", "logits"});
+  v.boolean("gating_residual", c.model.gating_residual);
+  v.choice("select", c.model.select, {"top_k", "grouped", "top_p", "threshold", "expert_choice", "tsallis"});
+  v.integer("groups", c.model.groups, 1, 1 << 14);
+  v.integer("groups_per_token", c.model.groups_per_token, 0, 1 << 14);
+  v.choice("group_score", c.model.group_score, {"best", "best_two"});
+  v.number("top_p", c.model.top_p, 1e-6, 1);
+  v.number("threshold", c.model.threshold, -1e6, 1e6);
+  v.number("tsallis_q", c.model.tsallis_q, 0.01, 100);
+  v.number("soft_entropy", c.model.soft_entropy, 0, 1);
+  v.integer("null_experts", c.model.null_experts, 0, 1 << 14);
+  v.integer("zero_experts", c.model.zero_experts, 0, 1 << 14);
+  v.integer("copy_experts", c.model.copy_experts, 0, 1 << 14);
+  v.integer("constant_experts", c.model.constant_experts, 0, 1 << 14);
+  v.choice("weigh", c.model.weigh, {"scores", "sparse_mixer"});
   v.boolean("renormalise", c.model.renormalise);
   v.number("scale", c.model.scale, 1e-6, 1e6);
   v.choice("qk_norm", c.model.qk_norm, {"none", "per_head", "whole"});
@@ -54,6 +70,8 @@ void visit(Config& c, Visitor& v) {
   v.number("aux_loss", c.balance.aux_loss, 0, 100);
   v.number("z_loss", c.balance.z_loss, 0, 100);
   v.number("bias_rate", c.balance.bias_rate, 0, 1);
+  v.number("entropy_loss", c.balance.entropy_loss, 0, 100);
+  v.number("cut_off_rate", c.balance.cut_off_rate, 1e-6, 1);
 
   v.section("anneal");
   v.integer("experts_from", c.anneal.experts_from, 0, 1 << 14);
@@ -300,6 +318,9 @@ void apply_override(toml::table& root, const std::string& text) {
 }
 
 void check_routing(const TrainConfig& c, const std::string& where) {
+  require(c.train.receive_budget == 0 || (c.model.select != "expert_choice" && c.model.weigh != "sparse_mixer"),
+          "{}: train.receive_budget goes by choices that a token makes by itself, not with model.select = \"expert_choice\" or "
+          "model.weigh = \"sparse_mixer\"", where);
   const TrainConfig::Anneal& a = c.anneal;
   require(a.experts_from <= c.model.experts, "{}: anneal.experts_from ({}) is more than model.experts ({})", where, a.experts_from,
           c.model.experts);
@@ -320,6 +341,25 @@ void check_routing(const TrainConfig& c, const std::string& where) {
           a_token * c.train.sequence);
 }
 
+// What spec::check can't know, or says without the keys' names.
+void check_router(const TrainConfig& c, const std::string& where) {
+  const TrainConfig::Model& m = c.model;
+  const int64_t choices = m.experts + m.null_experts + m.zero_experts + m.copy_experts + m.constant_experts;
+  require(m.experts_per_token <= choices, "{}: model.experts_per_token ({}) is more than model.experts ({}){}", where,
+          m.experts_per_token, m.experts, choices > m.experts ? " and those that cost nothing" : "");
+  require(m.groups_per_token <= m.groups, "{}: model.groups_per_token ({}) is more than model.groups ({})", where,
+          m.groups_per_token, m.groups);
+  require(m.select != "grouped" || m.groups > 1, "{}: model.select = \"grouped\" needs model.groups above 1", where);
+  require(m.score == "softmax" || (m.select != "top_p" && m.select != "tsallis"),
+          "{}: model.select = \"{}\" adds up scores, which must be softmax's, not \"{}\"", where, m.select, m.score);
+  require(m.weigh != "sparse_mixer" || (m.score == "logits" && !m.renormalise),
+          "{}: model.weigh = \"sparse_mixer\" needs model.score = \"logits\" and model.renormalise = false", where);
+  require(m.score != "logits" || !m.renormalise, "{}: model.score = \"logits\" needs model.renormalise = false: logits have no sum to divide by",
+          where);
+  require(m.select != "expert_choice" || c.balance.bias_rate == 0,
+          "{}: balance.bias_rate with model.select = \"expert_choice\", whose bias holds the experts' cut-offs", where);
+}
+
 void check(const TrainConfig& c, const std::string& where) {
   double weight = 0;
   for (const DomainConfig& domain : c.domains) weight += domain.weight;
@@ -327,9 +367,7 @@ void check(const TrainConfig& c, const std::string& where) {
   require(c.model.heads % c.model.kv_heads == 0, "{}: model.heads ({}) must be a multiple of model.kv_heads ({})",
           where, c.model.heads, c.model.kv_heads);
   require(c.model.head_dim % 2 == 0, "{}: model.head_dim is {}, expected an even number", where, c.model.head_dim);
-  require(c.model.experts_per_token <= c.model.experts,
-          "{}: model.experts_per_token ({}) is more than model.experts ({})", where, c.model.experts_per_token,
-          c.model.experts);
+  check_router(c, where);
   require(c.model.dense_layers <= c.model.layers, "{}: model.dense_layers ({}) is more than model.layers ({})", where,
           c.model.dense_layers, c.model.layers);
   check_routing(c, where);
@@ -408,6 +446,29 @@ Json flat_config(const TrainConfig& config) {
   return flattener.json_;
 }
 
+namespace {
+
+// Names that Reader has let through.
+spec::LogitActivation logit_activation_named(std::string_view name) {
+  using enum spec::LogitActivation;
+  return name == "tanh" ? Tanh : name == "sigmoid" ? Sigmoid : name == "silu" ? Silu : None;
+}
+spec::Score score_named(std::string_view name) {
+  using enum spec::Score;
+  return name == "sigmoid" ? Sigmoid : name == "logits" ? Logits : Softmax;
+}
+spec::Select select_named(std::string_view name) {
+  using enum spec::Select;
+  return name == "grouped"         ? Grouped
+         : name == "top_p"         ? TopP
+         : name == "threshold"     ? Threshold
+         : name == "expert_choice" ? ExpertChoice
+         : name == "tsallis"       ? Tsallis
+                                   : TopK;
+}
+
+}  // namespace
+
 spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of_text) {
   const TrainConfig::Model& m = config.model;
   const auto as_int = [](int64_t value) { return static_cast<int>(value); };
@@ -427,8 +488,24 @@ spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of
                  .rope = {.theta = static_cast<float>(m.rope_theta)}};
   s.moe.router = {.num_experts = as_int(m.experts),
                   .experts_per_token = as_int(m.experts_per_token),
-                  .score = m.score == "softmax" ? spec::Score::Softmax : spec::Score::Sigmoid,
-                  .has_selection_bias = config.balance.bias_rate > 0,
+                  .logit_activation = logit_activation_named(m.logit_activation),
+                  .temperature = static_cast<float>(m.temperature),
+                  .score = score_named(m.score),
+                  .gating_residual = m.gating_residual,
+                  .select = select_named(m.select),
+                  .has_selection_bias = config.balance.bias_rate > 0 || m.select == "expert_choice",
+                  .num_groups = as_int(m.groups),
+                  .groups_per_token = as_int(m.groups_per_token == 0 ? m.groups : m.groups_per_token),
+                  .group_score = m.group_score == "best" ? spec::GroupScore::Best : spec::GroupScore::BestTwo,
+                  .top_p = static_cast<float>(m.top_p),
+                  .threshold = static_cast<float>(m.threshold),
+                  .tsallis_q = static_cast<float>(m.tsallis_q),
+                  .soft_entropy = static_cast<float>(m.soft_entropy),
+                  .null_experts = as_int(m.null_experts),
+                  .zero_experts = as_int(m.zero_experts),
+                  .copy_experts = as_int(m.copy_experts),
+                  .constant_experts = as_int(m.constant_experts),
+                  .weigh = m.weigh == "scores" ? spec::Weigh::Scores : spec::Weigh::SparseMixer,
                   .renormalise = m.renormalise,
                   .scale = static_cast<float>(m.scale)};
   s.moe.expert_hidden = as_int(m.expert_hidden);

@@ -39,7 +39,17 @@ struct TrainConfig {
     int64_t layers = 4, width = 128, heads = 4, kv_heads = 4, head_dim = 32;
     int64_t experts = 8, experts_per_token = 2, expert_hidden = 256, shared_hidden = 0;
     bool shared_gate = false, router_trained = true;
+    // The router's stages, by the names and in the order of spec::RouterRule
+    std::string logit_activation = "none";
+    double temperature = 1;
     std::string score = "softmax";
+    bool gating_residual = false;
+    std::string select = "top_k";
+    int64_t groups = 1, groups_per_token = 0;  // 0: all of them
+    std::string group_score = "best_two";
+    double top_p = 0.5, threshold = 0, tsallis_q = 1.1, soft_entropy = 0.9;
+    int64_t null_experts = 0, zero_experts = 0, copy_experts = 0, constant_experts = 0;
+    std::string weigh = "scores";
     bool renormalise = true;
     double scale = 1;
     std::string qk_norm = "per_head";
@@ -51,6 +61,8 @@ struct TrainConfig {
   struct Balance {
     std::string scope = "global";  // of aux_loss: micro, sequence, global
     double aux_loss = 0.01, z_loss = 0.0001, bias_rate = 0;
+    double entropy_loss = 0;     // of the routers' scores
+    double cut_off_rate = 0.01;  // of expert choice: how fast the cut-offs' average follows
   } balance;
 
   // How routers' rules change over the steps: train/rule_schedule.h.

@@ -39,7 +39,7 @@ TEST(TrainConfig, AMistakeIsNamedWithItsKeyAndLine) {
   EXPECT_EQ(complaint("[schedule]\nkind = \"line\"\n"),
             "c.toml:2: schedule.kind is \"line\", expected one of \"cosine\", \"wsd\"");
   EXPECT_EQ(complaint("[balance]\naux = 1\n"),
-            "c.toml:2: balance has no key \"aux\"; it knows aux_loss, bias_rate, scope, z_loss");
+            "c.toml:2: balance has no key \"aux\"; it knows aux_loss, bias_rate, cut_off_rate, entropy_loss, scope, z_loss");
   EXPECT_TRUE(complaint("\n[modell]\nwidth = 1\n").starts_with("c.toml:2: there is no section \"modell\""));
   EXPECT_TRUE(complaint("model = 3\n").starts_with("c.toml:1: model must be a table"));
   EXPECT_TRUE(complaint("[model]\nwidth =\n").starts_with("c.toml:2: not valid TOML"));
@@ -64,6 +64,40 @@ TEST(TrainConfig, StagesOfRoutingThatDoNotFitAreRefused) {
   EXPECT_EQ(complaint("[train]\nreceive_budget = 512\n"), "");
   EXPECT_EQ(complaint("[train]\nreceive_budget = 256\nreceive_sets = 8\n"), "");
   EXPECT_NE(complaint("[train]\nreceive_sets = 9\n"), "");
+}
+
+TEST(TrainConfig, EveryStageOfARouterHasItsKey) {
+  const TrainConfig config = parse_config(
+      "[model]\nexperts_per_token = 9\nlogit_activation = \"tanh\"\ntemperature = 0.5\nselect = \"tsallis\"\ntop_p = 0.75\n"
+      "tsallis_q = 1.25\nsoft_entropy = 0.5\nnull_experts = 1\nzero_experts = 2\ncopy_experts = 3\nconstant_experts = 4\n"
+      "gating_residual = true\n", "c.toml", {});
+  const spec::RouterRule rule = model_spec(config, 300, 0).moe.router;
+  EXPECT_EQ(rule.logit_activation, spec::LogitActivation::Tanh);
+  EXPECT_EQ(rule.temperature, 0.5f);
+  EXPECT_EQ(rule.select, spec::Select::Tsallis);
+  EXPECT_EQ(rule.top_p, 0.75f);
+  EXPECT_EQ(rule.tsallis_q, 1.25f);
+  EXPECT_EQ(rule.soft_entropy, 0.5f);
+  EXPECT_EQ(rule.num_choices(), 18);
+  EXPECT_EQ(rule.constant_experts, 4);
+  EXPECT_TRUE(rule.gating_residual);
+  const auto select = [](const char* name, std::vector<std::string> more) {
+    more.push_back(std::string("model.select=") + name);
+    return model_spec(parse_config("", "c.toml", more), 300, 0).moe.router;
+  };
+  EXPECT_EQ(select("grouped", {"model.groups=2"}).groups_per_token, 2);
+  EXPECT_EQ(select("threshold", {"model.threshold=0.125"}).threshold, 0.125f);
+  EXPECT_TRUE(select("expert_choice", {}).has_selection_bias);
+  EXPECT_EQ(select("top_k", {"model.groups=4", "model.groups_per_token=2", "model.group_score=best"}).group_score, spec::GroupScore::Best);
+  EXPECT_EQ(select("top_k", {"model.weigh=sparse_mixer", "model.score=logits", "model.renormalise=false"}).weigh, spec::Weigh::SparseMixer);
+}
+
+TEST(TrainConfig, StagesThatDoNotGoTogetherAreRefused) {
+  for (const char* keys : {"select = \"top_p\"\nscore = \"sigmoid\"", "select = \"grouped\"", "groups = 3", "groups_per_token = 2",
+                           "weigh = \"sparse_mixer\"", "score = \"logits\"", "groups = 2\ncopy_experts = 1",
+                           "select = \"grouped\"\ngroups = 4", "select = \"expert_choice\"\n[balance]\nbias_rate = 0.1"}) {
+    EXPECT_THROW(model_spec(parse_config(std::string("[model]\n") + keys, "c.toml", {}), 300, 0), Error) << keys;
+  }
 }
 
 TEST(TrainConfig, DeepNestingIsRefusedAndNotFollowed) {

@@ -175,23 +175,28 @@ Routed route_to_first(int num_experts, int tokens) {
   plan->routing = {.num_experts = num_experts, .experts_N = std::vector<int32_t>(tokens, 0), .weights_N = std::vector<float>(tokens, 1.0f)};
   for (int32_t t = 1; t <= tokens; ++t) plan->routing.begin_T1.push_back(t);
   plan->dispatch = moe::plan_dispatch(plan->routing);
-  return {torch::ones({tokens}), torch::tensor(0.0f), torch::tensor(0.0f),
+  return {torch::ones({tokens}), torch::zeros({0}), torch::tensor(0.0f), torch::tensor(0.0f), torch::tensor(0.0f),
           std::make_shared<const RouterSaved>(RouterSaved{.rule = {.num_experts = num_experts, .experts_per_token = 1}, .plan = plan})};
 }
 
-Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E, const RouteOrder& order) {
-  const auto saved = std::make_shared<const RouterSaved>(router_forward(rule, view(logits_TE), bias_E, order));
-  const Tensor mix_N = torch::empty({saved->plan->routing.num_visits()});
-  std::ranges::copy(saved->plan->routing.weights_N, flat(mix_N).begin());
+Routed route(const spec::RouterRule& rule, const Tensor& logits_TC, std::span<const float> bias_C, const RouteOrder& order) {
+  const auto saved = std::make_shared<const RouterSaved>(router_forward(rule, view(logits_TC), bias_C, order));
+  const auto copy = [](const std::vector<float>& x) {
+    const Tensor out = torch::empty({static_cast<int64_t>(x.size())});
+    std::ranges::copy(x, flat(out).begin());
+    return out;
+  };
   const tensor_list outputs = record(
-      {logits_TE}, {mix_N, torch::tensor(saved->balance.loss), torch::tensor(saved->z_loss)},
+      {logits_TC},
+      {copy(saved->plan->routing.weights_N), copy(saved->plan->routing.zero_cost.weights_N), torch::tensor(saved->balance.loss),
+       torch::tensor(saved->z_loss), torch::tensor(saved->entropy_loss)},
       [=](const tensor_list& d) -> tensor_list {
-        const Tensor dlogits_TE = torch::empty_like(logits_TE);
-        router_backward(rule, *saved, view(logits_TE), flat(d[0]), d[1].item<float>(), d[2].item<float>(),
-                        view(dlogits_TE));
-        return {dlogits_TE};
+        const Tensor dlogits_TC = torch::empty_like(logits_TC);
+        router_backward(rule, *saved, view(logits_TC),
+                        {flat(d[0]), flat(d[1]), d[2].item<float>(), d[3].item<float>(), d[4].item<float>()}, view(dlogits_TC));
+        return {dlogits_TC};
       });
-  return {outputs[0], outputs[1], outputs[2], saved};
+  return {outputs[0], outputs[1], outputs[2], outputs[3], outputs[4], saved};
 }
 
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
@@ -204,6 +209,18 @@ Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& 
     experts_backward(mode, weights.value, plan->dispatch, flat(mix_N), view(x_TD), *saved, view(dout[0]), view(dx_TD),
                      flat(dmix_N), weights.gradient);
     return {dout[0], dx_TD, dmix_N};
+  })[0];
+}
+
+Tensor add_zero_cost(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_M, const spec::RouterRule& rule,
+                     const moe::Visits& visits, const ConstantWeights& constants) {
+  const Tensor out_TD = residual_TD.detach().clone();
+  const auto share_TC = std::make_shared<Buffer>(
+      zero_cost_forward(rule, visits, flat(mix_M), constants, view(x_TD), view(out_TD)));
+  return record({residual_TD, x_TD, mix_M}, {out_TD}, [=](const tensor_list& dout) -> tensor_list {
+    const Tensor dx_TD = torch::zeros_like(x_TD), dmix_M = torch::empty_like(mix_M);
+    zero_cost_backward(rule, visits, flat(mix_M), constants, view(x_TD), share_TC->view(), view(dout[0]), view(dx_TD), flat(dmix_M));
+    return {dout[0], dx_TD, dmix_M};
   })[0];
 }
 

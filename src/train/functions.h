@@ -12,6 +12,7 @@
 #include "train/router.h"
 #include "train/torch.h"
 #include "train/weights.h"
+#include "train/zero_cost.h"
 
 namespace moiety::train {
 
@@ -45,12 +46,12 @@ Tensor attend(const Attention& attention, const Tensor& qkv_TQ, const HeadNorms&
               const std::vector<Segment>& segments);
 
 struct Routed {
-  Tensor mix_N, balance_loss, z_loss;
+  Tensor mix_N, zero_cost_mix_M, balance_loss, z_loss, entropy_loss;
   std::shared_ptr<const RouterSaved> saved;
 };
 // Before experts are spawned: every token visits the first with weight 1, and no router learns.
 Routed route_to_first(int num_experts, int tokens);
-Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E, const RouteOrder& order = {});
+Routed route(const spec::RouterRule& rule, const Tensor& logits_TC, std::span<const float> bias_C, const RouteOrder& order = {});
 
 struct ExpertWeights {
   ExpertStack<const float> value;
@@ -59,6 +60,10 @@ struct ExpertWeights {
 // residual + the experts' results, mixed. `plan` is the one that mix_N was made for, and serves the way back too.
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
                    const std::shared_ptr<const moe::LayerPlan>& plan, const ExpertWeights& weights, const Mode& mode = {});
+
+// residual + what the experts give that cost nothing, mixed
+Tensor add_zero_cost(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_M, const spec::RouterRule& rule,
+                     const moe::Visits& visits, const ConstantWeights& constants);
 
 // Mean over the positions that have a target.
 Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const std::vector<int32_t>& targets_T,

@@ -159,15 +159,14 @@ TEST(Functions, Attention) { check_attention(spec::QkNorm::None); }
 TEST(Functions, AttentionWithANormOfEachHead) { check_attention(spec::QkNorm::PerHead); }
 TEST(Functions, AttentionWithANormOfAllHeads) { check_attention(spec::QkNorm::Whole); }
 
-// Mixing weights by visit from a [T, E] mix, in the order of the routing.
-Tensor by_visit(const Tensor& mix_TE, const moe::Routing& routing) {
+// Mixing weights by visit from a [T, C] mix, in the order of the routing.
+template <class List>  // moe::Routing or its visits to experts that cost nothing
+Tensor by_visit(const Tensor& mix_TC, const List& list) {
   std::vector<Tensor> visits;
-  for (int t = 0; t < routing.num_tokens(); ++t) {
-    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
-      visits.push_back(mix_TE[t][routing.experts_N[n]]);
-    }
+  for (size_t t = 0; t + 1 < list.begin_T1.size(); ++t) {
+    for (int n = list.begin_T1[t]; n < list.begin_T1[t + 1]; ++n) visits.push_back(mix_TC[static_cast<int64_t>(t)][list.experts_N[n]]);
   }
-  return torch::stack(visits);
+  return visits.empty() ? torch::empty({0}, torch::kFloat64) : torch::stack(visits);
 }
 
 // Logits of 5 experts so far apart that a small step doesn't change the choice: it has no derivative.
@@ -185,17 +184,20 @@ Tensor distinct_logits(int64_t tokens) {
 void check_router(const spec::RouterRule& rule) {
   std::vector<float> bias(5, 0.0f);
   bias[1] = 0.25f;
+  const bool has_free = rule.zero_cost_experts() > rule.null_experts;
   check({distinct_logits(300)}, {},
         [&](const Inputs& x) {
-          const Routed routed = route(rule, x[0], bias);
-          return Inputs{routed.mix_N, routed.balance_loss, routed.z_loss};
+          const Routed routed = route(rule, x[0], bias, {.with_entropy = true}, {.in_training = true});
+          Inputs outputs{routed.mix_N, routed.balance_loss, routed.z_loss, routed.entropy_loss};
+          if (has_free) outputs.push_back(routed.zero_cost_mix_M);
+          return outputs;
         },
         [&](const Inputs& x, const Inputs&) {
           const reference::RouterTerms terms = reference::route(rule, x[0], bias);
-          const Tensor scores = rule.score == spec::Score::Softmax ? torch::softmax(x[0], -1) : torch::sigmoid(x[0]);
-          const Tensor single = scores.detach().to(torch::kFloat32).contiguous();
-          const moe::Routing routing = moe::choose_experts(rule, flat(single), bias);
-          return Inputs{by_visit(terms.mix_TE, routing), terms.balance, terms.z};
+          const moe::Routing routing = reference::chosen(rule, reference::scored(rule, x[0]), bias, true);
+          Inputs outputs{by_visit(terms.mix_TC, routing), terms.balance, terms.z, terms.entropy};
+          if (has_free) outputs.push_back(by_visit(terms.mix_TC, routing.zero_cost));
+          return outputs;
         });
 }
 TEST(Functions, RouterWithSoftmax) { check_router({.num_experts = 5, .experts_per_token = 2}); }
@@ -207,6 +209,87 @@ TEST(Functions, RouterWithSigmoid) {
 }
 TEST(Functions, RouterWithSigmoidAndWeightsAsTheyAre) {
   check_router({.num_experts = 5, .experts_per_token = 2, .score = spec::Score::Sigmoid, .renormalise = false});
+}
+TEST(Functions, RouterWithLogitsAsScores) {
+  check_router({.num_experts = 5, .experts_per_token = 2, .score = spec::Score::Logits, .renormalise = false});
+}
+TEST(Functions, RouterWithTemperatureAndActivations) {
+  using enum spec::LogitActivation;
+  for (const auto activation : {None, Tanh, Sigmoid, Silu}) {
+    check_router({.num_experts = 5, .experts_per_token = 2, .logit_activation = activation, .temperature = 0.6f, .renormalise = false});
+    check_router({.num_experts = 5, .experts_per_token = 2, .logit_activation = activation, .score = spec::Score::Sigmoid});
+  }
+}
+TEST(Functions, RouterWithTopP) {
+  for (const bool renormalise : {false, true}) {
+    check_router({.num_experts = 5, .experts_per_token = 5, .select = spec::Select::TopP, .top_p = 0.7f, .renormalise = renormalise});
+  }
+}
+TEST(Functions, RouterWithThreshold) {
+  check_router({.num_experts = 5, .experts_per_token = 4, .score = spec::Score::Sigmoid, .select = spec::Select::Threshold, .threshold = 0.6f});
+}
+TEST(Functions, RouterByExpertChoice) {
+  check_router({.num_experts = 5, .experts_per_token = 2, .score = spec::Score::Sigmoid, .select = spec::Select::ExpertChoice,
+                .has_selection_bias = true, .renormalise = false});
+}
+TEST(Functions, RouterByTsallisEntropy) {
+  for (const float limit : {0.0f, 1.0f}) {
+    check_router({.num_experts = 5, .experts_per_token = 1, .select = spec::Select::Tsallis, .top_p = 0.7f, .tsallis_q = 1.3f, .soft_entropy = limit});
+  }
+}
+TEST(Functions, RouterWithNullExperts) {
+  check_router({.num_experts = 2, .experts_per_token = 3, .null_experts = 3, .scale = 1.2f});
+}
+TEST(Functions, RouterWithEveryKindOfExpertThatCostsNothing) {
+  for (const bool renormalise : {false, true}) {
+    check_router({.num_experts = 1, .experts_per_token = 3, .null_experts = 1, .zero_experts = 1, .copy_experts = 1,
+                  .constant_experts = 1, .renormalise = renormalise});
+  }
+}
+
+TEST(Functions, ExpertsThatCostNothing) {
+  const spec::RouterRule rule{.num_experts = 2, .experts_per_token = 4, .null_experts = 1, .zero_experts = 1, .copy_experts = 2, .constant_experts = 3};
+  const int64_t tokens = 70, width = 17;
+  const Tensor logits = random_tensor({tokens, 9}, 1);
+  const moe::Routing routing = moe::route(rule, flat(logits), {});
+  const int64_t visits = static_cast<int64_t>(routing.zero_cost.experts_N.size());
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({6, width}, 2, 0.3)), TestWeight(random_tensor({3, width}, 3))};
+  const ConstantWeights constants{weights[0].matrix(), weights[1].matrix()};
+  check({random_tensor({tokens, width}, 4), random_tensor({tokens, width}, 5), random_tensor({visits}, 6)}, weights,
+        [&](const Inputs& x) { return Inputs{add_zero_cost(x[0], x[1], x[2], rule, routing.zero_cost, constants)}; },
+        [&](const Inputs& x, const Inputs& w) {
+          std::vector<int64_t> at;
+          for (int64_t t = 0; t < tokens; ++t) {
+            for (int m = routing.zero_cost.begin_T1[t]; m < routing.zero_cost.begin_T1[t + 1]; ++m) at.push_back(9 * t + routing.zero_cost.experts_N[m]);
+          }
+          const Tensor mix = torch::zeros({tokens * 9}, torch::kFloat64).scatter(0, torch::tensor(at), x[2]).reshape({tokens, 9});
+          return Inputs{x[0] + reference::zero_cost(rule, x[1], mix, w[0], w[1])};
+        });
+}
+
+// Half of the tokens go to no expert, some to several.
+TEST(Functions, ExpertsOfARaggedRouting) {
+  const int64_t tokens = 90, num_experts = 3, width = 6, hidden = 8;
+  moe::Routing routing{.num_experts = 3};
+  std::vector<int64_t> at;
+  for (int t = 0; t < tokens; ++t) {
+    for (int e = 0; t % 2 == 0 && e <= t % 3; ++e) routing.experts_N.push_back(e), at.push_back(num_experts * t + e);
+    routing.begin_T1.push_back(routing.num_visits());
+  }
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({num_experts, hidden, width}, 1)),
+                                        TestWeight(random_tensor({num_experts, hidden, width}, 2)),
+                                        TestWeight(random_tensor({num_experts, width, hidden}, 3))};
+  const auto stack = [&](auto pick) {
+    return ExpertStack<float>{3, 6, 8, flat(pick(weights[0])).data(), flat(pick(weights[1])).data(), flat(pick(weights[2])).data()};
+  };
+  const ExpertStack<float> value = stack([](const TestWeight& w) { return w.value; });
+  const ExpertWeights expert_weights{{3, 6, 8, value.gate, value.up, value.down}, stack([](const TestWeight& w) { return w.gradient; })};
+  check({random_tensor({tokens, width}, 4), random_tensor({tokens, width}, 5), random_tensor({static_cast<int64_t>(at.size())}, 6)}, weights,
+        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], routing, expert_weights)}; },
+        [&](const Inputs& x, const Inputs& w) {
+          const Tensor mix = torch::zeros({tokens * num_experts}, torch::kFloat64).scatter(0, torch::tensor(at), x[2]);
+          return Inputs{x[0] + reference::experts(x[1], mix.reshape({tokens, num_experts}), w[0], w[1], w[2])};
+        });
 }
 
 class FunctionsExperts : public testing::TestWithParam<Mode> {};

@@ -13,24 +13,45 @@ Tensor MoeBlock::forward(int layer, const Tensor& stream_TD, const Tensor& x_TD,
   routed.routes.push_back(chosen.saved);
   routed.balance_losses.push_back(chosen.balance_loss);
   routed.z_losses.push_back(chosen.z_loss);
-  const Tensor sum_TD = add_experts(stream_TD, x_TD, chosen.mix_N, chosen.saved->plan, experts(layer), mode_);
+  routed.entropy_losses.push_back(chosen.entropy_loss);
+  Tensor sum_TD = add_experts(stream_TD, x_TD, chosen.mix_N, chosen.saved->plan, experts(layer), mode_);
+  sum_TD = add_free(layer, sum_TD, x_TD, chosen);
   return spec_.moe.shared_hidden > 0 ? add_shared(layer, sum_TD, x_TD) : sum_TD;
 }
 
 // Routers compute in f32 whatever the mode: a choice is not rounded.
-Routed MoeBlock::choose(int layer, const Tensor& x_TD, const RoutedLayers& routed) {
+Tensor MoeBlock::router_logits(int layer, const Tensor& x_TD, RoutedLayers& routed) {
+  WeightMatrix router = weights_.matrix(Role::Router, layer);
+  if (!routed.order.router_trained) router.gradient = {};
+  Tensor logits_TC = linear(x_TD, router);
+  if (!spec_.moe.router.gating_residual) return logits_TC;
+  if (routed.logits_TC.defined()) logits_TC = add_linear(logits_TC, routed.logits_TC, weights_.matrix(Role::GatingResidual, layer));
+  return routed.logits_TC = logits_TC;
+}
+
+Routed MoeBlock::choose(int layer, const Tensor& x_TD, RoutedLayers& routed) {
   const PassOrder& order = routed.order;
   const size_t moe_layer = routed.routes.size();
   const spec::RouterRule rule = order.rule(spec_, layer);
   if (order.first_expert_only) return route_to_first(rule.num_experts, static_cast<int>(x_TD.size(0)));
 
-  RouteOrder mine{.balancing = {.scope = order.scope, .sequence = routed.sequence}, .capacity = order.capacity};
+  RouteOrder mine{.balancing = {.scope = order.scope, .sequence = routed.sequence, .with_entropy = routed.with_entropy},
+                  .choosing = routed.choosing,
+                  .capacity = order.capacity};
+  mine.choosing.layer = static_cast<uint64_t>(layer);
   if (order.others != nullptr) mine.balancing.others_E = order.others->of_layer(static_cast<int>(moe_layer));
   if (order.decided != nullptr) mine.decided = (*order.decided)[moe_layer];
-  WeightMatrix router = weights_.matrix(Role::Router, layer);
-  if (!order.router_trained) router.gradient = {};
-  return route(rule, linear(x_TD, router),
+  return route(rule, router_logits(layer, x_TD, routed),
                rule.has_selection_bias ? weights_.vector(Role::SelectionBias, layer).value : std::span<float>(), mine);
+}
+
+// What copy and constant experts give.
+Tensor MoeBlock::add_free(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Routed& chosen) {
+  const spec::RouterRule& rule = spec_.moe.router;
+  if (rule.copy_experts + rule.constant_experts == 0) return sum_TD;
+  ConstantWeights constants;
+  if (rule.constant_experts > 0) constants = {weights_.matrix(Role::ConstantMix, layer), weights_.matrix(Role::ConstantVector, layer)};
+  return add_zero_cost(sum_TD, x_TD, chosen.zero_cost_mix_M, rule, chosen.saved->plan->routing.zero_cost, constants);
 }
 
 ExpertWeights MoeBlock::experts(int layer) {

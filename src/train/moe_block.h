@@ -12,9 +12,12 @@ namespace moiety::train {
 // What the MoE layers of a pass are told, and what they leave beside their outputs, layer by layer.
 struct RoutedLayers {
   const PassOrder& order;
+  Choosing choosing;
   size_t sequence = 0;  // Batch::sequence
+  bool with_entropy = false;
   Routes routes;
-  tensor_list balance_losses, z_losses;
+  tensor_list balance_losses, z_losses, entropy_losses;
+  Tensor logits_TC;         // of the layer before, if logits have a gating residual
   bool overflowed = false;  // experts would have received more than the budget: the pass ends
 };
 
@@ -27,8 +30,10 @@ class MoeBlock {
   Tensor forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed);
 
  private:
-  Routed choose(int layer, const Tensor& x_TD, const RoutedLayers& routed);
+  Routed choose(int layer, const Tensor& x_TD, RoutedLayers& routed);
+  Tensor router_logits(int layer, const Tensor& x_TD, RoutedLayers& routed);
   ExpertWeights experts(int layer);
+  Tensor add_free(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Routed& chosen);
   Tensor add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD);
 
   const spec::ModelSpec& spec_;

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "moe/expert_choice.h"
 #include "moe/route.h"
 #include "train/batch.h"
 #include "train/functions.h"
@@ -73,32 +74,81 @@ inline Tensor attend(const spec::AttentionSpec& a, double eps, Tensor q, Tensor 
 }
 
 struct RouterTerms {
-  Tensor mix_TE;  // zero where an expert wasn't chosen
-  Tensor balance, z;
+  Tensor mix_TC;  // zero where a choice wasn't made, and for null experts
+  Tensor balance, z, entropy;
 };
 
-inline RouterTerms route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E) {
-  const Tensor scores = rule.score == spec::Score::Softmax ? torch::softmax(logits_TE, -1) : torch::sigmoid(logits_TE);
-  const Tensor single = scores.detach().to(torch::kFloat32).contiguous();
-  const moe::Routing routing = moe::choose_experts(
-      rule, {single.data_ptr<float>(), static_cast<size_t>(single.numel())}, bias_E);
-  Tensor chosen = torch::zeros_like(scores);
-  for (int t = 0; t < routing.num_tokens(); ++t) {
-    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) chosen[t][routing.experts_N[n]] = 1.0;
+inline Tensor activated(spec::LogitActivation activation, const Tensor& x) {
+  switch (activation) {
+    case spec::LogitActivation::None: return x;
+    case spec::LogitActivation::Tanh: return torch::tanh(x);
+    case spec::LogitActivation::Sigmoid: return torch::sigmoid(x);
+    case spec::LogitActivation::Silu: return torch::silu(x);
   }
-  Tensor mix = scores * chosen;
-  if (rule.renormalise) mix = mix / mix.sum(-1, true);
-  const Tensor probability = scores / scores.sum(-1, true);
-  const Tensor share = chosen.mean(0) / static_cast<double>(rule.experts_per_token);
-  return {mix * static_cast<double>(rule.scale), rule.num_experts * (share * probability.mean(0)).sum(),
-          torch::logsumexp(logits_TE, -1).pow(2).mean()};
+  return x;
+}
+
+inline Tensor scored(const spec::RouterRule& rule, const Tensor& logits_TC) {
+  const Tensor x = activated(rule.logit_activation, logits_TC) / static_cast<double>(rule.temperature);
+  return rule.score == spec::Score::Softmax ? torch::softmax(x, -1) : rule.score == spec::Score::Sigmoid ? torch::sigmoid(x) : x;
+}
+
+// The choice that the library makes, whose tests are its own: as in training, if experts choose.
+inline moe::Routing chosen(const spec::RouterRule& rule, const Tensor& scores, std::span<const float> bias_C, bool in_training) {
+  const Tensor single = scores.detach().to(torch::kFloat32).contiguous();
+  const std::span<const float> flat{single.data_ptr<float>(), static_cast<size_t>(single.numel())};
+  if (in_training && rule.select == spec::Select::ExpertChoice) return moe::choose_tokens(rule, flat).routing;
+  return moe::choose_experts(rule, flat, bias_C);
+}
+
+inline RouterTerms route(const spec::RouterRule& rule, const Tensor& logits_TC, std::span<const float> bias_C, bool in_training = true) {
+  const Tensor scores = scored(rule, logits_TC);
+  const moe::Routing routing = chosen(rule, scores, bias_C, in_training);
+  Tensor mask = torch::zeros_like(scores), weighed = torch::zeros_like(scores);
+  for (int t = 0; t < routing.num_tokens(); ++t) {
+    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) mask[t][routing.experts_N[n]] = weighed[t][routing.experts_N[n]] = 1.0;
+    if (rule.zero_cost_experts() == 0) continue;
+    for (int m = routing.zero_cost.begin_T1[t]; m < routing.zero_cost.begin_T1[t + 1]; ++m) {
+      const int choice = routing.zero_cost.experts_N[m];
+      mask[t][choice] = 1.0;
+      weighed[t][choice] = rule.kind_of(choice) == spec::ZeroCost::Null ? 0.0 : 1.0;
+    }
+  }
+  Tensor mix = scores * weighed;
+  if (rule.renormalise) mix = mix / mix.sum(-1, true).clamp_min(1e-30);
+
+  const Tensor share = rule.score == spec::Score::Logits ? torch::softmax(scores, -1) : scores / scores.sum(-1, true);
+  Tensor busy = mask.sum(0) / mask.sum();
+  if (rule.null_experts > 0) {
+    Tensor nulls = busy.slice(0, rule.num_experts, rule.num_experts + rule.null_experts);
+    nulls.copy_(nulls.mean().expand_as(nulls).clone());
+  }
+  const double q = rule.select == spec::Select::Tsallis ? double{rule.tsallis_q} : 1;
+  const Tensor entropy = q == 1 ? -(share * torch::log(share)).sum(-1) : (1 - share.pow(q).sum(-1)) / (q - 1);
+  return {mix * static_cast<double>(rule.scale), rule.num_choices() * (busy * share.mean(0)).sum(),
+          torch::logsumexp(logits_TC, -1).pow(2).mean(), entropy.mean()};
+}
+
+// What the experts that cost nothing give: their input, or a mix of it and a vector.
+inline Tensor zero_cost(const spec::RouterRule& rule, const Tensor& x, const Tensor& mix_TC, const Tensor& constant_mix,
+                        const Tensor& constant_vector) {
+  Tensor sum = torch::zeros_like(x);
+  for (int choice = rule.num_experts; choice < rule.num_choices(); ++choice) {
+    const Tensor mix = mix_TC.slice(1, choice, choice + 1);
+    if (rule.kind_of(choice) == spec::ZeroCost::Copy) sum = sum + mix * x;
+    if (rule.kind_of(choice) != spec::ZeroCost::Constant) continue;
+    const int c = choice - rule.first_constant();
+    const Tensor a = torch::softmax(torch::linear(x, constant_mix.slice(0, 2 * c, 2 * c + 2)), -1);
+    sum = sum + mix * (a.slice(1, 0, 1) * x + a.slice(1, 1, 2) * constant_vector[c]);
+  }
+  return sum;
 }
 
 // Every expert works on every token; the mix makes most of it nothing.
-inline Tensor experts(const Tensor& x, const Tensor& mix_TE, const Tensor& gate, const Tensor& up, const Tensor& down) {
+inline Tensor experts(const Tensor& x, const Tensor& mix_TC, const Tensor& gate, const Tensor& up, const Tensor& down) {
   Tensor sum = torch::zeros_like(x);
   for (int64_t e = 0; e < gate.size(0); ++e) {
-    sum = sum + mix_TE.slice(1, e, e + 1) * swiglu(x, gate[e], up[e], down[e]);
+    sum = sum + mix_TC.slice(1, e, e + 1) * swiglu(x, gate[e], up[e], down[e]);
   }
   return sum;
 }
@@ -107,13 +157,15 @@ struct Output {
   Tensor logits, loss;
 };
 
-inline Output forward(const Model& m, const Batch& batch, double balance_weight, double z_weight) {
+inline Output forward(const Model& m, const Batch& batch, double balance_weight, double z_weight, double entropy_weight = 0,
+                      bool in_training = true) {
   const spec::ModelSpec& s = m.spec;
   const auto ids = [](const std::vector<int32_t>& values) {
     return torch::tensor(std::vector<int64_t>(values.begin(), values.end()));
   };
   Tensor x = torch::embedding(m.at("embedding.weight"), ids(batch.tokens_T));
-  std::vector<Tensor> balance, z;
+  std::vector<Tensor> balance, z, entropy;
+  Tensor logits_before;
   for (int layer = 0; layer < s.num_layers; ++layer) {
     const Tensor normed = rms_norm(x, m.at(layer, "attention.norm.weight"), s.norm_eps);
     const auto project = [&](const char* what) {
@@ -136,10 +188,20 @@ inline Output forward(const Model& m, const Batch& batch, double balance_weight,
       const Tensor values = m.at(layer, "router.bias").detach().to(torch::kFloat32);
       bias.assign(values.data_ptr<float>(), values.data_ptr<float>() + values.numel());
     }
-    const RouterTerms routed = route(s.moe.router, torch::linear(h, m.at(layer, "router.weight")), bias);
+    const spec::RouterRule& rule = s.moe.router;
+    Tensor router_logits = torch::linear(h, m.at(layer, "router.weight"));
+    if (rule.gating_residual && logits_before.defined()) {
+      router_logits = router_logits + torch::linear(logits_before, m.at(layer, "router.residual.weight"));
+    }
+    logits_before = router_logits;
+    const RouterTerms routed = route(rule, router_logits, bias, in_training);
     balance.push_back(routed.balance);
     z.push_back(routed.z);
-    x = x + experts(h, routed.mix_TE, m.at(layer, "experts.gate.weight"), m.at(layer, "experts.up.weight"),
+    entropy.push_back(routed.entropy);
+    const bool has_constants = rule.constant_experts > 0;
+    x = x + zero_cost(rule, h, routed.mix_TC, has_constants ? m.at(layer, "constants.mix.weight") : Tensor(),
+                      has_constants ? m.at(layer, "constants.vector.weight") : Tensor());
+    x = x + experts(h, routed.mix_TC, m.at(layer, "experts.gate.weight"), m.at(layer, "experts.up.weight"),
                     m.at(layer, "experts.down.weight"));
     if (s.moe.shared_hidden > 0) {
       Tensor shared = swiglu(h, m.at(layer, "shared.gate.weight"), m.at(layer, "shared.up.weight"),
@@ -153,7 +215,8 @@ inline Output forward(const Model& m, const Batch& batch, double balance_weight,
   Tensor loss = torch::nll_loss_nd(torch::log_softmax(logits, -1), ids(batch.targets_T), {},
                                    at::Reduction::Mean, -1);
   if (!balance.empty()) {
-    loss = loss + balance_weight * torch::stack(balance).mean() + z_weight * torch::stack(z).mean();
+    loss = loss + balance_weight * torch::stack(balance).mean() + z_weight * torch::stack(z).mean() +
+           entropy_weight * torch::stack(entropy).mean();
   }
   return {logits, loss};
 }

@@ -3,10 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "moe/expert_choice.h"
 #include "train/parallel.h"
+#include "train/router_stages.h"
+#include "train/sparse_mixer.h"
 
 namespace moiety::train {
 namespace {
+
+using spec::RouterRule;
 
 constexpr size_t kTokensATask = 256;
 
@@ -17,111 +22,104 @@ float log_sum_exp(std::span<const float> x) {
   return largest + std::log(sum);
 }
 
-// What one token's chosen scores are multiplied with to become mixing weights.
-float mixing_factor(const spec::RouterRule& rule, float sum) {
-  return rule.renormalise && sum > 0 ? rule.scale / sum : rule.scale;
+bool draws(const RouterRule& rule, const Choosing& choosing) {
+  return choosing.in_training && rule.weigh == spec::Weigh::SparseMixer;
+}
+bool experts_choose(const RouterRule& rule, const Choosing& choosing) {
+  return choosing.in_training && rule.select == spec::Select::ExpertChoice;
 }
 
-float chosen_sum(const moe::Routing& routing, std::span<const float> scores_E, size_t t) {
-  float sum = 0;
-  for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) sum += scores_E[routing.experts_N[n]];
-  return sum;
-}
-
-void score_slice(const spec::RouterRule& rule, MatrixView<const float> logits_TE, MatrixView<float> scores_TE,
-                 std::span<float> log_sum_T) {
-  for (size_t t = 0; t < logits_TE.rows(); ++t) {
-    log_sum_T[t] = log_sum_exp(logits_TE.row(t));
-    std::ranges::copy(logits_TE.row(t), scores_TE.row(t).begin());
-    moe::score(rule, scores_TE.row(t));
-  }
-}
-
-// Routing of a slice of the tokens; the slices are joined in their order.
-moe::Routing route_slice(const spec::RouterRule& rule, MatrixView<const float> scores_TE, std::span<const float> bias_E) {
-  const size_t tokens = scores_TE.rows();
-  moe::Routing routing = moe::choose_experts(rule, scores_TE.flat(), bias_E);
-
-  // Weigh
-  routing.weights_N.resize(routing.experts_N.size());
-  for (size_t t = 0; t < tokens; ++t) {
-    const float factor = mixing_factor(rule, chosen_sum(routing, scores_TE.row(t), t));
-    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
-      routing.weights_N[n] = scores_TE.row(t)[routing.experts_N[n]] * factor;
+// Select and weigh, of the tokens from `first` on.
+moe::Routing choose_slice(const RouterRule& rule, MatrixView<const float> scores_TC, std::span<const float> bias_C,
+                          const Choosing& choosing, size_t first) {
+  if (draws(rule, choosing)) {
+    moe::Routing routing{.num_experts = rule.num_experts};
+    for (size_t t = 0; t < scores_TC.rows(); ++t) {
+      Random random(choosing.chance, choosing.layer, (first + t) * 2 * static_cast<size_t>(rule.experts_per_token));
+      draw_experts(rule, scores_TC.row(t), random, routing);
     }
+    return routing;
   }
+  moe::Routing routing = moe::choose_experts(rule, scores_TC.flat(), bias_C);
+  moe::weigh(rule, scores_TC.flat(), routing);
   return routing;
 }
 
-void append(const moe::Routing& part, moe::Routing& routing) {
-  const int32_t before = routing.num_visits();
-  for (int t = 1; t <= part.num_tokens(); ++t) routing.begin_T1.push_back(before + part.begin_T1[t]);
-  routing.experts_N.insert(routing.experts_N.end(), part.experts_N.begin(), part.experts_N.end());
-  routing.weights_N.insert(routing.weights_N.end(), part.weights_N.begin(), part.weights_N.end());
-}
-
-std::shared_ptr<const moe::LayerPlan> plan_of(const spec::RouterRule& rule, const std::vector<moe::Routing>& slices, double capacity) {
+std::shared_ptr<const moe::LayerPlan> plan_of(moe::Routing routing, double capacity) {
   const auto plan = std::make_shared<moe::LayerPlan>();
-  moe::Routing& routing = plan->routing;
-  routing.num_experts = rule.num_experts;
-  for (const moe::Routing& slice : slices) append(slice, routing);
-  plan->dispatch = capacity == 0 ? moe::plan_dispatch(routing)
-                                 : moe::plan_dispatch(routing, moe::expert_capacity(capacity, routing.num_visits(), rule.num_experts));
+  plan->routing = std::move(routing);
+  const int visits = plan->routing.num_visits(), experts = plan->routing.num_experts;
+  plan->dispatch = capacity == 0 ? moe::plan_dispatch(plan->routing)
+                                 : moe::plan_dispatch(plan->routing, moe::expert_capacity(capacity, visits, experts));
   return plan;
 }
 
 }  // namespace
 
-RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float> logits_TE,
-                           std::span<const float> bias_E, const RouteOrder& order) {
-  const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
-  RouterSaved saved{.rule = rule, .scores_TE = Buffer(tokens, experts), .log_sum_T = std::vector<float>(tokens)};
+RouterSaved router_forward(const RouterRule& rule, MatrixView<const float> logits_TC, std::span<const float> bias_C,
+                           const RouteOrder& order) {
+  const size_t tokens = logits_TC.rows(), choices = logits_TC.cols();
+  const Choosing& choosing = order.choosing;
+  RouterSaved saved{.rule = rule, .scores_TC = Buffer(tokens, choices), .log_sum_T = std::vector<float>(tokens),
+                    .was_drawn = draws(rule, choosing)};
+  const MatrixView<float> scores_TC = saved.scores_TC.view();
+
+  // Score; select and weigh, where tokens choose by themselves
   std::vector<moe::Routing> slices((tokens + kTokensATask - 1) / kTokensATask);
   parallel_tasks(slices.size(), [&](size_t i) {
     const size_t begin = i * kTokensATask, count = std::min(kTokensATask, tokens - begin);
-    const MatrixView<float> scores = saved.scores_TE.view().middle_rows(begin, count);
-    score_slice(rule, logits_TE.middle_rows(begin, count), scores, std::span(saved.log_sum_T).subspan(begin, count));
-    if (!order.decided) slices[i] = route_slice(rule, scores, bias_E);
+    for (size_t t = begin; t < begin + count; ++t) {
+      saved.log_sum_T[t] = log_sum_exp(logits_TC.row(t));
+      std::ranges::copy(logits_TC.row(t), scores_TC.row(t).begin());
+      moe::score(rule, scores_TC.row(t));
+    }
+    if (order.decided || experts_choose(rule, choosing)) return;
+    slices[i] = choose_slice(rule, scores_TC.middle_rows(begin, count), bias_C, choosing, begin);
   });
-  saved.plan = order.decided ? order.decided : plan_of(rule, slices, order.capacity);
-  saved.balance = balance_term(order.balancing, rule, saved.scores_TE.view(), saved.plan->routing);
+
+  if (order.decided) {
+    saved.plan = order.decided;
+  } else if (experts_choose(rule, choosing)) {
+    moe::ExpertChoice choice = moe::choose_tokens(rule, scores_TC.flat());
+    moe::weigh(rule, scores_TC.flat(), choice.routing);
+    saved.cut_off_E = std::move(choice.cut_off_E);
+    saved.plan = plan_of(std::move(choice.routing), order.capacity);
+  } else {
+    moe::Routing routing{.num_experts = rule.num_experts};
+    for (const moe::Routing& slice : slices) moe::append(slice, routing);
+    saved.plan = plan_of(std::move(routing), order.capacity);
+  }
+
+  saved.balance = balance_term(order.balancing, rule, scores_TC, saved.plan->routing);
   saved.z_loss = z_loss(saved.log_sum_T);
+  if (order.balancing.with_entropy) saved.entropy_loss = entropy_loss(rule, scores_TC);
   return saved;
 }
 
-void router_backward(const spec::RouterRule& rule, const RouterSaved& saved, MatrixView<const float> logits_TE,
-                     std::span<const float> dmix_N, float dbalance, float dz, MatrixView<float> dlogits_TE) {
-  const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
+void router_backward(const RouterRule& rule, const RouterSaved& saved, MatrixView<const float> logits_TC,
+                     const RouterGradients& d, MatrixView<float> dlogits_TC) {
+  const size_t tokens = logits_TC.rows(), choices = logits_TC.cols();
   const moe::Routing& routing = saved.plan->routing;
   parallel_ranges(tokens, [&](size_t first, size_t last, size_t) {
-    std::vector<float> dscores_E(experts);
+    std::vector<float> dscores_C(choices);
     for (size_t t = first; t < last; ++t) {
-      const auto scores = saved.scores_TE.row(t);
-      const auto dlogits = dlogits_TE.row(t);
-      const int begin = routing.begin_T1[t], end = routing.begin_T1[t + 1];
+      const auto logits_C = logits_TC.row(t), scores_C = saved.scores_TC.row(t);
+      const auto dlogits_C = dlogits_TC.row(t);
+      std::ranges::fill(dscores_C, 0.0f);
 
-      std::ranges::fill(dscores_E, 0.0f);
-      add_balance_gradient(rule, saved.balance, dbalance, t, scores, dscores_E);
+      add_balance_gradient(rule, saved.balance, d.balance, t, scores_C, dscores_C);
+      add_entropy_gradient(rule, d.entropy, tokens, scores_C, dscores_C);
 
-      // Weigh
-      const float sum = chosen_sum(routing, scores, t);
-      const float factor = mixing_factor(rule, sum);
-      float mean = 0;
-      if (rule.renormalise && sum > 0) {
-        for (int n = begin; n < end; ++n) mean += dmix_N[n] * scores[routing.experts_N[n]] / sum;
-      }
-      for (int n = begin; n < end; ++n) dscores_E[routing.experts_N[n]] += factor * (dmix_N[n] - mean);
-
-      // Score
-      if (rule.score == spec::Score::Sigmoid) {
-        for (size_t e = 0; e < experts; ++e) dlogits[e] = dscores_E[e] * scores[e] * (1.0f - scores[e]);
+      // Weigh, and with SparseMixer select
+      if (saved.was_drawn) {
+        const size_t begin = static_cast<size_t>(routing.begin_T1[t]), count = static_cast<size_t>(rule.experts_per_token);
+        draw_backward(rule, scores_C, std::span(routing.experts_N).subspan(begin, count), d.mix_N.subspan(begin, count), dscores_C);
       } else {
-        float inner = 0;
-        for (size_t e = 0; e < experts; ++e) inner += dscores_E[e] * scores[e];
-        for (size_t e = 0; e < experts; ++e) dlogits[e] = scores[e] * (dscores_E[e] - inner);
+        weigh_backward(rule, routing, static_cast<int>(t), scores_C, d.mix_N, d.mix_M, dscores_C);
       }
 
-      add_z_gradient(dz, tokens, saved.log_sum_T[t], logits_TE.row(t), dlogits);
+      score_backward(rule, logits_C, scores_C, dscores_C, dlogits_C);
+      add_z_gradient(d.z, tokens, saved.log_sum_T[t], logits_C, dlogits_C);
     }
   });
 }

@@ -21,7 +21,7 @@ void RoutingFigures::add(const Routes& routes, bool with_entropy) {
     to.tokens += tokens;
     to.dropped += saved.plan->dispatch.num_dropped();
     for (size_t e = 0; e < std::min(saved.balance.wanted_E.size(), to.wanted_E.size()); ++e) to.wanted_E[e] += saved.balance.wanted_E[e];
-    const auto scores_TE = saved.scores_TE.view();
+    const auto scores_TE = saved.scores_TC.view();
     if (!with_entropy || scores_TE.rows() == 0) continue;  // no router was asked
     to.entropy += router_entropy(saved.rule, scores_TE) * tokens;
     to.entropy_tokens += tokens;
@@ -71,6 +71,7 @@ Json RoutingFigures::by_layer() const {
     Json figures = {{"max_over_mean", balance.max_over_mean},
                     {"entropy", balance.entropy},
                     {"idle", balance.idle},
+                    {"experts_per_token", layers_[layer].tokens == 0 ? 0.0 : visits / layers_[layer].tokens},
                     {"dropped", visits == 0 ? 0.0 : layers_[layer].dropped / visits}};
     if (layers_[layer].entropy_tokens > 0) figures["router_entropy"] = layers_[layer].entropy / layers_[layer].entropy_tokens;
     list.push_back(std::move(figures));

@@ -6,12 +6,16 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 
 #include "base/progress.h"
+#include "base/random.h"
+#include "moe/expert_choice.h"
 #include "trace/trace_recorder.h"
 #include "train/checkpoint.h"
 #include "train/hyper_parameters.h"
 #include "train/keep_memory.h"
+#include "train/loops.h"
 #include "train/metrics.h"
 #include "train/micro_batch.h"
 #include "train/optimizer.h"
@@ -120,6 +124,7 @@ class Trainer {
   void report_validation(Metrics& metrics, Progress& progress, bool last);
   void checkpoint();
   PassOrder pass_order() const;
+  void add_cut_offs(const Routes& routes, float share);
   void add_rules(const PassOrder& order, Json& line) const;
   size_t tokens_per_step() const {
     return static_cast<size_t>(config_.train.sequence * config_.train.batch * config_.train.accumulate);
@@ -136,6 +141,7 @@ class Trainer {
   Sampler sampler_;
   RunState state_;
   RoutingFigures step_routing_;
+  std::vector<std::vector<float>> cut_offs_;  // by MoE layer, of expert choice; means over the step's passes
   std::optional<trace::TraceWriter> trace_writer_;
   std::optional<trace::TraceRecorder> trace_;
   std::vector<DomainScore> scores_;
@@ -193,30 +199,35 @@ void Trainer::step(Metrics& metrics) {
   const auto start = Clock::now();
   const auto accumulate = static_cast<float>(config_.train.accumulate);
   const LossWeights loss_weights{static_cast<float>(config_.balance.aux_loss),
-                                 static_cast<float>(config_.balance.z_loss)};
+                                 static_cast<float>(config_.balance.z_loss),
+                                 static_cast<float>(config_.balance.entropy_loss)};
   if (config_.anneal.spawn_step > 0 && state_.step == config_.anneal.spawn_step) {
     spawn_experts(weights_, config_.anneal.spawn_noise, static_cast<uint64_t>(config_.run.seed));
   }
   PassOrder order = pass_order();
   const bool tells_load = (state_.step + 1) % kLoadEvery == 0;
   step_routing_ = RoutingFigures(spec_.moe_layers(), spec_.moe.router.num_experts);
-  double loss = 0, balance = 0, z = 0;
+  cut_offs_.assign(static_cast<size_t>(spec_.moe_layers()), std::vector<float>(static_cast<size_t>(spec_.moe.router.num_experts), 0.0f));
+  double loss = 0, balance = 0, z = 0, entropy = 0;
   int64_t reruns = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
-    const Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
+    Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
+    batch.chance = Random(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step), static_cast<uint64_t>(i)).next();
     if (order.scope == BalanceScope::Global) order.others = &step_routing_.load();
     const TrainedMicroBatch done = train_micro_batch(model_, batch, loss_weights, order, 1 / accumulate);
     loss += done.cross_entropy / accumulate;
     balance += done.balance / accumulate;
     z += done.z / accumulate;
+    entropy += done.entropy / accumulate;
     reruns += done.passes.size() > 1;
     for (const TrainedPass& pass : done.passes) {
       step_routing_.add(pass.routes, tells_load);
+      add_cut_offs(pass.routes, 1 / accumulate);
       if (trace_ && state_.step % config_.trace.every == 0) record(pass.batch, pass.routes);
     }
   }
   // What the passes were held to one after the other grew towards this.
-  if (order.scope == BalanceScope::Global) balance = step_routing_.balance_loss();
+  if (order.scope == BalanceScope::Global && spec_.moe.router.zero_cost_experts() == 0) balance = step_routing_.balance_loss();
   // Before the weights are touched, so that the last checkpoint stays good.
   require(std::isfinite(loss), "step {}: the loss is {}; a lower optimizer.lr may help", state_.step + 1, loss);
 
@@ -233,6 +244,7 @@ void Trainer::step(Metrics& metrics) {
                {"loss", loss},
                {"balance_loss", balance},
                {"z_loss", z},
+               {"entropy_loss", entropy},
                {"grad_norm", norm},
                {"lr", rate},
                {"tokens", state_.tokens},
@@ -263,9 +275,21 @@ void Trainer::update_bias() {
   int moe_layer = 0;
   for (int layer = 0; layer < spec_.num_layers; ++layer) {
     if (spec_.feed_forward[layer] != spec::FeedForward::Moe) continue;
-    moe::update_selection_bias(weights_.vector(spec::Role::SelectionBias, layer).value, step_routing_.load().of_layer(moe_layer),
-                               static_cast<float>(config_.balance.bias_rate));
+    const auto bias_E = weights_.vector(spec::Role::SelectionBias, layer).value.first(static_cast<size_t>(spec_.moe.router.num_experts));
+    if (spec_.moe.router.select == spec::Select::ExpertChoice) {
+      // A plain mean at first, so that it doesn't matter where it begins
+      const double rate = std::max(config_.balance.cut_off_rate, 1.0 / static_cast<double>(state_.step + 1));
+      moe::follow_cut_offs(bias_E, cut_offs_[static_cast<size_t>(moe_layer)], static_cast<float>(rate));
+    } else {
+      moe::update_selection_bias(bias_E, step_routing_.load().of_layer(moe_layer), static_cast<float>(config_.balance.bias_rate));
+    }
     ++moe_layer;
+  }
+}
+
+void Trainer::add_cut_offs(const Routes& routes, float share) {
+  for (size_t layer = 0; layer < routes.size(); ++layer) {
+    if (!routes[layer]->cut_off_E.empty()) add_scaled(share, routes[layer]->cut_off_E, cut_offs_[layer]);
   }
 }
 

@@ -17,9 +17,10 @@ void check_supported(const spec::ModelSpec& spec) {
   require(a.rope.scaling.kind == spec::RopeScalingKind::None && a.rope_dim() == a.head_dim && a.score_scale == 0 &&
               a.rope.pairs == spec::RopePairs::Halves,
           "training knows no scaled or partial rotary positions");
-  require(m.router.num_groups == 1 && m.router.score != spec::Score::Logits && m.router.weigh == spec::Weigh::Scores &&
-              !m.router_bias && !m.expert_bias && m.activation == spec::Activation::SwiGlu,
-          "training knows no groups of experts, SparseMixer, router bias, expert biases or clamped activation");
+  require(!m.router_bias && !m.expert_bias && m.activation == spec::Activation::SwiGlu,
+          "training knows no router bias, expert biases or clamped activation");
+  require(m.router.weigh != spec::Weigh::SparseMixer || !m.router.renormalise,
+          "SparseMixer's weights are estimates of a gradient: they are not renormalised in training");
   require(spec.norm == spec::Norm::Rms && !spec.head_bias && spec.embedding_scale == 1 && spec.residual_scale == 1 &&
               spec.logit_scale == 1,
           "training knows no layer norms, no bias on the logits and no scaled embeddings, residuals or logits");
@@ -46,19 +47,23 @@ WeightMatrix Transformer::head() {
 }
 
 Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order) {
-  RoutedLayers routed{.order = order, .sequence = batch.sequence};
+  RoutedLayers routed{.order = order,
+                      .choosing = {.in_training = torch::GradMode::is_enabled(), .chance = batch.chance},
+                      .sequence = batch.sequence,
+                      .with_entropy = loss_weights.entropy != 0};
   const Tensor x_TD = hidden_states(batch, routed);
   if (routed.overflowed) return {.overflowed = true};
   const Tensor cross_entropy = mean_cross_entropy(x_TD, head(), batch.targets_T, mode_.type);
-  const Tensor balance = mean_of(routed.balance_losses), z = mean_of(routed.z_losses);
+  const Tensor balance = mean_of(routed.balance_losses), z = mean_of(routed.z_losses), entropy = mean_of(routed.entropy_losses);
   if (routes != nullptr) *routes = std::move(routed.routes);
-  return {loss_weights.cross_entropy * cross_entropy + loss_weights.balance * balance + loss_weights.z * z,
-          cross_entropy.item<float>(), balance.item<float>(), z.item<float>()};
+  return {loss_weights.cross_entropy * cross_entropy + loss_weights.balance * balance + loss_weights.z * z +
+              loss_weights.entropy * entropy,
+          cross_entropy.item<float>(), balance.item<float>(), z.item<float>(), entropy.item<float>()};
 }
 
 Routes Transformer::decide(const Batch& batch, const PassOrder& order) {
   const torch::NoGradGuard no_graph;
-  RoutedLayers routed{.order = order, .sequence = batch.sequence};
+  RoutedLayers routed{.order = order, .choosing = {.in_training = true, .chance = batch.chance}, .sequence = batch.sequence};
   hidden_states(batch, routed);
   return std::move(routed.routes);
 }

@@ -14,11 +14,12 @@ namespace moiety::train {
 struct Losses {
   Tensor total;  // what is minimised
   float cross_entropy = 0, balance = 0, z = 0;  // mean nats a token; means over layers
+  float entropy = 0;                            // the same, if it has a weight
   bool overflowed = false;  // experts would have received more than the budget: nothing else here means anything
 };
 
 struct LossWeights {
-  float balance = 0, z = 0, cross_entropy = 1;
+  float balance = 0, z = 0, entropy = 0, cross_entropy = 1;
 };
 
 class Transformer {
@@ -26,6 +27,7 @@ class Transformer {
   // `weights` must outlive this and fit `spec`. Routers compute in f32 whatever the mode.
   Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode = {});
 
+  // Without a graph (torch::NoGradGuard) experts are chosen as when the model is served.
   Losses forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes = nullptr, const PassOrder& order = {});
   // Only who visits whom, without a graph.
   Routes decide(const Batch& batch, const PassOrder& order);

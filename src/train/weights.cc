@@ -108,7 +108,7 @@ void Weights::initialise(const spec::ModelSpec& spec, uint64_t seed) {
     const Role role = entry.weight.role;
     if (is_norm(role)) {
       std::ranges::fill(values, 1.0f);
-    } else if (!entry.is_matrix()) {
+    } else if (!entry.is_matrix() || role == Role::GatingResidual) {  // which begins without a say
       std::ranges::fill(values, 0.0f);
     } else {
       const float sigma = deviation(spec, role);

@@ -9,6 +9,7 @@
 #include "model/transformer.h"
 #include "support/fixtures.h"
 #include "support/random_model.h"
+#include "support/routers.h"
 
 namespace moiety::model {
 namespace {
@@ -150,6 +151,20 @@ TEST_P(Invariance, LongSequences) {
     test::write_random_checkpoint(spec, folder.path() / "model");
     const size_t lengths[] = {40, is_scalar() ? 300u : 1100u};
     try_all_caches(folder.path() / "model", lengths, 1, 200);
+    if (HasFatalFailure()) return;
+  }
+}
+
+// Every stage of a router, experts that cost nothing and what routers hand on among them.
+TEST_P(Invariance, Routers) {
+  for (const test::RouterCase& router : test::kRouters) {
+    SCOPED_TRACE(router.name);
+    spec::ModelSpec spec = test::small_spec();
+    router.change(spec.moe.router);
+    const test::TemporaryFolder folder;
+    test::write_random_checkpoint(spec, folder.path() / "model");
+    const size_t lengths[] = {3, 21};
+    try_all_caches(folder.path() / "model", lengths, 1, 9);
     if (HasFatalFailure()) return;
   }
 }

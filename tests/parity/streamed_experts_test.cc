@@ -12,6 +12,8 @@
 #include "model/transformer.h"
 #include "support/fixtures.h"
 #include "support/packed_file.h"
+#include "support/random_model.h"
+#include "support/routers.h"
 
 namespace moiety::model {
 namespace {
@@ -103,6 +105,20 @@ TEST_P(Streamed, TheSameBitsWithAnyNumberOfSlots) {
   if (model.spec().width % 32 != 0 || model.spec().moe.expert_hidden % 32 != 0) return;  // no whole blocks of Q8_0
   test::write_packed(model, folder.path() / "packed.gguf", {.wishes = kAllQ8_0, .in_planes = true});
   expect_the_same_bits(folder.path() / "packed.gguf", kernel::Arithmetic::Fast, random);
+}
+
+// Ragged visits, experts that cost nothing and that no store knows, a choice that goes from layer to layer.
+TEST(StreamedRouters, TheSameBitsWithAnyNumberOfSlots) {
+  Random random(11);
+  for (const test::RouterCase& router : test::kRouters) {
+    SCOPED_TRACE(router.name);
+    spec::ModelSpec spec = test::small_spec();
+    router.change(spec.moe.router);
+    const test::TemporaryFolder folder;
+    test::write_random_checkpoint(spec, folder.path() / "model");
+    expect_the_same_bits(folder.path() / "model", random.below(2) == 0 ? kernel::Arithmetic::Fast : kernel::Arithmetic::Exact, random);
+    if (testing::Test::HasFatalFailure()) return;
+  }
 }
 
 // The model of a packed file of which nothing stays in memory.

@@ -7,6 +7,7 @@
 #include "model/transformer.h"
 #include "support/fixtures.h"
 #include "support/random_model.h"
+#include "support/routers.h"
 #include "train/transformer.h"
 
 namespace moiety {
@@ -47,11 +48,7 @@ const Case kCases[] = {
      }},
 };
 
-class TrainingAndInference : public testing::TestWithParam<Case> {};
-
-TEST_P(TrainingAndInference, AgreeOnLogitsAndExperts) {
-  ModelSpec spec = test::small_spec();
-  GetParam().change(spec);
+void expect_agreement(const ModelSpec& spec) {
   test::TemporaryFolder folder;
   test::write_random_checkpoint(spec, folder.path());
 
@@ -82,6 +79,9 @@ TEST_P(TrainingAndInference, AgreeOnLogitsAndExperts) {
         for (int n = 0; n < routing.num_visits(); ++n) {
           EXPECT_NEAR(routing.weights_N[n], in_training.weights_N[n], 1e-5) << "layer " << layer;
         }
+        EXPECT_EQ(routing.zero_cost.begin_T1, in_training.zero_cost.begin_T1) << "layer " << layer;
+        EXPECT_EQ(routing.zero_cost.experts_N, in_training.zero_cost.experts_N) << "layer " << layer;
+        EXPECT_EQ(static_cast<int>(routing.zero_cost.experts_N.size() + routing.experts_N.size()) > 0, true);
       });
   EXPECT_EQ(sparse_layer, routes.size());
 
@@ -95,6 +95,27 @@ TEST_P(TrainingAndInference, AgreeOnLogitsAndExperts) {
   EXPECT_LT(largest, 1e-4);
   EXPECT_GT(size, 1);  // of something, not of zeros
 }
+
+class TrainingAndInference : public testing::TestWithParam<Case> {};
+
+TEST_P(TrainingAndInference, AgreeOnLogitsAndExperts) {
+  ModelSpec spec = test::small_spec();
+  GetParam().change(spec);
+  expect_agreement(spec);
+}
+
+class TrainingAndInferenceRouters : public testing::TestWithParam<test::RouterCase> {};
+
+TEST_P(TrainingAndInferenceRouters, AgreeOnLogitsAndExperts) {
+  ModelSpec spec = test::small_spec();
+  spec.num_layers = 3;
+  spec.feed_forward.assign(3, spec::FeedForward::Moe);
+  GetParam().change(spec.moe.router);
+  expect_agreement(spec);
+}
+
+INSTANTIATE_TEST_SUITE_P(Routers, TrainingAndInferenceRouters, testing::ValuesIn(test::kRouters),
+                         [](const auto& test) { return test::name_of(test.param); });
 
 INSTANTIATE_TEST_SUITE_P(Models, TrainingAndInference, testing::ValuesIn(kCases),
                          [](const auto& test) { return std::string(test.param.name); });
