@@ -74,17 +74,14 @@ void take_low(const store::ExpertStore& store, int layer, const std::vector<bool
 
 }  // namespace
 
-Routing route(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, int layer,
-              MatrixView<const float> x_TD, std::span<const StepPart> parts, const moe::Preference& prefer) {
-  auto logits_TE = Matrix<float>::uninitialised(x_TD.rows(), static_cast<size_t>(spec.router.num_experts));
-  kernel::exact_linear(compute, x_TD, weights.router_ED, logits_TE.view());
-  for (size_t t = 0; t < x_TD.rows(); ++t) add(weights.router_bias_E, logits_TE.row(t));
+Routing route(const spec::MoeSpec& spec, const MoeWeights& weights, int layer, MatrixView<float> logits_TE,
+              std::span<const StepPart> parts, const moe::Preference& prefer) {
   if (std::ranges::all_of(parts, [](const StepPart& part) { return part.router == nullptr; })) {
     return moe::route(spec.router, logits_TE.flat(), weights.selection_bias_E, prefer);
   }
   Routing whole{.num_experts = spec.router.num_experts};
   for (const StepPart& part : parts) {
-    const MatrixView<float> rows = logits_TE.view().middle_rows(part.first_token, part.tokens);
+    const MatrixView<float> rows = logits_TE.middle_rows(part.first_token, part.tokens);
     append(route_otherwise(spec.router, part.router, layer, rows, weights.selection_bias_E, prefer), whole);
   }
   return whole;
@@ -103,14 +100,14 @@ std::vector<store::Demand> demands_of(const Routing& routing) {
 }
 
 MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, store::ExpertStore& store,
-                    int layer, MatrixView<const float> x_TD, std::span<const StepPart> parts, const Lossy& lossy,
-                    const std::function<void()>& while_reading) {
+                    int layer, MatrixView<const float> x_TD, Matrix<float> logits_TE, std::span<const StepPart> parts,
+                    const Lossy& lossy, const std::function<void()>& while_reading) {
   const size_t tokens = x_TD.rows(), num_experts = static_cast<size_t>(spec.router.num_experts);
   moe::Preference prefer;
   if (lossy.prefer_resident > 0) {
     prefer = [&](std::span<float> scores_TE) { prefer_resident(store, layer, lossy.prefer_resident, num_experts, scores_TE); };
   }
-  Routing routing = route(compute, spec, weights, layer, x_TD, parts, prefer);
+  Routing routing = route(spec, weights, layer, logits_TE.view(), parts, prefer);
   if (lossy.skip_missing > 0) skip_missing(store, layer, lossy.skip_missing, routing);
   std::vector<store::Demand> demands = demands_of(routing);
   if (lossy.low_precision > 0 && !weights.low_E.empty()) take_low(store, layer, unimportant(routing, lossy.low_precision), demands);

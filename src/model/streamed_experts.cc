@@ -151,6 +151,9 @@ void StreamedExperts::open(const Options& options) {
   }
   store::ExpertHost& host = *this;
   options_ = options;
+  if (options.predictor == store::Predictor::Caller && file_.spec().moe.router.is_known_ahead()) {
+    options_.predictor = store::Predictor::Certain;
+  }
   store_ = std::make_unique<store::TieredStore>(file_.files(), std::move(parts_LE), host,
                                                 store::TieredStore::Options{.slots = options.slots,
                                                                             .slot_bytes = slot_bytes_,
@@ -159,7 +162,7 @@ void StreamedExperts::open(const Options& options) {
                                                                             .pinned = options.pinned,
                                                                             .reads = options.reads,
                                                                             .more_reads = kMoreReads,
-                                                                            .predictor = options.predictor,
+                                                                            .predictor = options_.predictor,
                                                                             .engine = options.engine,
                                                                             .has_low = is_packed_file_ && file_.packed()->low_copy(),
                                                                             .in_planes = in_planes_});
