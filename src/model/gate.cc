@@ -83,16 +83,17 @@ Matrix<float> StepGate::cosine(const MoeWeights& w, MatrixView<const float> x_TD
 
 Matrix<float> StepGate::tree(const MoeWeights& w, MatrixView<const float> x_TD) const {
   const Matrix<float> decisions = linear(x_TD, w.router_ED), leaves = linear(x_TD, w.gate_leaf);
-  auto logits_TE = Matrix<float>::uninitialised(x_TD.rows(), leaves.cols() / static_cast<size_t>(spec_.moe.router.experts_per_token));
+  const spec::RouterRule& rule = spec_.moe.router;
+  auto logits_TE = Matrix<float>::uninitialised(x_TD.rows(), leaves.cols() / static_cast<size_t>(rule.experts_per_token));
   for (size_t t = 0; t < logits_TE.rows(); ++t) {
-    moe::tree_logits(spec_.moe.router, decisions.row(t), leaves.row(t), logits_TE.row(t));
+    moe::tree_logits(rule, decisions.row(t), leaves.row(t), logits_TE.row(t));
   }
   return logits_TE;
 }
 
 // Of a gate that learns nothing.
 Matrix<float> StepGate::chosen(int layer) const {
-  const spec::RouterRule& rule = spec_.moe.router;
+  const spec::RouterRule rule = spec_.router(layer);
   const size_t per_token = static_cast<size_t>(rule.experts_per_token);
   auto logits_TE = Matrix<float>::uninitialised(step_.tokens(), static_cast<size_t>(rule.num_experts));
   std::vector<int32_t> experts_K(per_token);

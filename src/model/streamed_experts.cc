@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "model/step_memory.h"
+#include "moe/gate.h"
 
 namespace moiety::model {
 namespace {
@@ -151,7 +152,7 @@ void StreamedExperts::open(const Options& options) {
   }
   store::ExpertHost& host = *this;
   options_ = options;
-  if (options.predictor == store::Predictor::Caller && file_.spec().moe.router.is_known_ahead()) {
+  if (options.predictor == store::Predictor::Caller && moe::chooses_ahead(file_.spec().moe.router)) {
     options_.predictor = store::Predictor::Certain;
   }
   store_ = std::make_unique<store::TieredStore>(file_.files(), std::move(parts_LE), host,

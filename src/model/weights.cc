@@ -132,7 +132,7 @@ std::vector<float> cosine_factors(const ModelFile& file, int layer) {
 }
 
 void load_gate(const ModelFile& file, int layer, MoeWeights& w) {
-  const spec::RouterRule& rule = file.spec().moe.router;
+  const spec::RouterRule rule = file.spec().router(layer);
   const auto load = [&](Role role) {
     floats(file, {role, layer});  // one NaN here would mislead every token
     return matrix(file, {role, layer});

@@ -27,6 +27,12 @@ struct Occasion {
 // K different experts, every set of them as likely as any other (Zuo et al. 2022, "THOR").
 void random_experts(const spec::RouterRule& rule, const Occasion& occasion, std::span<int32_t> experts_K);
 
+// Whether a layer's choice is made before the layer begins; the first one's perhaps not.
+inline bool chooses_ahead(const spec::RouterRule& rule) {
+  const bool is_early = !rule.is_learnt() || rule.gate == spec::Gate::Ahead || rule.gate == spec::Gate::Decoupled;
+  return is_early && !rule.gating_residual;
+}
+
 // Logits by which a softmax shares the weight equally among these experts.
 void choose(std::span<const int32_t> experts_K, std::span<float> logits_E);
 

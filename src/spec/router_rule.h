@@ -77,11 +77,6 @@ struct RouterRule {
   // Whether the logits are what some weights make of the token, so that there is something to learn and to bias.
   bool is_learnt() const { return gate != Gate::Hash && gate != Gate::Random; }
 
-  // Whether a layer's choice is made before the layer begins, the first one's perhaps excepted.
-  bool is_known_ahead() const {
-    return (!is_learnt() || gate == Gate::Ahead || gate == Gate::Decoupled) && !gating_residual;
-  }
-
   // Score: logits -> one score a choice: activation(logit) / temperature goes into `score`.
   LogitActivation logit_activation = LogitActivation::None;
   float temperature = 1.0f;

@@ -18,6 +18,7 @@ struct Batch {
   std::vector<int32_t> tokens_T;
   std::vector<int32_t> targets_T;  // the token that follows each; -1: don't count this position
   std::vector<Segment> segments;
+  uint64_t draw = 0;  // what gates of chance draw by (moe/gate.h); 0: as inference does
 
   int num_tokens() const { return static_cast<int>(tokens_T.size()); }
 };

@@ -2,6 +2,7 @@
 
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -37,6 +38,12 @@ void visit(Config& c, Visitor& v) {
   v.integer("expert_hidden", c.model.expert_hidden, 1, 1 << 18);
   v.integer("shared_hidden", c.model.shared_hidden, 0, 1 << 18);
   v.boolean("shared_gate", c.model.shared_gate);
+  v.choice("gate", c.model.gate, {"linear", "cosine", "hash", "random", "recurrent", "tree", "ahead", "decoupled"});
+  v.integer("gate_width", c.model.gate_width, 1, 1 << 16);
+  v.integer("gate_seed", c.model.gate_seed, 0, INT64_MAX);
+  v.number("gate_temperature", c.model.gate_temperature, 1e-6, 1e6);
+  v.boolean("gate_learns_temperature", c.model.gate_learns_temperature);
+  v.number("gate_step", c.model.gate_step, 1e-6, 1e6);
   v.choice("score", c.model.score, {"softmax", "sigmoid"});
   v.boolean("renormalise", c.model.renormalise);
   v.number("scale", c.model.scale, 1e-6, 1e6);
@@ -52,6 +59,7 @@ void visit(Config& c, Visitor& v) {
   v.number("aux_loss", c.balance.aux_loss, 0, 100);
   v.number("z_loss", c.balance.z_loss, 0, 100);
   v.number("bias_rate", c.balance.bias_rate, 0, 1);
+  v.number("consistency", c.balance.consistency, 0, 100);
 
   v.section("optimizer");
   v.number("lr", c.optimizer.lr, 0, 100);
@@ -295,6 +303,9 @@ void check(const TrainConfig& c, const std::string& where) {
   require(c.model.experts_per_token <= c.model.experts,
           "{}: model.experts_per_token ({}) is more than model.experts ({})", where, c.model.experts_per_token,
           c.model.experts);
+  require(c.balance.consistency == 0 || c.model.gate == "random",
+          "{}: balance.consistency is of two passes that visit different experts, which takes model.gate = \"random\", found \"{}\"",
+          where, c.model.gate);
   require(c.model.dense_layers <= c.model.layers, "{}: model.dense_layers ({}) is more than model.layers ({})", where,
           c.model.dense_layers, c.model.layers);
   require(c.train.batch * c.train.sequence <= (1 << 24), "{}: train.batch * train.sequence is {}, expected at most {}",
@@ -345,6 +356,33 @@ std::string print_config(const TrainConfig& config) {
   return printer.text_;
 }
 
+namespace {
+
+spec::Gate gate_named(const std::string& name) {
+  using spec::Gate;
+  constexpr std::pair<const char*, Gate> kGates[] = {{"linear", Gate::Linear},       {"cosine", Gate::Cosine}, {"hash", Gate::Hash},
+                                                     {"random", Gate::Random},       {"recurrent", Gate::Recurrent},
+                                                     {"tree", Gate::Tree},           {"ahead", Gate::Ahead},
+                                                     {"decoupled", Gate::Decoupled}};
+  return std::ranges::find(kGates, name, [](const auto& row) { return std::string(row.first); })->second;
+}
+
+// What a gate has no use for stays as it is by default.
+void set_gate(const TrainConfig::Model& m, spec::RouterRule& rule) {
+  using spec::Gate;
+  rule.gate = gate_named(m.gate);
+  const bool has_width = rule.gate == Gate::Cosine || rule.gate == Gate::Recurrent || rule.gate == Gate::Decoupled;
+  if (has_width) rule.gate_width = static_cast<int>(m.gate_width);
+  if (rule.gate == Gate::Cosine) {
+    rule.gate_temperature = static_cast<float>(m.gate_temperature);
+    rule.gate_learns_temperature = m.gate_learns_temperature;
+  }
+  if (rule.gate == Gate::Tree) rule.gate_step = static_cast<float>(m.gate_step);
+  if (!rule.is_learnt()) rule.gate_seed = m.gate_seed;
+}
+
+}  // namespace
+
 spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of_text) {
   const TrainConfig::Model& m = config.model;
   const auto as_int = [](int64_t value) { return static_cast<int>(value); };
@@ -368,6 +406,7 @@ spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of
                   .has_selection_bias = config.balance.bias_rate > 0,
                   .renormalise = m.renormalise,
                   .scale = static_cast<float>(m.scale)};
+  set_gate(m, s.moe.router);
   s.moe.expert_hidden = as_int(m.expert_hidden);
   s.moe.shared_hidden = as_int(m.shared_hidden);
   s.moe.shared_gate = m.shared_gate;

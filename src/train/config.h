@@ -38,6 +38,10 @@ struct TrainConfig {
     int64_t layers = 4, width = 128, heads = 4, kv_heads = 4, head_dim = 32;
     int64_t experts = 8, experts_per_token = 2, expert_hidden = 256, shared_hidden = 0;
     bool shared_gate = false;
+    std::string gate = "linear";
+    int64_t gate_width = 64, gate_seed = 0;
+    double gate_temperature = 0.07, gate_step = 4;
+    bool gate_learns_temperature = true;
     std::string score = "softmax";
     bool renormalise = true;
     double scale = 1;
@@ -48,7 +52,7 @@ struct TrainConfig {
   } model;
 
   struct Balance {
-    double aux_loss = 0.01, z_loss = 0.0001, bias_rate = 0;
+    double aux_loss = 0.01, z_loss = 0.0001, bias_rate = 0, consistency = 0;
   } balance;
 
   struct Optimizer {

@@ -12,7 +12,7 @@ Tensor MoeBlock::forward(int layer, const Tensor& stream_TD, const Tensor& x_TD,
 
 // Routers compute in f32 whatever the mode: a choice is not rounded.
 Routed MoeBlock::choose(int layer, const Tensor& x_TD, RoutedLayers& routed) {
-  const Tensor logits_TE = linear(x_TD, weights_.matrix(Role::Router, layer));
+  const Tensor logits_TE = gates_.logits(layer, x_TD);
   const bool biased = spec_.moe.router.has_selection_bias;
   const Routed chosen = route(spec_.moe.router, logits_TE,
                               biased ? weights_.vector(Role::SelectionBias, layer).value : std::span<float>());

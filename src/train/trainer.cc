@@ -156,17 +156,20 @@ void Trainer::step(Metrics& metrics) {
   const auto start = Clock::now();
   const auto accumulate = static_cast<float>(config_.train.accumulate);
   const LossWeights loss_weights{static_cast<float>(config_.balance.aux_loss),
-                                 static_cast<float>(config_.balance.z_loss)};
+                                 static_cast<float>(config_.balance.z_loss),
+                                 static_cast<float>(config_.balance.consistency)};
   step_load_ = moe::Load(spec_.moe_layers(), spec_.moe.router.num_experts);
-  double loss = 0, balance = 0, z = 0;
+  double loss = 0, balance = 0, z = 0, consistency = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
-    const Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
+    Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
+    batch.draw = static_cast<uint64_t>(state_.step * config_.train.accumulate + i + 1);
     Routes routes;
     const Losses losses = model_.forward(batch, loss_weights, &routes);
     (losses.total / accumulate).backward();
     loss += losses.cross_entropy / accumulate;
     balance += losses.balance / accumulate;
     z += losses.z / accumulate;
+    consistency += losses.consistency / accumulate;
     for (size_t layer = 0; layer < routes.size(); ++layer) {
       step_load_.add(static_cast<int>(layer), routes[layer]->routing);
     }
@@ -193,6 +196,7 @@ void Trainer::step(Metrics& metrics) {
                {"tokens", state_.tokens},
                {"tokens_per_s", std::round(static_cast<double>(tokens_per_step()) / seconds)},
                {"dropped_tokens", 0}};
+  if (config_.balance.consistency > 0) line["consistency"] = consistency;
   if (state_.step % kLoadEvery == 0) line["load"] = load_figures();
   metrics.add(line);
 }

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "format/safetensors.h"
+#include "train/consistency.h"
 #include "train/gemm.h"
 
 namespace moiety::train {
@@ -36,7 +37,8 @@ Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const Mo
       weights_(weights),
       mode_(mode),
       attention_(spec.attention, spec.norm_eps, rotary_, mode.type),
-      moe_block_(spec_, weights, mode),
+      gates_(spec_, weights),
+      moe_block_(spec_, weights, mode, gates_),
       anchor_(torch::zeros({1}, torch::requires_grad())) {
   check_supported(spec);
 }
@@ -46,6 +48,7 @@ WeightMatrix Transformer::head() {
 }
 
 Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes) {
+  if (loss_weights.consistency > 0) return forward_twice(batch, loss_weights, routes);
   RoutedLayers routed;
   const Tensor x_TD = hidden_states(batch, routed);
   const Tensor cross_entropy = mean_cross_entropy(x_TD, head(), batch.targets_T, mode_.type);
@@ -53,6 +56,21 @@ Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights,
   if (routes != nullptr) *routes = std::move(routed.routes);
   return {cross_entropy + loss_weights.balance * balance + loss_weights.z * z, cross_entropy.item<float>(),
           balance.item<float>(), z.item<float>()};
+}
+
+// Both passes are to predict the targets and to agree. Routes and losses of the routers are those of the first.
+Losses Transformer::forward_twice(const Batch& batch, const LossWeights& loss_weights, Routes* routes) {
+  Batch again = batch;
+  again.draw = ~batch.draw;
+  RoutedLayers routed, routed_again;
+  const Tensor a_TD = hidden_states(batch, routed), b_TD = hidden_states(again, routed_again);
+  const Tensor cross_entropy = (mean_cross_entropy(a_TD, head(), batch.targets_T, mode_.type) +
+                                mean_cross_entropy(b_TD, head(), batch.targets_T, mode_.type)) / 2;
+  const Tensor consistency = mean_consistency(a_TD, b_TD, head(), batch.targets_T, mode_.type);
+  const Tensor balance = mean_of(routed.balance_losses), z = mean_of(routed.z_losses);
+  if (routes != nullptr) *routes = std::move(routed.routes);
+  return {cross_entropy + loss_weights.balance * balance + loss_weights.z * z + loss_weights.consistency * consistency,
+          cross_entropy.item<float>(), balance.item<float>(), z.item<float>(), consistency.item<float>()};
 }
 
 Tensor Transformer::logits(const Batch& batch, Routes* routes) {
@@ -69,6 +87,7 @@ Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
   if (static_cast<size_t>(longest) > rotary_.cosine.rows()) rotary_ = rotary_table(spec_.attention, longest);
 
   Tensor x_TD = embed(anchor_, weights_.matrix(Role::Embedding), batch.tokens_T);
+  gates_.begin(batch, spec_.has_own_router() ? gates_.own_router(attention_block(spec_.num_layers, x_TD, batch)) : Tensor());
   for (int layer = 0; layer < spec_.num_layers; ++layer) {
     x_TD = attention_block(layer, x_TD, batch);
     x_TD = feed_forward_block(layer, x_TD, routed);
