@@ -56,10 +56,10 @@ TEST(HashGate, LayersAndSeedsDiffer) {
 TEST(HashGate, StaysWhatItIs) {
   const RouterRule rule{.num_experts = 8, .experts_per_token = 2, .gate = Gate::Hash, .gate_seed = 5};
   const auto experts = hashed_experts(rule, 2, 100);
-  EXPECT_EQ(std::vector<int32_t>(experts.begin(), experts.begin() + 8), (std::vector<int32_t>{0}));
+  EXPECT_EQ(std::vector<int32_t>(experts.begin(), experts.begin() + 8), (std::vector<int32_t>{1, 0, 6, 7, 1, 7, 6, 1}));
   std::array<int32_t, 2> drawn;
   random_experts(rule, {2, 7, 11, 0}, drawn);
-  EXPECT_EQ(drawn, (std::array<int32_t, 2>{0, 0}));
+  EXPECT_EQ(drawn, (std::array<int32_t, 2>{1, 3}));
 }
 
 TEST(RandomGate, EverySetOfExpertsIsAsLikely) {
