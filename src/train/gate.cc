@@ -21,12 +21,6 @@ Tensor matrix(size_t rows, size_t cols) {
   return torch::empty({static_cast<int64_t>(rows), static_cast<int64_t>(cols)}, torch::kFloat32);
 }
 
-float dot(std::span<const float> a, std::span<const float> b) {
-  float sum = 0;
-  for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
-  return sum;
-}
-
 float length_of(std::span<const float> x) { return std::max(std::sqrt(dot(x, x)), kLeastLength); }
 
 // Every row of x with length 1.
@@ -149,7 +143,7 @@ Tensor tree_logits(const spec::RouterRule& rule, const Tensor& decisions, const 
 
 void Gates::begin(const Batch& batch, Tensor own_TG) {
   state_TG_ = std::move(own_TG);
-  ahead_TE_ = {};
+  ahead_TE_ = Tensor();
   token_T_ = batch.tokens_T;
   position_T_.assign(token_T_.size(), 0);
   for (const Segment& segment : batch.segments) {
