@@ -40,9 +40,23 @@ double cache_bytes_per_token(const spec::AttentionSpec& a, kernel::KvType type) 
 
 }  // namespace
 
+// All that a gate consists of is multiplied as it is.
+bool WorkCounter::decides(const spec::Weight& weight) const {
+  switch (weight.role) {
+    case Role::Router:
+    case Role::GateDown:
+    case Role::GateLeaf:
+    case Role::GruInput:
+    case Role::GruState:
+      return true;
+    default:
+      return weight.layer == spec_.num_layers;
+  }
+}
+
 WorkCounter::WorkCounter(const format::ModelFile& file, const kernel::Compute& compute)
     : spec_(file.spec()),
-      layers_(static_cast<size_t>(spec_.num_layers)) {
+      layers_(static_cast<size_t>(spec_.attention_layers())) {
   const auto place = [&](const spec::Weight& weight) -> Matrices& {
     if (weight.layer < 0) return head_;
     Layer& layer = layers_[static_cast<size_t>(weight.layer)];
@@ -61,7 +75,7 @@ WorkCounter::WorkCounter(const format::ModelFile& file, const kernel::Compute& c
     Matrices& matrices = place(weight);
     matrices.bytes += bytes;
     if (shape.size() < 2) continue;
-    const Unit unit = weight.role == Role::Router ? Unit::F32 : unit_for(compute, type);
+    const Unit unit = decides(weight) ? Unit::F32 : unit_for(compute, type);
     matrices.operations[static_cast<size_t>(unit)] += 2.0 * elements;
   }
 }
@@ -80,7 +94,7 @@ void WorkCounter::add_step(std::span<const model::Chunk> chunks) {
   add(head_, static_cast<double>(chunks.size()));
 
   const spec::AttentionSpec& attention = spec_.attention;
-  for (int layer = 0; layer < spec_.num_layers; ++layer) {
+  for (int layer = 0; layer < spec_.attention_layers(); ++layer) {
     const size_t window = attention.window(layer) > 0 ? static_cast<size_t>(attention.window(layer)) : SIZE_MAX;
     for (const model::Chunk& chunk : chunks) {
       const size_t before = chunk.cache->length(), after = before + chunk.tokens.size();

@@ -49,6 +49,7 @@ class WorkCounter {
     Matrices expert;  // one of them
   };
   void add(const Matrices& matrices, double tokens);
+  bool decides(const spec::Weight& weight) const;
 
   const spec::ModelSpec& spec_;
   std::vector<Layer> layers_;

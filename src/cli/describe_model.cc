@@ -66,9 +66,33 @@ std::string describe_positions(const ModelSpec& s) {
   return p.text();
 }
 
+const char* describe_gate(spec::Gate gate) {
+  using spec::Gate;
+  switch (gate) {
+    case Gate::Linear:
+      return "linear";
+    case Gate::Cosine:
+      return "cosines";
+    case Gate::Hash:
+      return "experts by a hash of the token";
+    case Gate::Random:
+      return "experts by chance";
+    case Gate::Recurrent:
+      return "a GRU from layer to layer";
+    case Gate::Tree:
+      return "trees";
+    case Gate::Ahead:
+      return "chosen a layer ahead";
+    case Gate::Decoupled:
+      return "all layers chosen ahead";
+  }
+  return "";
+}
+
 std::string describe_router(const MoeSpec& moe) {
   const spec::RouterRule& r = moe.router;
   Phrases p;
+  p.add_if(r.gate != spec::Gate::Linear, describe_gate(r.gate));
   p.add(r.weigh == spec::Weigh::SparseMixer     ? "SparseMixer"
         : r.score == spec::Score::Softmax ? "softmax"
         : r.score == spec::Score::Sigmoid ? "sigmoid"

@@ -11,9 +11,9 @@ using kernel::round_up;
 KvShape kv_shape(const spec::ModelSpec& spec, KvType type) {
   const auto size = [](int n) { return static_cast<size_t>(n); };
   const spec::AttentionSpec& a = spec.attention;
-  if (!a.latent) return {type, size(spec.num_layers), size(a.num_kv_heads), size(a.head_dim), size(a.head_dim)};
+  if (!a.latent) return {type, size(spec.attention_layers()), size(a.num_kv_heads), size(a.head_dim), size(a.head_dim)};
   const size_t rank = size(a.latent->kv_rank);
-  return {type, size(spec.num_layers), 1, rank + size(a.latent->rope_dim), rank};
+  return {type, size(spec.attention_layers()), 1, rank + size(a.latent->rope_dim), rank};
 }
 
 KvLayout::KvLayout(const KvShape& s) : shape(s), head{.type = s.type, .key_dim = s.key_dim, .value_dim = s.value_dim} {

@@ -69,19 +69,14 @@ void take_low(const store::ExpertStore& store, int layer, const std::vector<bool
 
 }  // namespace
 
-Routing route(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, int layer,
-              MatrixView<const float> x_TD, std::span<const StepPart> parts, RouterState& state,
-              const moe::Preference& prefer) {
-  auto logits_TC = Matrix<float>::uninitialised(x_TD.rows(), static_cast<size_t>(spec.router.num_choices()));
-  kernel::exact_linear(compute, x_TD, weights.router_ED, logits_TC.view());
-  for (size_t t = 0; t < x_TD.rows(); ++t) add(weights.router_bias_E, logits_TC.row(t));
-  if (spec.router.gating_residual) add_gating_residual(compute, weights, state, logits_TC.view());
+Routing route(const spec::MoeSpec& spec, const MoeWeights& weights, int layer, MatrixView<float> logits_TC,
+              std::span<const StepPart> parts, const moe::Preference& prefer) {
   if (std::ranges::all_of(parts, [](const StepPart& part) { return part.router == nullptr; })) {
     return moe::route(spec.router, logits_TC.flat(), weights.selection_bias_E, prefer);
   }
   Routing whole{.num_experts = spec.router.num_experts};
   for (const StepPart& part : parts) {
-    const MatrixView<float> rows = logits_TC.view().middle_rows(part.first_token, part.tokens);
+    const MatrixView<float> rows = logits_TC.middle_rows(part.first_token, part.tokens);
     moe::append(route_otherwise(spec.router, part.router, layer, rows, weights.selection_bias_E, prefer), whole);
   }
   return whole;
@@ -100,7 +95,7 @@ std::vector<store::Demand> demands_of(const Routing& routing) {
 }
 
 MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, store::ExpertStore& store,
-                    int layer, MatrixView<const float> x_TD, std::span<const StepPart> parts, RouterState& state,
+                    int layer, MatrixView<const float> x_TD, Matrix<float> logits_TC, std::span<const StepPart> parts,
                     const Lossy& lossy, const std::function<void()>& while_reading) {
   const size_t tokens = x_TD.rows(), num_experts = static_cast<size_t>(spec.router.num_experts);
   moe::Preference prefer;
@@ -109,7 +104,7 @@ MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const Moe
       prefer_resident(store, layer, lossy.prefer_resident, num_experts, static_cast<size_t>(spec.router.num_choices()), scores_TC);
     };
   }
-  Routing routing = route(compute, spec, weights, layer, x_TD, parts, state, prefer);
+  Routing routing = route(spec, weights, layer, logits_TC.view(), parts, prefer);
   if (lossy.skip_missing > 0) skip_missing(store, layer, lossy.skip_missing, routing);
   std::vector<store::Demand> demands = demands_of(routing);
   if (lossy.low_precision > 0 && !weights.low_E.empty()) take_low(store, layer, unimportant(routing, lossy.low_precision), demands);

@@ -6,7 +6,6 @@
 
 #include "base/matrix.h"
 #include "kernel/linear.h"
-#include "model/gating_residual.h"
 #include "model/lossy.h"
 #include "model/step.h"
 #include "model/weights.h"
@@ -21,18 +20,17 @@ struct MoeOutput {
   moe::Routing routing;  // which experts did it
 };
 
-// x_TD: normed activations of layer number `layer`, whose experts are in the store; `parts` say whose rows they are. Throws Error(Io) if one can't be read.
+// x_TD: normed activations of layer number `layer`, whose experts are in the store; logits_TE: what its gate makes of them (model/gate.h);
+// `parts` say whose rows they are. Throws Error(Io) if one can't be read.
 // In the store the experts' copies of low precision, where there are any, follow them: that of expert e is number E + e.
 // `while_reading` is called once the store knows what it has to read, for what can be done meanwhile.
 MoeOutput moe_layer(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights,
-                    store::ExpertStore& store, int layer, MatrixView<const float> x_TD, std::span<const StepPart> parts, RouterState& state,
-                    const Lossy& lossy = {}, const std::function<void()>& while_reading = {});
+                    store::ExpertStore& store, int layer, MatrixView<const float> x_TD, Matrix<float> logits_TC,
+                    std::span<const StepPart> parts, const Lossy& lossy = {}, const std::function<void()>& while_reading = {});
 
-// Router, in f32, as a choice is not rounded: which experts would be visited by x_TD, normed activations. Parts that have a router
-// of their own have it their way.
-moe::Routing route(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, int layer,
-                   MatrixView<const float> x_TD, std::span<const StepPart> parts, RouterState& state,
-                   const moe::Preference& prefer = {});
+// Which experts are visited for these logits, which may be changed. Parts that have a router of their own have it their way.
+moe::Routing route(const spec::MoeSpec& spec, const MoeWeights& weights, int layer, MatrixView<float> logits_TC,
+                   std::span<const StepPart> parts, const moe::Preference& prefer = {});
 
 // What the tokens ask of a layer's experts, those that none asks for left out.
 std::vector<store::Demand> demands_of(const moe::Routing& routing);

@@ -27,6 +27,7 @@ Step make_step(const spec::AttentionSpec& spec, const Frequencies& frequencies, 
       ++step.pieces.back().tokens;
       cache_T.push_back(part.cache);
       step.position_T.push_back(position);
+      step.token_T.push_back(chunk.tokens[i]);
     }
   }
 

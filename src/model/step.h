@@ -37,6 +37,7 @@ struct Step {
   // The parts cut into pieces for threads to share: positions whose keys lie together in a cache.
   std::vector<StepPart> pieces;
   std::vector<size_t> position_T;
+  std::vector<int32_t> token_T;  // ids
   Matrix<float> cos_TR, sin_TR;  // of the angles that the position turns each pair of a head's numbers by
 
   size_t tokens() const { return position_T.size(); }

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "model/step_memory.h"
+#include "moe/gate.h"
 
 namespace moiety::model {
 namespace {
@@ -151,6 +152,9 @@ void StreamedExperts::open(const Options& options) {
   }
   store::ExpertHost& host = *this;
   options_ = options;
+  if (options.predictor == store::Predictor::Caller && moe::chooses_ahead(file_.spec().moe.router)) {
+    options_.predictor = store::Predictor::Certain;
+  }
   store_ = std::make_unique<store::TieredStore>(file_.files(), std::move(parts_LE), host,
                                                 store::TieredStore::Options{.slots = options.slots,
                                                                             .slot_bytes = slot_bytes_,
@@ -159,7 +163,7 @@ void StreamedExperts::open(const Options& options) {
                                                                             .pinned = options.pinned,
                                                                             .reads = options.reads,
                                                                             .more_reads = kMoreReads,
-                                                                            .predictor = options.predictor,
+                                                                            .predictor = options_.predictor,
                                                                             .engine = options.engine,
                                                                             .has_low = is_packed_file_ && file_.packed()->low_copy(),
                                                                             .in_planes = in_planes_});

@@ -43,7 +43,9 @@ class StreamedExperts : private store::ExpertHost {
   bool is_open() const { return store_ != nullptr; }
   store::TieredStore& store() { return *store_; }  // once it is open
   // Whether somebody should tell the store what to expect.
-  bool wants_predictions() const { return options_.predictor == store::Predictor::Caller; }
+  bool wants_predictions() const { return options_.predictor == store::Predictor::Caller || wants_certainties(); }
+  // … who can tell it for certain.
+  bool wants_certainties() const { return options_.predictor == store::Predictor::Certain; }
 
  private:
   // The matrices of an expert as views into the file's map, the runs of bytes that they make up together, and where these lie;

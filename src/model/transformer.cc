@@ -13,6 +13,7 @@
 #include "model/experts.h"
 #include "model/latent_attention.h"
 #include "model/moe_layer.h"
+#include "model/norm.h"
 #include "model/step_memory.h"
 
 namespace moiety::model {
@@ -131,15 +132,7 @@ Matrix<float> Transformer::embed(std::span<const Chunk> chunks) const {
 }
 
 Matrix<float> Transformer::norm(MatrixView<const float> x_TD, const NormWeights& weights) const {
-  auto out_TD = Matrix<float>::uninitialised(x_TD.rows(), x_TD.cols());
-  compute_.threads.parallel_for(x_TD.rows(), [&](size_t t) {
-    if (weights.bias_D.empty()) {
-      rms_norm(x_TD.row(t), weights.weight_D, spec().norm_eps, out_TD.row(t));
-    } else {
-      layer_norm(x_TD.row(t), weights.weight_D, weights.bias_D, spec().norm_eps, out_TD.row(t));
-    }
-  });
-  return out_TD;
+  return model::norm(compute_.threads, x_TD, weights, spec().norm_eps);
 }
 
 void Transformer::add_to_stream(MatrixView<const float> y_TD, MatrixView<float> x_TD) const {
@@ -148,7 +141,7 @@ void Transformer::add_to_stream(MatrixView<const float> y_TD, MatrixView<float> 
   });
 }
 
-void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, RouterState& routers, const RoutingObserver& observe) {
+void Transformer::layer(int number, const Step& step, StepGate& gate, Matrix<float>& x_TD, const RoutingObserver& observe) {
   const LayerWeights& w = weights_.layers[number];
   const auto attention_of_kind = spec().attention.latent ? latent_attention : attention;
 
@@ -162,28 +155,42 @@ void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, Route
     add_to_stream(feed_forward(compute_, w.dense, feed_forward_in.view()).view(), x_TD.view());
     return;
   }
-  const bool streams = streamed_ && streamed_->is_open();
-  store::ExpertStore& experts = streams ? static_cast<store::ExpertStore&>(streamed_->store()) : all_experts_;
-  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), step.parts, routers, lossy_, [&] {
-    if (streams && streamed_->wants_predictions()) expect_next(number, x_TD.view(), routers);
+  store::ExpertStore& experts = streams() ? static_cast<store::ExpertStore&>(streamed_->store()) : all_experts_;
+  Matrix<float> logits_TE = gate.logits(number, feed_forward_in.view());
+  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), std::move(logits_TE), step.parts,
+                                  lossy_, [&] {
+    if (streams() && streamed_->wants_predictions()) expect_next(number, step, gate, x_TD.view());
   });
   add_to_stream(moe.out_TD.view(), x_TD.view());
   if (observe) observe(number, moe.routing);
 }
 
-// Tells the store which experts the next layer will want, going by what its router makes of what this layer starts from: what
-// an MoE layer adds is little beside what it is added to.
-void Transformer::expect_next(int number, MatrixView<const float> x_TD, RouterState routers) {
-  int next = number + 1;
-  while (next < spec().num_layers && spec().feed_forward[next] != spec::FeedForward::Moe) ++next;
-  if (next == spec().num_layers) return;
-  const LayerWeights& w = weights_.layers[next];
-  const moe::Routing routing = route(compute_, spec().moe, w.moe, next, norm(x_TD, w.feed_forward_norm).view(), {}, routers);
-  std::vector<store::Demand> demands = demands_of(routing);
+// Tells the store which experts a layer with these logits will want.
+void Transformer::expect(int layer, Matrix<float> logits_TE, std::span<const StepPart> parts) {
+  const MoeWeights& w = weights_.layers[static_cast<size_t>(layer)].moe;
+  std::vector<store::Demand> demands = demands_of(route(spec().moe, w, layer, logits_TE.view(), parts));
   std::ranges::stable_sort(demands, std::greater(), [](const store::Demand& d) { return std::pair(d.tokens, d.weight); });
   std::vector<int> experts;
   for (const store::Demand& demand : demands) experts.push_back(demand.expert);
-  streamed_->store().expect(next, experts);
+  streamed_->store().expect(layer, experts);
+}
+
+// … and those that all layers from this one on will want, as far as that is certain.
+void Transformer::expect_known(const Step& step, const StepGate& gate, int from) {
+  for (int layer = from; layer < spec().num_layers; ++layer) {
+    if (spec().feed_forward[layer] == spec::FeedForward::Moe && gate.knows(layer)) expect(layer, gate.known_logits(layer), step.parts);
+  }
+}
+
+// … and the next layer: what its choice is, if that has been made; else going by what its gate makes of what this layer starts from,
+// as what an MoE layer adds is little beside what it is added to.
+void Transformer::expect_next(int number, const Step& step, const StepGate& gate, MatrixView<const float> x_TD) {
+  int next = number + 1;
+  while (next < spec().num_layers && spec().feed_forward[next] != spec::FeedForward::Moe) ++next;
+  if (next == spec().num_layers) return;
+  if (gate.knows(next)) return expect(next, gate.known_logits(next), step.parts);
+  const LayerWeights& w = weights_.layers[next];
+  expect(next, gate.likely_logits(next, norm(x_TD, w.feed_forward_norm).view()), {});
 }
 
 // Of the rows whose logits are wanted; hands out states on the way.
@@ -219,7 +226,7 @@ void Transformer::refuse_nans(MatrixView<const float> logits) const {
 }
 
 Matrix<float> Transformer::forward(std::span<const Chunk> chunks, const RoutingObserver& observe) {
-  if (streamed_ && streamed_->is_open()) {
+  if (streams()) {
     size_t tokens = 0, logits = 0;
     for (const Chunk& chunk : chunks) {
       tokens += chunk.tokens.size();
@@ -229,8 +236,9 @@ Matrix<float> Transformer::forward(std::span<const Chunk> chunks, const RoutingO
   }
   Matrix<float> x_TD = embed(chunks);
   const Step step = make_step(spec().attention, frequencies_, chunks);
-  RouterState routers;
-  for (int number = 0; number < spec().num_layers; ++number) layer(number, step, x_TD, routers, observe);
+  StepGate gate(compute_, spec(), weights_, step, x_TD.view());
+  if (streams() && streamed_->wants_certainties()) expect_known(step, gate, 0);
+  for (int number = 0; number < spec().num_layers; ++number) layer(number, step, gate, x_TD, observe);
   for (const Chunk& chunk : chunks) chunk.cache->advance(chunk.tokens.size());
   Matrix<float> logits = head(chunks, x_TD.view());
   refuse_nans(logits.view());

@@ -8,7 +8,7 @@
 #include "base/matrix.h"
 #include "format/model_file.h"
 #include "kernel/linear.h"
-#include "model/gating_residual.h"
+#include "model/gate.h"
 #include "model/kv_cache.h"
 #include "model/lossy.h"
 #include "model/step.h"
@@ -63,8 +63,11 @@ class Transformer {
   Matrix<float> embed(std::span<const Chunk> chunks) const;
   Matrix<float> norm(MatrixView<const float> x_TD, const NormWeights& weights) const;
   void add_to_stream(MatrixView<const float> y_TD, MatrixView<float> x_TD) const;  // x += residual scale * y
-  void layer(int number, const Step& step, Matrix<float>& x_TD, RouterState& routers, const RoutingObserver& observe);
-  void expect_next(int number, MatrixView<const float> x_TD, RouterState routers);
+  void layer(int number, const Step& step, StepGate& gate, Matrix<float>& x_TD, const RoutingObserver& observe);
+  bool streams() const { return streamed_ && streamed_->is_open(); }
+  void expect(int layer, Matrix<float> logits_TE, std::span<const StepPart> parts);
+  void expect_known(const Step& step, const StepGate& gate, int from);
+  void expect_next(int number, const Step& step, const StepGate& gate, MatrixView<const float> x_TD);
   Matrix<float> head(std::span<const Chunk> chunks, MatrixView<const float> x_TD) const;
   void refuse_nans(MatrixView<const float> logits) const;
   void keep_a_copy(kernel::WeightView& matrix);

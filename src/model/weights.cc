@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "format/elements.h"
+#include "model/elementwise.h"
+#include "moe/gate.h"
 
 namespace moiety::model {
 namespace {
@@ -115,11 +117,38 @@ FeedForwardWeights load_expert(const ModelFile& file, int layer, int expert, ker
   return w;
 }
 
+// What the lengths of the experts' embeddings, and the temperature, divide by.
+std::vector<float> cosine_factors(const ModelFile& file, int layer) {
+  const spec::RouterRule& rule = file.spec().moe.router;
+  const std::vector<float> router_EG = floats(file, {Role::Router, layer});
+  float sharpness = 1 / rule.gate_temperature;
+  if (rule.gate_learns_temperature) sharpness *= std::exp(-floats(file, {Role::GateTemperature, layer})[0]);
+  const size_t width = static_cast<size_t>(rule.gate_width);
+  std::vector<float> factor_E;
+  for (size_t at = 0; at < router_EG.size(); at += width) {
+    factor_E.push_back(sharpness / std::max(std::sqrt(sum_of_squares(std::span(router_EG).subspan(at, width))), kLeastLength));
+  }
+  return factor_E;
+}
+
+void load_gate(const ModelFile& file, int layer, MoeWeights& w) {
+  const spec::RouterRule rule = file.spec().router(layer);
+  const auto load = [&](Role role) {
+    floats(file, {role, layer});  // one NaN here would mislead every token
+    return matrix(file, {role, layer});
+  };
+  if (rule.gate == spec::Gate::Hash) w.hashed_VK = moe::hashed_experts(rule, layer, file.spec().vocab_size);
+  if (!rule.is_learnt()) return;
+  w.router_ED = load(Role::Router);
+  if (rule.gate == spec::Gate::Cosine || rule.gate == spec::Gate::Recurrent) w.gate_down = load(Role::GateDown);
+  if (rule.gate == spec::Gate::Cosine) w.cosine_factor_E = cosine_factors(file, layer);
+  if (rule.gate == spec::Gate::Tree) w.gate_leaf = load(Role::GateLeaf);
+}
+
 MoeWeights load_moe(const ModelFile& file, int layer, kernel::Arithmetic arithmetic) {
   const spec::MoeSpec& spec = file.spec().moe;
   MoeWeights w;
-  w.router_ED = matrix(file, {Role::Router, layer});
-  floats(file, {Role::Router, layer});  // one NaN here would mislead every token
+  load_gate(file, layer, w);
   if (spec.router_bias) w.router_bias_E = floats(file, {Role::RouterBias, layer});
   if (spec.router.has_selection_bias) w.selection_bias_E = floats(file, {Role::SelectionBias, layer});
   if (spec.router.gating_residual && layer > file.spec().leading_dense_layers()) {
@@ -152,6 +181,15 @@ Weights load_weights(const ModelFile& file, kernel::Arithmetic arithmetic) {
   w.head_VD = spec.tied_embeddings ? w.embedding_VD : matrix(file, {Role::Head});
   if (spec.head_bias) w.head_bias_V = floats(file, {Role::HeadBias});
   w.final_norm = load_norm(file, Role::FinalNorm, Role::FinalNormBias, -1);
+  if (spec.moe.router.gate == spec::Gate::Recurrent && spec.moe_layers() > 0) {
+    w.recurrent = {matrix(file, {Role::GruInput}), matrix(file, {Role::GruState}), floats(file, {Role::GruInputBias}),
+                   floats(file, {Role::GruStateBias})};
+  }
+  if (spec.has_own_router()) {
+    w.own_router = {load_attention(file, spec.num_layers),
+                    load_norm(file, Role::FeedForwardNorm, Role::FeedForwardNormBias, spec.num_layers),
+                    matrix(file, {Role::GateDown, spec.num_layers})};
+  }
   for (int layer = 0; layer < spec.num_layers; ++layer) {
     LayerWeights l;
     l.attention = load_attention(file, layer);
@@ -177,11 +215,17 @@ DenseMatrices dense_matrices(Weights& weights) {
     AttentionWeights& a = layer.attention;
     LatentWeights& l = a.latent;
     all.multiplied.insert(all.multiplied.end(), {&a.query, &a.key, &a.value, &a.output, &l.query_down, &l.query_up, &l.kv_down});
-    all.as_they_lie.insert(all.as_they_lie.end(), {&l.key_up, &l.value_up, &layer.moe.router_ED, &layer.moe.gating_residual_CC,
-                                               &layer.moe.constant_mix, &layer.moe.shared_scale});
+    all.as_they_lie.insert(all.as_they_lie.end(), {&l.key_up, &l.value_up, &layer.moe.router_ED, &layer.moe.gate_down, &layer.moe.gate_leaf,
+                                                   &layer.moe.gating_residual_CC, &layer.moe.constant_mix, &layer.moe.shared_scale});
     add_block(layer.dense);
     add_block(layer.moe.shared);
   }
+  // What decides is computed with as it lies.
+  OwnRouterWeights& r = weights.own_router;
+  AttentionWeights& a = r.attention;
+  all.as_they_lie.insert(all.as_they_lie.end(), {&weights.recurrent.input, &weights.recurrent.state, &a.query, &a.key, &a.value, &a.output,
+                                                 &a.latent.query_down, &a.latent.query_up, &a.latent.kv_down, &a.latent.key_up,
+                                                 &a.latent.value_up, &r.down});
   std::erase_if(all.multiplied, [](const kernel::Projection* matrix) { return matrix->WeightView::empty(); });
   std::erase_if(all.as_they_lie, [](const WeightView* matrix) { return matrix->empty(); });
   return all;

@@ -38,7 +38,11 @@ struct FeedForwardWeights {
 };
 
 struct MoeWeights {
-  kernel::Projection router_ED;
+  kernel::Projection router_ED;         // empty: the gate learns nothing
+  kernel::Projection gate_down;         // of Gate::Cosine and Recurrent
+  kernel::Projection gate_leaf;         // of Gate::Tree
+  std::vector<float> cosine_factor_E;   // of Gate::Cosine: by the experts' lengths and the temperature
+  std::vector<int32_t> hashed_VK;       // of Gate::Hash: each token's experts
   std::vector<float> router_bias_E;     // empty: none
   std::vector<float> selection_bias_E;  // empty: none
   kernel::Projection gating_residual_CC;      // empty: none
@@ -48,6 +52,22 @@ struct MoeWeights {
   std::vector<FeedForwardWeights> low_E;  // the same in low precision, for model/lossy.h; empty: none
   FeedForwardWeights shared;        // empty: none
   kernel::Projection shared_scale;  // empty: the shared experts' output is taken as it is
+};
+
+// Shortest vector that an angle is measured to.
+inline constexpr float kLeastLength = 1e-6f;
+
+// Of Gate::Recurrent.
+struct RecurrentWeights {
+  kernel::Projection input, state;
+  std::vector<float> input_bias, state_bias;
+};
+
+// Of Gate::Decoupled.
+struct OwnRouterWeights {
+  AttentionWeights attention;
+  NormWeights norm;
+  kernel::Projection down;
 };
 
 struct LayerWeights {
@@ -62,6 +82,8 @@ struct Weights {
   kernel::Projection head_VD;
   std::vector<float> head_bias_V;  // empty: none
   NormWeights final_norm;
+  RecurrentWeights recurrent;    // empty unless the gate is
+  OwnRouterWeights own_router;   // empty unless the gate is decoupled
   std::vector<LayerWeights> layers;
 };
 

@@ -201,6 +201,8 @@ void check_gate(const Checker& c, const RouterRule& r) {
 }
 
 void check_rule(const Checker& c, const RouterRule& r) {
+  require(!r.gating_residual || (r.gate != Gate::Ahead && r.gate != Gate::Decoupled),
+          "{}: gating residuals with a gate that chooses before the layer before has", c.where);
   c.in_range("the number of experts", r.num_experts, 1, kMaxExperts);
   c.in_range("the number of null experts", r.null_experts, 0, kMaxExperts);
   c.in_range("the number of zero experts", r.zero_experts, 0, kMaxExperts);

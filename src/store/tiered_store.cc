@@ -78,6 +78,11 @@ TieredStore::TieredStore(std::span<const fs::path> files, std::vector<std::vecto
       paths_(counts(parts_LE_)),
       queue_((options.reads + options.more_reads) * largest_of(parts_LE_).reads, options.engine) {
   assert(options.reads > 0);
+  if (options.predictor == Predictor::Certain) {
+    certain_LE_.resize(parts_LE_.size());
+    expected_limit_ = SIZE_MAX;
+    disk_is_free_ = true;
+  }
   for (const fs::path& file : files) files_.emplace_back(file);
   const size_t raw_bytes = largest_of(parts_LE_).bytes, block_bytes = DirectFile::whole_pages(std::max(options.slot_bytes, raw_bytes));
   options_.slot_bytes = block_bytes;
@@ -159,17 +164,33 @@ bool TieredStore::take_read(bool wait) {
 }
 
 void TieredStore::expect(int layer, std::span<const int> experts) {
-  if (options_.predictor != Predictor::Caller) return;
-  set_expected(layer, experts);
+  if (options_.predictor == Predictor::Certain) {
+    certain_LE_[static_cast<size_t>(layer)].assign(experts.begin(), experts.end());
+    expect_certain();
+    if (disk_is_free_) start_expected();
+  } else if (options_.predictor == Predictor::Caller) {
+    set_expected(layer, experts);
+  }
 }
 
 void TieredStore::set_expected(int layer, std::span<const int> experts) {
   expected_.clear();
+  add_expected(layer, experts);
+  if (disk_is_free_) start_expected();
+}
+
+void TieredStore::add_expected(int layer, std::span<const int> experts) {
   for (const int expert : experts) {
     const auto low = options_.in_planes ? cache_.low_copy_of({layer, expert}) : std::nullopt;
     if (!has({layer, expert}) && !(low && has(*low))) expected_.push_back({layer, expert});
   }
-  if (disk_is_free_) start_expected();
+}
+
+// What is certain, with the experts that are in memory now.
+void TieredStore::expect_certain() {
+  expected_.clear();
+  expected_started_ = 0;
+  for (size_t layer = 0; layer < certain_LE_.size(); ++layer) add_expected(static_cast<int>(layer), certain_LE_[layer]);
 }
 
 // The layer that has experts after this one; -1 after the last.
@@ -207,8 +228,12 @@ void TieredStore::start_expected() {
       coming->reader = Transit::For::Guess;
       continue;
     }
+    // One is left for what a visit asks for.
+    const auto ahead = static_cast<size_t>(std::ranges::count_if(transits_, [](const Transit& transit) {
+      return transit.state != Transit::State::Free && transit.reader == Transit::For::Guess;
+    }));
     Transit* const transit = free_transit();
-    if (transit == nullptr) return;
+    if (transit == nullptr || ahead + 1 >= transits_.size()) return;
     start(*transit, {id}, Transit::For::Guess);
   }
 }
@@ -220,20 +245,22 @@ void TieredStore::sort_out_expected(int layer, size_t tokens, const ExpertCache:
   };
   for (Transit& transit : transits_) {
     if (transit.state == Transit::State::Free) continue;
-    transit.reader = is_missing(transit.id) ? Transit::For::Visit : Transit::For::Nobody;
+    const bool comes_later = transit.id.layer != layer && options_.predictor == Predictor::Certain &&
+                             std::ranges::find(expected_, transit.id) != expected_.end();
+    transit.reader = is_missing(transit.id) ? Transit::For::Visit : comes_later ? Transit::For::Guess : Transit::For::Nobody;
     if (transit.reader == Transit::For::Nobody && transit.state == Transit::State::Here) release(transit);
   }
-  const bool right_layer = !expected_.empty() && expected_.front().layer == layer;
-  if (right_layer) {
+  const auto expected = static_cast<size_t>(std::ranges::count(expected_, layer, &ExpertId::layer));
+  if (expected > 0) {
     const auto right = static_cast<size_t>(std::ranges::count_if(expected_, is_missing));
-    statistics_.expected += expected_.size();
+    statistics_.expected += expected;
     statistics_.expected_right += right;
     statistics_.expected_missing += visit.missing.size();
-    read_ahead_.learn(tokens, expected_.size(), right, seconds(Clock::now() - disk_idle_since_));
+    read_ahead_.learn(tokens, expected, right, seconds(Clock::now() - disk_idle_since_));
   }
-  expected_.clear();
-  expected_started_ = 0;
-  expected_limit_ = read_ahead_.limit(tokens);
+  if (options_.predictor == Predictor::Certain) certain_LE_[static_cast<size_t>(layer)].clear();
+  expect_certain();
+  expected_limit_ = options_.predictor == Predictor::Certain ? SIZE_MAX : read_ahead_.limit(tokens);
 }
 
 // Gives an expert that was computed with its slot, or lets it go.
@@ -258,6 +285,7 @@ void TieredStore::abandon(int layer, std::span<const ExpertCache::Miss> left, st
     }
   }
   for (Transit& transit : transits_) transit.state = Transit::State::Free;
+  for (auto& experts : certain_LE_) experts.clear();
   for (const ExpertId id : taken_in) host_.leave(id);
   for (const ExpertCache::Miss& miss : left) {
     if (miss.leaves) host_.leave(*miss.leaves);
@@ -403,6 +431,7 @@ void TieredStore::visit(int layer, std::span<const Demand> demands, size_t token
       taken_in.clear();
       first = false;
     }
+    if (options_.predictor == Predictor::Certain) expect_certain();  // some of it may just have made room
     start_more();
   } catch (...) {
     abandon(layer, left, taken_in);

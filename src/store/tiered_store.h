@@ -65,6 +65,7 @@ enum class Predictor {
   Previous,  // those that were asked for last, or often lately
   Path,      // those that followed this layer's (path_table.h)
   Caller,    // whoever calls expect()
+  Certain,   // the same, who knows: read as soon as the disk has nothing else to do, also for layers after the next
 };
 
 class TieredStore : public ExpertStore {
@@ -128,6 +129,8 @@ class TieredStore : public ExpertStore {
   };
   void start(Transit& transit, const ToRead& expert, Transit::For reader);
   void set_expected(int layer, std::span<const int> experts);
+  void add_expected(int layer, std::span<const int> experts);
+  void expect_certain();
   int layer_after(int layer) const;
   void predict(int layer, std::span<const Demand> demands, size_t tokens);
   void start_expected();
@@ -148,11 +151,12 @@ class TieredStore : public ExpertStore {
   HugeMemory memory_;
   std::vector<std::byte*> blocks_;  // of slots
   std::vector<Transit> transits_;
-  // Of the layer that is visited next, not in memory, the likeliest first; how many of them are to be read ahead, and how many
+  // Of the layer that is visited next (and of certain ones of those after it), not in memory, the likeliest first; how many of them are to be read ahead, and how many
   // of these were started.
   std::vector<ExpertId> expected_;
   size_t expected_started_ = 0, expected_limit_ = 0;
   bool disk_is_free_ = false;  // all that this visit needs is on its way
+  std::vector<std::vector<int>> certain_LE_;  // that will be asked for in layers to come, whether in memory or not
   PathTable paths_;
   std::vector<Demand> last_demands_;  // of one token, in layer last_layer_
   int last_layer_ = -1;

@@ -19,7 +19,7 @@ struct Batch {
   std::vector<int32_t> targets_T;  // the token that follows each; -1: don't count this position
   std::vector<Segment> segments;
   size_t sequence = 0;  // tokens of each sequence; 0: they are all one
-  uint64_t chance = 0;             // what random choices on the way follow from
+  uint64_t draw = 0;  // what choices by chance follow from: gates (moe/gate.h) and SparseMixer; 0: gates choose as at inference
 
   int num_tokens() const { return static_cast<int>(tokens_T.size()); }
 };

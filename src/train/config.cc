@@ -2,6 +2,7 @@
 
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -38,6 +39,12 @@ void visit(Config& c, Visitor& v) {
   v.integer("shared_hidden", c.model.shared_hidden, 0, 1 << 18);
   v.boolean("shared_gate", c.model.shared_gate);
   v.boolean("router_trained", c.model.router_trained);
+  v.choice("gate", c.model.gate, {"linear", "cosine", "hash", "random", "recurrent", "tree", "ahead", "decoupled"});
+  v.integer("gate_width", c.model.gate_width, 1, 1 << 16);
+  v.integer("gate_seed", c.model.gate_seed, 0, INT64_MAX);
+  v.number("gate_temperature", c.model.gate_temperature, 1e-6, 1e6);
+  v.boolean("gate_learns_temperature", c.model.gate_learns_temperature);
+  v.number("gate_step", c.model.gate_step, 1e-6, 1e6);
   v.choice("logit_activation", c.model.logit_activation, {"none", "tanh", "sigmoid", "silu"});
   v.number("temperature", c.model.temperature, 1e-6, 1e6);
   v.choice("score", c.model.score, {"softmax", "sigmoid", "logits"});
@@ -81,6 +88,7 @@ void visit(Config& c, Visitor& v) {
   v.integer("temperature_steps", c.anneal.temperature_steps, 0, kMany);
   v.integer("spawn_step", c.anneal.spawn_step, 0, kMany);
   v.number("spawn_noise", c.anneal.spawn_noise, 0, 10);
+  v.number("consistency", c.balance.consistency, 0, 100);
 
   v.section("optimizer");
   v.number("lr", c.optimizer.lr, 0, 100);
@@ -368,6 +376,13 @@ void check(const TrainConfig& c, const std::string& where) {
           where, c.model.heads, c.model.kv_heads);
   require(c.model.head_dim % 2 == 0, "{}: model.head_dim is {}, expected an even number", where, c.model.head_dim);
   check_router(c, where);
+  require(c.model.router_trained || c.model.gate == "linear", "{}: model.router_trained = false needs model.gate = \"linear\", found \"{}\"",
+          where, c.model.gate);
+  require(c.balance.consistency == 0 || c.train.receive_budget == 0,
+          "{}: balance.consistency passes a batch twice, which train.receive_budget can't take apart", where);
+  require(c.balance.consistency == 0 || c.model.gate == "random",
+          "{}: balance.consistency is of two passes that visit different experts, which takes model.gate = \"random\", found \"{}\"",
+          where, c.model.gate);
   require(c.model.dense_layers <= c.model.layers, "{}: model.dense_layers ({}) is more than model.layers ({})", where,
           c.model.dense_layers, c.model.layers);
   check_routing(c, where);
@@ -469,6 +484,33 @@ spec::Select select_named(std::string_view name) {
 
 }  // namespace
 
+namespace {
+
+spec::Gate gate_named(const std::string& name) {
+  using spec::Gate;
+  constexpr std::pair<const char*, Gate> kGates[] = {{"linear", Gate::Linear},       {"cosine", Gate::Cosine}, {"hash", Gate::Hash},
+                                                     {"random", Gate::Random},       {"recurrent", Gate::Recurrent},
+                                                     {"tree", Gate::Tree},           {"ahead", Gate::Ahead},
+                                                     {"decoupled", Gate::Decoupled}};
+  return std::ranges::find(kGates, name, [](const auto& row) { return std::string(row.first); })->second;
+}
+
+// What a gate has no use for stays as it is by default.
+void set_gate(const TrainConfig::Model& m, spec::RouterRule& rule) {
+  using spec::Gate;
+  rule.gate = gate_named(m.gate);
+  const bool has_width = rule.gate == Gate::Cosine || rule.gate == Gate::Recurrent || rule.gate == Gate::Decoupled;
+  if (has_width) rule.gate_width = static_cast<int>(m.gate_width);
+  if (rule.gate == Gate::Cosine) {
+    rule.gate_temperature = static_cast<float>(m.gate_temperature);
+    rule.gate_learns_temperature = m.gate_learns_temperature;
+  }
+  if (rule.gate == Gate::Tree) rule.gate_step = static_cast<float>(m.gate_step);
+  if (!rule.is_learnt()) rule.gate_seed = m.gate_seed;
+}
+
+}  // namespace
+
 spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of_text) {
   const TrainConfig::Model& m = config.model;
   const auto as_int = [](int64_t value) { return static_cast<int>(value); };
@@ -508,6 +550,7 @@ spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of
                   .weigh = m.weigh == "scores" ? spec::Weigh::Scores : spec::Weigh::SparseMixer,
                   .renormalise = m.renormalise,
                   .scale = static_cast<float>(m.scale)};
+  set_gate(m, s.moe.router);
   s.moe.expert_hidden = as_int(m.expert_hidden);
   s.moe.shared_hidden = as_int(m.shared_hidden);
   s.moe.shared_gate = m.shared_gate;

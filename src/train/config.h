@@ -42,6 +42,10 @@ struct TrainConfig {
     // The router's stages, by the names and in the order of spec::RouterRule
     std::string logit_activation = "none";
     double temperature = 1;
+    std::string gate = "linear";
+    int64_t gate_width = 64, gate_seed = 0;
+    double gate_temperature = 0.07, gate_step = 4;
+    bool gate_learns_temperature = true;
     std::string score = "softmax";
     bool gating_residual = false;
     std::string select = "top_k";
@@ -63,6 +67,7 @@ struct TrainConfig {
     double aux_loss = 0.01, z_loss = 0.0001, bias_rate = 0;
     double entropy_loss = 0;     // of the routers' scores
     double cut_off_rate = 0.01;  // of expert choice: how fast the cut-offs' average follows
+    double consistency = 0;      // of two passes through random gates
   } balance;
 
   // How routers' rules change over the steps: train/rule_schedule.h.

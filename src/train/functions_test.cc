@@ -187,7 +187,7 @@ void check_router(const spec::RouterRule& rule) {
   const bool has_free = rule.zero_cost_experts() > rule.null_experts;
   check({distinct_logits(300)}, {},
         [&](const Inputs& x) {
-          const Routed routed = route(rule, x[0], bias, {.with_entropy = true}, {.in_training = true});
+          const Routed routed = route(rule, x[0], bias, {.balancing = {.with_entropy = true}, .choosing = {.in_training = true}});
           Inputs outputs{routed.mix_N, routed.balance_loss, routed.z_loss, routed.entropy_loss};
           if (has_free) outputs.push_back(routed.zero_cost_mix_M);
           return outputs;

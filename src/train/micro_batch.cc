@@ -55,7 +55,7 @@ TrainedMicroBatch train_in_pieces(Transformer& model, const Batch& whole, const 
     const float targets = share_of(counted(pieces[i]), counted(whole)), tokens = share_of(pieces[i].num_tokens(), whole.num_tokens());
     TrainedPass pass{pieces[i], {}};
     const Losses losses = model.forward(
-        pass.batch, {tokens * weights.balance, tokens * weights.z, tokens * weights.entropy, targets * weights.cross_entropy},
+        pass.batch, {tokens * weights.balance, tokens * weights.z, tokens * weights.entropy, 0, targets * weights.cross_entropy},
         &pass.routes, order);
     (losses.total * share).backward();
     result.cross_entropy += targets * losses.cross_entropy;
@@ -76,7 +76,7 @@ TrainedMicroBatch train_micro_batch(Transformer& model, const Batch& batch, cons
     const Losses losses = model.forward(batch, weights, &pass.routes, order);
     if (!losses.overflowed) {
       (losses.total * share).backward();
-      TrainedMicroBatch result{losses.cross_entropy, losses.balance, losses.z, losses.entropy, {}};
+      TrainedMicroBatch result{losses.cross_entropy, losses.balance, losses.z, losses.entropy, losses.consistency, {}};
       result.passes.push_back(std::move(pass));
       return result;
     }

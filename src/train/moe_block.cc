@@ -21,9 +21,7 @@ Tensor MoeBlock::forward(int layer, const Tensor& stream_TD, const Tensor& x_TD,
 
 // Routers compute in f32 whatever the mode: a choice is not rounded.
 Tensor MoeBlock::router_logits(int layer, const Tensor& x_TD, RoutedLayers& routed) {
-  WeightMatrix router = weights_.matrix(Role::Router, layer);
-  if (!routed.order.router_trained) router.gradient = {};
-  Tensor logits_TC = linear(x_TD, router);
+  Tensor logits_TC = gates_.logits(layer, x_TD, routed.order.router_trained);
   if (!spec_.moe.router.gating_residual) return logits_TC;
   if (routed.logits_TC.defined()) logits_TC = add_linear(logits_TC, routed.logits_TC, weights_.matrix(Role::GatingResidual, layer));
   return routed.logits_TC = logits_TC;

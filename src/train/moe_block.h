@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "train/functions.h"
+#include "train/gate.h"
 #include "train/pass_order.h"
 
 namespace moiety::train {
@@ -24,7 +25,8 @@ struct RoutedLayers {
 class MoeBlock {
  public:
   // What it refers to must outlive it.
-  MoeBlock(const spec::ModelSpec& spec, Weights& weights, const Mode& mode) : spec_(spec), weights_(weights), mode_(mode) {}
+  MoeBlock(const spec::ModelSpec& spec, Weights& weights, const Mode& mode, Gates& gates)
+      : spec_(spec), weights_(weights), mode_(mode), gates_(gates) {}
 
   // stream_TD + the block's output for its norm's x_TD; undefined after an overflow.
   Tensor forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed);
@@ -39,6 +41,7 @@ class MoeBlock {
   const spec::ModelSpec& spec_;
   Weights& weights_;
   Mode mode_;
+  Gates& gates_;
 };
 
 }  // namespace moiety::train

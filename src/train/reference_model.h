@@ -6,6 +6,7 @@
 #include <string>
 
 #include "moe/expert_choice.h"
+#include "moe/gate.h"
 #include "moe/route.h"
 #include "train/batch.h"
 #include "train/functions.h"
@@ -71,6 +72,94 @@ inline Tensor attend(const spec::AttentionSpec& a, double eps, Tensor q, Tensor 
   const Tensor scores = torch::matmul(q, k.transpose(1, 2)) / std::sqrt(static_cast<double>(a.head_dim));
   const Tensor p = torch::softmax(scores.masked_fill(open.logical_not(), -1e30), -1);
   return torch::matmul(p, values).transpose(0, 1).reshape({tokens, -1});
+}
+
+// What gates hand from layer to layer.
+struct GateState {
+  Tensor gru, ahead, own;
+};
+
+// Leaves of one tree over experts [begin, end), each [T]: how far it is reached.
+inline void reach(const Tensor& decisions, double width, int64_t begin, int64_t end, const Tensor& reached, std::vector<Tensor>& leaves) {
+  if (end - begin == 1) {
+    leaves.push_back(reached);
+    return;
+  }
+  const int64_t middle = (begin + end) / 2;
+  const Tensor t = (decisions.select(1, middle - 1) / width).clamp(-0.5, 0.5), right = 0.5 + 1.5 * t - 2 * t.pow(3);
+  reach(decisions, width, begin, middle, reached * (1 - right), leaves);
+  reach(decisions, width, middle, end, reached * right, leaves);
+}
+
+inline Tensor tree_logits(const spec::RouterRule& rule, const Tensor& decisions, const Tensor& leaf) {
+  const int64_t experts = rule.num_experts;
+  Tensor sum = torch::zeros({leaf.size(0), experts}, torch::kFloat64);
+  for (int64_t tree = 0; tree < rule.experts_per_token; ++tree) {
+    std::vector<Tensor> reached;
+    const Tensor of_tree = decisions.slice(1, tree * (experts - 1), (tree + 1) * (experts - 1));
+    reach(of_tree, rule.gate_step, 0, experts, torch::ones({leaf.size(0)}, torch::kFloat64), reached);
+    sum = sum + torch::stack(reached, 1) * leaf.slice(1, tree * experts, (tree + 1) * experts).exp();
+  }
+  return torch::where(sum > 0, sum.clamp_min(1e-300).log(), torch::full_like(sum, -1e9));
+}
+
+// Of a gate that learns nothing: 0 for the chosen, next to nothing for the others.
+inline Tensor chosen_logits(const spec::ModelSpec& s, int layer, const Batch& batch) {
+  const spec::RouterRule rule = s.router(layer);
+  Tensor logits = torch::full({batch.num_tokens(), rule.num_experts}, -1e9, torch::kFloat64);
+  const std::vector<int32_t> hashed = moe::hashed_experts(rule, layer, s.vocab_size);
+  for (const Segment& segment : batch.segments) {
+    for (int i = 0; i < segment.length; ++i) {
+      const int t = segment.begin + i, token = batch.tokens_T[static_cast<size_t>(t)];
+      std::vector<int32_t> experts(static_cast<size_t>(rule.experts_per_token));
+      if (rule.gate == spec::Gate::Random) moe::random_experts(rule, {layer, static_cast<size_t>(i), token, batch.draw}, experts);
+      for (size_t k = 0; k < experts.size(); ++k) {
+        logits[t][rule.gate == spec::Gate::Random ? experts[k] : hashed[static_cast<size_t>(token) * experts.size() + k]] = 0.0;
+      }
+    }
+  }
+  return logits;
+}
+
+// For a layer's normed input h.
+inline Tensor gate_logits(const Model& m, int layer, const Tensor& h, const Batch& batch, GateState& state) {
+  using spec::Gate;
+  const spec::RouterRule& rule = m.spec.moe.router;
+  const auto router = [&](int of_layer, const Tensor& x) { return torch::linear(x, m.at(of_layer, "router.weight")); };
+  const auto down = [&] { return torch::linear(h, m.at(layer, "router.down.weight")); };
+  switch (rule.gate) {
+    case Gate::Linear:
+      return router(layer, h);
+    case Gate::Cosine: {
+      const Tensor p = down(), e = m.at(layer, "router.weight");
+      const Tensor cosine = torch::matmul(p / p.norm(2, -1, true), (e / e.norm(2, -1, true)).t()) / static_cast<double>(rule.gate_temperature);
+      return rule.gate_learns_temperature ? cosine / m.at(layer, "router.temperature").exp() : cosine;
+    }
+    case Gate::Hash:
+    case Gate::Random:
+      return chosen_logits(m.spec, layer, batch);
+    case Gate::Recurrent: {
+      const Tensor x = down();
+      if (!state.gru.defined()) state.gru = torch::zeros_like(x);
+      state.gru = torch::gru_cell(x, state.gru, m.at("router.gru.input.weight"), m.at("router.gru.state.weight"),
+                                  m.at("router.gru.input.bias"), m.at("router.gru.state.bias"));
+      return router(layer, state.gru);
+    }
+    case Gate::Tree:
+      return tree_logits(rule, router(layer, h), torch::linear(h, m.at(layer, "router.leaf.weight")));
+    case Gate::Ahead: {
+      const Tensor logits = state.ahead.defined() ? state.ahead : router(layer, h);
+      for (int next = layer + 1; next < m.spec.num_layers; ++next) {
+        if (m.spec.feed_forward[static_cast<size_t>(next)] == spec::FeedForward::Dense) continue;
+        state.ahead = router(next, h);
+        break;
+      }
+      return logits;
+    }
+    case Gate::Decoupled:
+      return router(layer, state.own);
+  }
+  return {};
 }
 
 struct RouterTerms {
@@ -166,8 +255,8 @@ inline Output forward(const Model& m, const Batch& batch, double balance_weight,
   Tensor x = torch::embedding(m.at("embedding.weight"), ids(batch.tokens_T));
   std::vector<Tensor> balance, z, entropy;
   Tensor logits_before;
-  for (int layer = 0; layer < s.num_layers; ++layer) {
-    const Tensor normed = rms_norm(x, m.at(layer, "attention.norm.weight"), s.norm_eps);
+  const auto attention = [&](int layer, const Tensor& into) {
+    const Tensor normed = rms_norm(into, m.at(layer, "attention.norm.weight"), s.norm_eps);
     const auto project = [&](const char* what) {
       return torch::linear(normed, m.at(layer, fmt::format("attention.{}.weight", what)));
     };
@@ -175,8 +264,16 @@ inline Output forward(const Model& m, const Batch& batch, double balance_weight,
     const Tensor attended = attend(s.attention, s.norm_eps, project("query"), project("key"), project("value"),
                                    has_norm ? m.at(layer, "attention.query_norm.weight") : Tensor(),
                                    has_norm ? m.at(layer, "attention.key_norm.weight") : Tensor(), batch.segments);
-    x = x + torch::linear(attended, m.at(layer, "attention.output.weight"));
-
+    return into + torch::linear(attended, m.at(layer, "attention.output.weight"));
+  };
+  GateState state;
+  if (s.moe.router.gate == spec::Gate::Decoupled) {
+    const int own = s.num_layers;
+    const Tensor seen = rms_norm(attention(own, x), m.at(own, "feed_forward.norm.weight"), s.norm_eps);
+    state.own = torch::silu(torch::linear(seen, m.at(own, "router.down.weight")));
+  }
+  for (int layer = 0; layer < s.num_layers; ++layer) {
+    x = attention(layer, x);
     const Tensor h = rms_norm(x, m.at(layer, "feed_forward.norm.weight"), s.norm_eps);
     if (s.feed_forward[layer] == spec::FeedForward::Dense) {
       x = x + swiglu(h, m.at(layer, "dense.gate.weight"), m.at(layer, "dense.up.weight"),
@@ -189,7 +286,7 @@ inline Output forward(const Model& m, const Batch& batch, double balance_weight,
       bias.assign(values.data_ptr<float>(), values.data_ptr<float>() + values.numel());
     }
     const spec::RouterRule& rule = s.moe.router;
-    Tensor router_logits = torch::linear(h, m.at(layer, "router.weight"));
+    Tensor router_logits = gate_logits(m, layer, h, batch, state);
     if (rule.gating_residual && logits_before.defined()) {
       router_logits = router_logits + torch::linear(logits_before, m.at(layer, "router.residual.weight"));
     }

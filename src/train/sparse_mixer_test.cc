@@ -48,7 +48,7 @@ TEST(SparseMixer, TheGradientIsThatOfTheWholeProbability) {
   Random random(3);
   for (float& x : flat(logits)) x = static_cast<float>(1 + random.normal());
   const Tensor mine = logits.clone().set_requires_grad(true);
-  const Routed routed = route(kRule, mine, {}, {}, {.in_training = true, .chance = 11});
+  const Routed routed = route(kRule, mine, {}, {.choosing = {.in_training = true, .chance = 11}});
   const moe::Routing& routing = routed.saved->routing;
   const Tensor factors = torch::empty({2 * tokens});
   for (float& x : flat(factors)) x = static_cast<float>(random.normal());

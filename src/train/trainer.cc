@@ -200,7 +200,8 @@ void Trainer::step(Metrics& metrics) {
   const auto accumulate = static_cast<float>(config_.train.accumulate);
   const LossWeights loss_weights{static_cast<float>(config_.balance.aux_loss),
                                  static_cast<float>(config_.balance.z_loss),
-                                 static_cast<float>(config_.balance.entropy_loss)};
+                                 static_cast<float>(config_.balance.entropy_loss),
+                                 static_cast<float>(config_.balance.consistency)};
   if (config_.anneal.spawn_step > 0 && state_.step == config_.anneal.spawn_step) {
     spawn_experts(weights_, config_.anneal.spawn_noise, static_cast<uint64_t>(config_.run.seed));
   }
@@ -208,17 +209,18 @@ void Trainer::step(Metrics& metrics) {
   const bool tells_load = (state_.step + 1) % kLoadEvery == 0;
   step_routing_ = RoutingFigures(spec_.moe_layers(), spec_.moe.router.num_experts);
   cut_offs_.assign(static_cast<size_t>(spec_.moe_layers()), std::vector<float>(static_cast<size_t>(spec_.moe.router.num_experts), 0.0f));
-  double loss = 0, balance = 0, z = 0, entropy = 0;
+  double loss = 0, balance = 0, z = 0, entropy = 0, consistency = 0;
   int64_t reruns = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
     Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
-    batch.chance = Random(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step), static_cast<uint64_t>(i)).next();
+    batch.draw = 1 | Random(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step), static_cast<uint64_t>(i)).next();
     if (order.scope == BalanceScope::Global) order.others = &step_routing_.load();
     const TrainedMicroBatch done = train_micro_batch(model_, batch, loss_weights, order, 1 / accumulate);
     loss += done.cross_entropy / accumulate;
     balance += done.balance / accumulate;
     z += done.z / accumulate;
     entropy += done.entropy / accumulate;
+    consistency += done.consistency / accumulate;
     reruns += done.passes.size() > 1;
     for (const TrainedPass& pass : done.passes) {
       step_routing_.add(pass.routes, tells_load);
@@ -251,6 +253,7 @@ void Trainer::step(Metrics& metrics) {
                {"seconds", seconds},
                {"tokens_per_s", std::round(static_cast<double>(tokens_per_step()) / seconds)},
                {"dropped", step_routing_.dropped_share()}};
+  if (config_.balance.consistency > 0) line["consistency"] = consistency;
   if (reruns > 0) line["reruns"] = reruns;
   if (tells_load) line["load"] = step_routing_.by_layer();
   if (tells_load) add_rules(order, line);

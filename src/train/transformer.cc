@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "format/safetensors.h"
+#include "train/consistency.h"
 #include "train/gemm.h"
 
 namespace moiety::train {
@@ -37,7 +38,8 @@ Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const Mo
       weights_(weights),
       mode_(mode),
       attention_(spec.attention, spec.norm_eps, rotary_, mode.type),
-      moe_block_(spec_, weights, mode),
+      gates_(spec_, weights),
+      moe_block_(spec_, weights, mode, gates_),
       anchor_(torch::zeros({1}, torch::requires_grad())) {
   check_supported(spec);
 }
@@ -47,8 +49,9 @@ WeightMatrix Transformer::head() {
 }
 
 Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order) {
+  if (loss_weights.consistency > 0) return forward_twice(batch, loss_weights, routes, order);
   RoutedLayers routed{.order = order,
-                      .choosing = {.in_training = torch::GradMode::is_enabled(), .chance = batch.chance},
+                      .choosing = {.in_training = torch::GradMode::is_enabled(), .chance = batch.draw},
                       .sequence = batch.sequence,
                       .with_entropy = loss_weights.entropy != 0};
   const Tensor x_TD = hidden_states(batch, routed);
@@ -63,9 +66,26 @@ Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights,
 
 Routes Transformer::decide(const Batch& batch, const PassOrder& order) {
   const torch::NoGradGuard no_graph;
-  RoutedLayers routed{.order = order, .choosing = {.in_training = true, .chance = batch.chance}, .sequence = batch.sequence};
+  RoutedLayers routed{.order = order, .choosing = {.in_training = true, .chance = batch.draw}, .sequence = batch.sequence};
   hidden_states(batch, routed);
   return std::move(routed.routes);
+}
+
+// Both passes are to predict the targets and to agree. Routes and losses of the routers are those of the first.
+Losses Transformer::forward_twice(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order) {
+  Batch again = batch;
+  again.draw = ~batch.draw;
+  const Choosing choosing{.in_training = torch::GradMode::is_enabled(), .chance = batch.draw};
+  RoutedLayers routed{.order = order, .choosing = choosing, .sequence = batch.sequence}, routed_again = routed;
+  const Tensor a_TD = hidden_states(batch, routed), b_TD = hidden_states(again, routed_again);
+  const Tensor cross_entropy = (mean_cross_entropy(a_TD, head(), batch.targets_T, mode_.type) +
+                                mean_cross_entropy(b_TD, head(), batch.targets_T, mode_.type)) / 2;
+  const Tensor consistency = mean_consistency(a_TD, b_TD, head(), batch.targets_T, mode_.type);
+  const Tensor balance = mean_of(routed.balance_losses), z = mean_of(routed.z_losses);
+  if (routes != nullptr) *routes = std::move(routed.routes);
+  return {loss_weights.cross_entropy * cross_entropy + loss_weights.balance * balance + loss_weights.z * z +
+              loss_weights.consistency * consistency,
+          cross_entropy.item<float>(), balance.item<float>(), z.item<float>(), 0, consistency.item<float>()};
 }
 
 Tensor Transformer::logits(const Batch& batch, Routes* routes) {
@@ -84,6 +104,7 @@ Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
   if (static_cast<size_t>(longest) > rotary_.cosine.rows()) rotary_ = rotary_table(spec_.attention, longest);
 
   Tensor x_TD = embed(anchor_, weights_.matrix(Role::Embedding), batch.tokens_T);
+  gates_.begin(batch, spec_.has_own_router() ? gates_.own_router(attention_block(spec_.num_layers, x_TD, batch)) : Tensor());
   for (int layer = 0; layer < spec_.num_layers; ++layer) {
     x_TD = attention_block(layer, x_TD, batch);
     x_TD = feed_forward_block(layer, x_TD, routed);

@@ -15,11 +15,14 @@ struct Losses {
   Tensor total;  // what is minimised
   float cross_entropy = 0, balance = 0, z = 0;  // mean nats a token; means over layers
   float entropy = 0;                            // the same, if it has a weight
+  float consistency = 0;                        // of two passes (train/consistency.h); 0 if there was only one
   bool overflowed = false;  // experts would have received more than the budget: nothing else here means anything
 };
 
 struct LossWeights {
-  float balance = 0, z = 0, entropy = 0, cross_entropy = 1;
+  float balance = 0, z = 0, entropy = 0;
+  float consistency = 0;  // above 0: the batch is passed twice, and experts of chance are drawn anew
+  float cross_entropy = 1;
 };
 
 class Transformer {
@@ -37,6 +40,7 @@ class Transformer {
   const spec::ModelSpec& spec() const { return spec_; }
 
  private:
+  Losses forward_twice(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order);
   Tensor hidden_states(const Batch& batch, RoutedLayers& routed);
   Tensor attention_block(int layer, const Tensor& x_TD, const Batch& batch);
   Tensor feed_forward_block(int layer, const Tensor& x_TD, RoutedLayers& routed);
@@ -47,6 +51,7 @@ class Transformer {
   Mode mode_;
   RotaryTable rotary_;  // for the longest segment so far
   Attention attention_;
+  Gates gates_;
   MoeBlock moe_block_;
   Tensor anchor_;
 };

@@ -114,6 +114,65 @@ TEST_P(TransformerRouters, ArePlainOnesToo) {
 INSTANTIATE_TEST_SUITE_P(Routers, TransformerRouters, testing::ValuesIn(test::kRouters),
                          [](const auto& test) { return test::name_of(test.param); });
 
+// Every gate, with a dense layer between the sparse ones.
+TEST(Transformer, IsThePlainModelWithEveryGate) {
+  using spec::Gate;
+  for (const Gate gate : {Gate::Cosine, Gate::Hash, Gate::Random, Gate::Recurrent, Gate::Tree, Gate::Ahead, Gate::Decoupled}) {
+    SCOPED_TRACE(testing::Message() << "gate " << static_cast<int>(gate));
+    spec::ModelSpec spec = small_spec();
+    spec.num_layers = 4;
+    spec.feed_forward = {spec::FeedForward::Moe, spec::FeedForward::Dense, spec::FeedForward::Moe, spec::FeedForward::Moe};
+    spec.moe.router.gate = gate;
+    spec.moe.router.gate_width = 10;
+    spec.moe.router.gate_temperature = 0.3f;
+    spec.moe.router.gate_learns_temperature = true;
+    spec.moe.router.gate_step = 4;
+    spec.moe.router.gate_seed = 3;
+    spec::check(spec, "the test");
+    expect_same_as_reference(spec);
+  }
+}
+
+TEST(Transformer, WhatALayerChoosesDependsOnTheRecurrentStateBeforeIt) {
+  spec::ModelSpec spec = small_spec();
+  spec.moe.router.gate = spec::Gate::Recurrent;
+  spec.moe.router.gate_width = 10;
+  const Batch batch = random_batch(spec, {30});
+  const auto second_layers_scores = [&](float bias) {
+    Weights weights(spec);
+    randomise(weights, spec);
+    std::ranges::fill(weights.vector(spec::Role::ExpertDown, 0).value, 0.0f);  // so that the stream stays as it is
+    for (float& x : weights.matrix(spec::Role::GateDown, 0).value.flat()) x += bias;
+    Transformer model(spec, weights);
+    Routes routes;
+    model.logits(batch, &routes);
+    const auto scores = routes[1]->scores_TE.view().row(3);
+    return std::vector<float>(scores.begin(), scores.end());
+  };
+  EXPECT_NE(second_layers_scores(0), second_layers_scores(0.5f));
+}
+
+TEST(Transformer, TwoPassesByChanceLearnToAgree) {
+  spec::ModelSpec spec = small_spec();
+  spec.moe.router.gate = spec::Gate::Random;
+  const Batch batch = random_batch(spec, {40, 24});
+  const auto disagreement_after = [&](float weight) {
+    Weights weights(spec);
+    randomise(weights, spec);
+    Transformer model(spec, weights);
+    Batch drawn = batch;
+    for (int step = 0; step < 60; ++step) {
+      std::ranges::fill(weights.gradients(), 0.0f);
+      drawn.draw = static_cast<uint64_t>(step + 1);
+      model.forward(drawn, {.consistency = weight}).total.backward();
+      for (size_t i = 0; i < weights.values().size(); ++i) weights.values()[i] -= 0.3f * weights.gradients()[i];
+    }
+    drawn.draw = 1000;
+    return model.forward(drawn, {.consistency = 1}).consistency;
+  };
+  EXPECT_LT(disagreement_after(5), 0.7f * disagreement_after(1e-6f));
+}
+
 TEST(Transformer, GradientsOfTwoPassesAddUp) {
   const spec::ModelSpec spec = small_spec();
   Weights weights(spec);

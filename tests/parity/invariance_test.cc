@@ -137,6 +137,18 @@ TEST_P(Invariance, Fixtures) {
   }
 }
 
+// What gates hand from layer to layer is a token's own.
+TEST_P(Invariance, Gates) {
+  for (const spec::Gate gate : test::kGates) {
+    SCOPED_TRACE(testing::Message() << "gate " << static_cast<int>(gate));
+    const test::TemporaryFolder folder;
+    test::write_random_checkpoint(test::small_spec(gate), folder.path() / "model");
+    const size_t lengths[] = {3, 17, 40};
+    try_all_caches(folder.path() / "model", lengths, 1, 24);
+    if (HasFatalFailure()) return;
+  }
+}
+
 // Long enough for several blocks and pieces of the fold over positions.
 TEST_P(Invariance, LongSequences) {
   spec::ModelSpec grouped = test::small_spec(), windowed = grouped, latent = grouped;

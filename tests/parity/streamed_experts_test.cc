@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "model/step_memory.h"
 #include "model/transformer.h"
+#include "moe/gate.h"
 #include "support/fixtures.h"
 #include "support/packed_file.h"
 #include "support/random_model.h"
@@ -118,6 +119,47 @@ TEST(StreamedRouters, TheSameBitsWithAnyNumberOfSlots) {
     test::write_random_checkpoint(spec, folder.path() / "model");
     expect_the_same_bits(folder.path() / "model", random.below(2) == 0 ? kernel::Arithmetic::Fast : kernel::Arithmetic::Exact, random);
     if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+// Gates that choose before a layer begins: the same bits, every prediction comes true, all that is missing is predicted (but in the
+// first layer, where the gate before it is its own), and no byte is read for nothing. Gates that don't: the same bits.
+TEST(StreamedGates, ChoicesMadeAheadAreReadAheadForCertain) {
+  using spec::Gate;
+  Random random(19);
+  for (const Gate gate : test::kGates) {
+    SCOPED_TRACE(testing::Message() << "gate " << static_cast<int>(gate));
+    spec::ModelSpec spec = test::small_spec(gate);
+    spec.num_layers = 4;
+    spec.feed_forward = {spec::FeedForward::Moe, spec::FeedForward::Moe, spec::FeedForward::Dense, spec::FeedForward::Moe};
+    spec.dense_hidden = 40;
+    spec.moe.router.num_experts = 9;
+    const test::TemporaryFolder folder;
+    test::write_random_checkpoint(spec, folder.path() / "model");
+    Loaded resident(folder.path() / "model", 1, kernel::Arithmetic::Fast);
+    const auto tokens = some_tokens(spec, random);
+    const auto expected = resident.logits(tokens, std::array<size_t, 1>{9});
+    uint64_t read_ahead = 0;
+    for (int attempt = 0; attempt < 12; ++attempt) {
+      Loaded streamed(folder.path() / "model", 2, kernel::Arithmetic::Fast);
+      StreamedExperts& experts = streamed.transformer.streamed_experts();
+      streamed.transformer.pin_dense();
+      StreamedExperts::Options options = some_options(streamed.transformer, experts.count(), random);
+      options.predictor = store::Predictor::Caller;
+      experts.open(options);
+      const auto found = streamed.logits(tokens, std::array<size_t, 2>{1 + random.below(12), 1 + random.below(5)});
+      ASSERT_EQ(found.size(), expected.size());
+      ASSERT_EQ(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)), 0);
+      const store::StoreStatistics& s = experts.store().statistics();
+      if (!moe::chooses_ahead(spec.moe.router)) continue;
+      EXPECT_EQ(s.expected_right, s.expected);
+      EXPECT_EQ(s.expected_missing, s.expected);
+      EXPECT_EQ(s.bytes_wasted, 0u);
+      EXPECT_GT(s.expected, 0u);
+      if (gate != Gate::Ahead) EXPECT_EQ(s.misses, s.expected);
+      read_ahead += s.read_ahead;
+    }
+    EXPECT_EQ(read_ahead > 0, moe::chooses_ahead(spec.moe.router));  // without a measured disk nothing is read on a guess
   }
 }
 

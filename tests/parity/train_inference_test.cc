@@ -21,6 +21,14 @@ struct Case {
   void (*change)(ModelSpec&);
 };
 
+// A dense layer among sparse ones: gates go past it.
+void with_gate(spec::Gate gate, ModelSpec& s) {
+  s = test::small_spec(gate);
+  s.num_layers = 4;
+  s.feed_forward = {spec::FeedForward::Moe, spec::FeedForward::Dense, spec::FeedForward::Moe, spec::FeedForward::Moe};
+  s.dense_hidden = 40;
+}
+
 const Case kCases[] = {
     {"softmax", [](ModelSpec&) {}},
     {"softmax_not_renormalised", [](ModelSpec& s) { s.moe.router.renormalise = false; }},
@@ -46,6 +54,13 @@ const Case kCases[] = {
        s.moe.router.experts_per_token = 1;
        s.moe.router.renormalise = false;
      }},
+    {"cosine_gate", [](ModelSpec& s) { with_gate(spec::Gate::Cosine, s); }},
+    {"hash_gate", [](ModelSpec& s) { with_gate(spec::Gate::Hash, s); }},
+    {"random_gate", [](ModelSpec& s) { with_gate(spec::Gate::Random, s); }},
+    {"recurrent_gate", [](ModelSpec& s) { with_gate(spec::Gate::Recurrent, s); }},
+    {"tree_gate", [](ModelSpec& s) { with_gate(spec::Gate::Tree, s); }},
+    {"ahead_gate", [](ModelSpec& s) { with_gate(spec::Gate::Ahead, s); }},
+    {"decoupled_gate", [](ModelSpec& s) { with_gate(spec::Gate::Decoupled, s); }},
 };
 
 void expect_agreement(const ModelSpec& spec) {

@@ -21,6 +21,22 @@ inline spec::ModelSpec small_spec() {
   return s;
 }
 
+// The same with a gate, whose settings are none of the defaults.
+inline spec::ModelSpec small_spec(spec::Gate gate) {
+  spec::ModelSpec s = small_spec();
+  spec::RouterRule& rule = s.moe.router;
+  rule.gate = gate;
+  rule.gate_width = 12;
+  rule.gate_temperature = 0.3f;
+  rule.gate_learns_temperature = true;
+  rule.gate_step = 3;
+  rule.gate_seed = 7;
+  return s;
+}
+
+inline constexpr spec::Gate kGates[] = {spec::Gate::Linear,    spec::Gate::Cosine, spec::Gate::Hash,  spec::Gate::Random,
+                                        spec::Gate::Recurrent, spec::Gate::Tree,   spec::Gate::Ahead, spec::Gate::Decoupled};
+
 inline void write_random_checkpoint(const spec::ModelSpec& spec, const fs::path& folder, uint64_t seed = 1) {
   fs::create_directories(folder);
   write_file(folder / "config.json", spec::to_json(spec).dump());
@@ -28,8 +44,8 @@ inline void write_random_checkpoint(const spec::ModelSpec& spec, const fs::path&
   std::vector<std::vector<float>> values;
   std::vector<format::TensorView> tensors;
   for (const spec::Weight& w : spec::weights_of(spec, false)) {
-    auto shape = spec::shape_of(spec, w.role);
-    if (spec::is_expert(w.role)) shape.insert(shape.begin(), spec.moe.router.num_experts);
+    auto shape = spec::shape_of(spec, w.role, w.layer);
+    if (spec::is_expert(w.role)) shape.insert(shape.begin(), spec.experts(w.layer));
     format::TensorView tensor{format::our_name(w), spec::ElementType::F32, shape, {}};
     const bool is_matrix = shape.size() > 1;
     const double spread = is_matrix ? 1.5 / std::sqrt(static_cast<double>(shape.back())) : 0.2;
