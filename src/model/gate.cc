@@ -56,7 +56,7 @@ Matrix<float> StepGate::known_logits(int layer) const {
 Matrix<float> StepGate::likely_logits(int layer, MatrixView<const float> x_TD) const {
   Matrix<float> logits_TE = own_logits(layer, x_TD);
   if (!spec_.moe.router.gating_residual) return logits_TE;
-  RouterState residual{copy_of(residual_.logits_TC)};
+  RouterState residual = residual_;
   add_gating_residual(compute_, this->layer(layer), residual, logits_TE.view());
   return logits_TE;
 }
