@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include <algorithm>
+
 #include "base/random.h"
 
 namespace moiety::train {
@@ -38,10 +40,11 @@ TEST(ExpertsSchedule, MovesOneWayAndIsThereAtTheEnd) {
       int before = schedule.from;
       for (int64_t step = 0; step <= schedule.begin + schedule.steps; ++step) {
         const int now = experts_at(schedule, layer, layers, step);
-        if (step <= schedule.begin) RC_ASSERT(now == schedule.from);
-        RC_ASSERT(schedule.to > schedule.from ? now >= before && now <= schedule.to : now <= before && now >= schedule.to);
+        RC_ASSERT((step > schedule.begin || now == schedule.from));
+        RC_ASSERT((schedule.to > schedule.from ? now >= before && now <= schedule.to : now <= before && now >= schedule.to));
         // A higher layer is never behind.
-        if (layer > 0) RC_ASSERT(std::abs(now - schedule.to) <= std::abs(experts_at(schedule, layer - 1, layers, step) - schedule.to));
+        const int below = experts_at(schedule, std::max(0, layer - 1), layers, step);
+        RC_ASSERT(std::abs(now - schedule.to) <= std::abs(below - schedule.to));
         before = now;
       }
       RC_ASSERT(before == schedule.to);
