@@ -270,12 +270,15 @@ TEST(Functions, ExpertsThatCostNothing) {
 // Half of the tokens go to no expert, some to several.
 TEST(Functions, ExpertsOfARaggedRouting) {
   const int64_t tokens = 90, num_experts = 3, width = 6, hidden = 8;
-  moe::Routing routing{.num_experts = 3};
+  const auto plan = std::make_shared<moe::LayerPlan>();
+  moe::Routing& routing = plan->routing;
+  routing.num_experts = 3;
   std::vector<int64_t> at;
   for (int t = 0; t < tokens; ++t) {
     for (int e = 0; t % 2 == 0 && e <= t % 3; ++e) routing.experts_N.push_back(e), at.push_back(num_experts * t + e);
     routing.begin_T1.push_back(routing.num_visits());
   }
+  plan->dispatch = moe::plan_dispatch(routing);
   const std::vector<TestWeight> weights{TestWeight(random_tensor({num_experts, hidden, width}, 1)),
                                         TestWeight(random_tensor({num_experts, hidden, width}, 2)),
                                         TestWeight(random_tensor({num_experts, width, hidden}, 3))};
@@ -285,7 +288,7 @@ TEST(Functions, ExpertsOfARaggedRouting) {
   const ExpertStack<float> value = stack([](const TestWeight& w) { return w.value; });
   const ExpertWeights expert_weights{{3, 6, 8, value.gate, value.up, value.down}, stack([](const TestWeight& w) { return w.gradient; })};
   check({random_tensor({tokens, width}, 4), random_tensor({tokens, width}, 5), random_tensor({static_cast<int64_t>(at.size())}, 6)}, weights,
-        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], routing, expert_weights)}; },
+        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], plan, expert_weights)}; },
         [&](const Inputs& x, const Inputs& w) {
           const Tensor mix = torch::zeros({tokens * num_experts}, torch::kFloat64).scatter(0, torch::tensor(at), x[2]);
           return Inputs{x[0] + reference::experts(x[1], mix.reshape({tokens, num_experts}), w[0], w[1], w[2])};

@@ -252,7 +252,7 @@ TEST(Capacity, ADroppedVisitGivesNothingAndGetsNoGradient) {
       if (plan.dispatch.row_of_visit_N[n] != moe::kNoRow) kept_TE[t][plan.routing.experts_N[n]] = 1.0;
     }
   }
-  const Tensor mix_TE = reference::route(rule, logits2, {}).mix_TE * kept_TE;
+  const Tensor mix_TE = reference::route(rule, logits2, {}).mix_TC * kept_TE;
   const Tensor expected = x2 + reference::experts(x2, mix_TE, gate2, up2, down2);
   (expected * probe.to(torch::kFloat64)).sum().backward();
 

@@ -49,7 +49,7 @@ TEST(SparseMixer, TheGradientIsThatOfTheWholeProbability) {
   for (float& x : flat(logits)) x = static_cast<float>(1 + random.normal());
   const Tensor mine = logits.clone().set_requires_grad(true);
   const Routed routed = route(kRule, mine, {}, {.choosing = {.in_training = true, .chance = 11}});
-  const moe::Routing& routing = routed.saved->routing;
+  const moe::Routing& routing = routed.saved->plan->routing;
   const Tensor factors = torch::empty({2 * tokens});
   for (float& x : flat(factors)) x = static_cast<float>(random.normal());
   (routed.mix_N * factors).sum().backward();

@@ -146,7 +146,7 @@ TEST(Transformer, WhatALayerChoosesDependsOnTheRecurrentStateBeforeIt) {
     Transformer model(spec, weights);
     Routes routes;
     model.logits(batch, &routes);
-    const auto scores = routes[1]->scores_TE.view().row(3);
+    const auto scores = routes[1]->scores_TC.view().row(3);
     return std::vector<float>(scores.begin(), scores.end());
   };
   EXPECT_NE(second_layers_scores(0), second_layers_scores(0.5f));
