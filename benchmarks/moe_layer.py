@@ -4,7 +4,8 @@
   benchmarks/moe_layer.py build/release/bin/moe_layer_benchmark [--shapes 2048,32,4,512,1024 …] [--types f32,bf16] [--rounds 3]
 
 Ways: a loop over experts (as Mixtral's in transformers), rows sorted by expert and a product an expert, rows padded to the busiest
-expert's and batched products. Each runs in a process of its own, with two threads and its best settings; medians of each process,
+expert's and batched products. Each runs in a process of its own, with --threads threads (one is measured in
+processor time, which a busy machine disturbs less) and its best settings; medians of each process,
 then of the rounds. Without python3-torch only moiety's numbers are printed. Debian's default OpenBLAS and libgomp's threads spin
 against each other: with --blas FOLDER, the folder of libopenblas0-openmp's libraries, PyTorch uses these.
 """
@@ -24,6 +25,7 @@ def run_torch(way, type_name, tokens, num_experts, chosen, width, hidden):
     import torch
     import torch.nn.functional as F
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     torch.manual_seed(1)
     dtype = torch.float32 if type_name == "f32" else torch.bfloat16
     leaf = lambda *shape: torch.randn(*shape).mul(shape[-1] ** -0.5).to(dtype).requires_grad_(True)
@@ -73,9 +75,9 @@ def run_torch(way, type_name, tokens, num_experts, chosen, width, hidden):
     for _ in range(6):
         for leaf_tensor in (gate, up, down, x, mix):
             leaf_tensor.grad = None
-        start = time.perf_counter()
+        start = clock()
         way().backward(dout)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     kept = {}
     inputs = {t.storage().data_ptr() for t in (gate, up, down, dout)}
     hold = lambda t: (kept.__setitem__(t.storage().data_ptr(), t.storage().nbytes()), t)[1]

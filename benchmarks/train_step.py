@@ -5,8 +5,8 @@
 
 Six layers of width 384, 6 heads, 16 experts of 768 hidden units, 2 a token, 8192 tokens; 8 sequences of 256. Both sides see the same
 text, begin with weights of the same distribution, and take the same steps: the losses at the end are printed. PyTorch's experts are a
-loop over them, or rows sorted by expert; bf16 is autocast, as ours with weights in f32. Each runs in a process of its own; medians of
-each process, then of the rounds. PyTorch keeps its memory, as we do, and uses AVX-512; for --blas see moe_layer.py.
+loop over them, or rows sorted by expert; bf16 is autocast, as ours with weights in f32. Each runs in a process of its own, with
+--threads threads (one is measured in processor time, which a busy machine disturbs less); medians of each process, then of the rounds. PyTorch keeps its memory, as we do, and uses AVX-512; for --blas see moe_layer.py.
 """
 import argparse
 import json
@@ -43,6 +43,7 @@ def run_torch(way, type_name, steps):
     import torch
     import torch.nn.functional as F
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     torch.manual_seed(1)
     weights = []
 
@@ -113,15 +114,15 @@ def run_torch(way, type_name, steps):
     parts, losses, text = [], [], chain()
     for _ in range(steps):
         rows = torch.tensor(next(text))
-        start = time.perf_counter()
+        start = clock()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=type_name == "bf16"):
             nats, total = loss_of(rows[:, :-1], rows[:, 1:])
-        forward = time.perf_counter()
+        forward = clock()
         total.backward()
-        backward = time.perf_counter()
+        backward = clock()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        parts.append((time.perf_counter() - start, forward - start, backward - forward, time.perf_counter() - backward))
+        parts.append((clock() - start, forward - start, backward - forward, clock() - backward))
         losses.append(round(nats.item(), 4))
     names = ("seconds", "forward", "backward", "optimizer")
     print(json.dumps(dict(zip(names, (statistics.median(part) for part in zip(*parts[2:]))), losses=losses)))
