@@ -72,10 +72,14 @@ class ResumeTest : public testing::Test {
     const std::string text = read_file(path);
     return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
   }
-  // Kills the child once it has written `lines` more lines than are there.
+  static bool has_ended(pid_t child) {
+    siginfo_t info{};
+    return ::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == child;
+  }
+  // Kills the child once it has written `lines` more lines than are there, unless it comes to its end before.
   void kill_after(const std::string& name, pid_t child, size_t lines, int signal) const {
     const size_t enough = steps_written(name) + lines;
-    while (steps_written(name) < enough) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    while (steps_written(name) < enough && !has_ended(child)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     ::kill(child, signal);
   }
 
