@@ -1,6 +1,8 @@
 // Every step of the graph against plain autograd in double precision, and against finite differences.
 #include "train/functions.h"
 
+#include <numeric>
+
 #include <gtest/gtest.h>
 
 #include "base/random.h"
@@ -181,11 +183,25 @@ Tensor distinct_logits(int64_t tokens) {
   return logits;
 }
 
+// The same for experts that choose among tokens: every score is well apart from every other.
+Tensor logits_distinct_by_expert(int64_t tokens) {
+  const Tensor logits = torch::empty({tokens, 5});
+  Random random(7);
+  for (int64_t e = 0; e < 5; ++e) {
+    std::vector<int64_t> rank(static_cast<size_t>(tokens));
+    std::iota(rank.begin(), rank.end(), int64_t{0});
+    for (size_t i = rank.size(); i > 1; --i) std::swap(rank[i - 1], rank[random.below(i)]);
+    for (int64_t t = 0; t < tokens; ++t) view(logits).row(t)[e] = 0.05f * static_cast<float>(5 * (rank[static_cast<size_t>(t)] - tokens / 2) + e);
+  }
+  return logits;
+}
+
 void check_router(const spec::RouterRule& rule) {
   std::vector<float> bias(5, 0.0f);
   bias[1] = 0.25f;
   const bool has_free = rule.zero_cost_experts() > rule.null_experts;
-  check({distinct_logits(300)}, {},
+  const bool experts_choose = rule.select == spec::Select::ExpertChoice;
+  check({experts_choose ? logits_distinct_by_expert(24) : distinct_logits(300)}, {},
         [&](const Inputs& x) {
           const Routed routed = route(rule, x[0], bias, {.balancing = {.with_entropy = true}, .choosing = {.in_training = true}});
           Inputs outputs{routed.mix_N, routed.balance_loss, routed.z_loss, routed.entropy_loss};

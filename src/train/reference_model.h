@@ -213,7 +213,7 @@ inline RouterTerms route(const spec::RouterRule& rule, const Tensor& logits_TC, 
     nulls.copy_(nulls.mean().expand_as(nulls).clone());
   }
   const double q = rule.select == spec::Select::Tsallis ? double{rule.tsallis_q} : 1;
-  const Tensor entropy = q == 1 ? -(share * torch::log(share)).sum(-1) : (1 - share.pow(q).sum(-1)) / (q - 1);
+  const Tensor entropy = q == 1 ? -(share * torch::log(share.clamp_min(1e-300))).sum(-1) : (1 - share.pow(q).sum(-1)) / (q - 1);
   return {mix * static_cast<double>(rule.scale), rule.num_choices() * (busy * share.mean(0)).sum(),
           torch::logsumexp(logits_TC, -1).pow(2).mean(), entropy.mean()};
 }
