@@ -11,6 +11,7 @@ DispatchPlan plan_dispatch(const Routing& routing) {
   plan.token_of_row_N.resize(visits);
   plan.visit_of_row_N.resize(visits);
   plan.row_of_visit_N.resize(visits);
+  plan.begin_T1 = routing.begin_T1;
 
   // Counting sort by expert
   for (const int32_t expert : routing.experts_N) {

@@ -15,6 +15,7 @@ struct DispatchPlan {
   std::vector<int32_t> token_of_row_N;   // which token's activations the row holds
   std::vector<int32_t> visit_of_row_N;   // which visit of the Routing it is: its weight is weights_N[this]
   std::vector<int32_t> row_of_visit_N;   // the way back
+  std::vector<int32_t> begin_T1;         // visits of token t are [begin_T1[t], begin_T1[t + 1]), as in the Routing
 
   int num_experts() const { return static_cast<int>(begin_E1.size()) - 1; }
   int num_rows() const { return static_cast<int>(token_of_row_N.size()); }

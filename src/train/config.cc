@@ -60,6 +60,10 @@ void visit(Config& c, Visitor& v) {
   v.number("eps", c.optimizer.eps, 0, 1);
   v.number("weight_decay", c.optimizer.weight_decay, 0, 100);
   v.number("clip", c.optimizer.clip, 0, 1e9);
+  v.choice("state", c.optimizer.state, {"f32", "int8", "factored"});
+  v.choice("offload", c.optimizer.offload, {"none", "ssd"});
+  v.integer("memory_mb", c.optimizer.memory_mb, 0, 1 << 24);
+  v.integer("group", c.optimizer.group, 1, 1 << 30);
 
   v.section("schedule");
   v.choice("kind", c.schedule.kind, {"cosine", "wsd"});
@@ -75,6 +79,8 @@ void visit(Config& c, Visitor& v) {
   v.integer("accumulate", c.train.accumulate, 1, 1 << 16);
   v.choice("precision", c.train.precision, {"f32", "bf16"});
   v.choice("keep", c.train.keep, {"products", "inputs"});
+  v.choice("recompute", c.train.recompute, {"none", "layers"});
+  v.integer("round_tokens", c.train.round_tokens, 0, 1 << 16);
 
   v.section("validate");
   v.integer("every", c.validate.every, 0, kMany);
@@ -297,6 +303,8 @@ void check(const TrainConfig& c, const std::string& where) {
           c.model.experts);
   require(c.model.dense_layers <= c.model.layers, "{}: model.dense_layers ({}) is more than model.layers ({})", where,
           c.model.dense_layers, c.model.layers);
+  require(c.optimizer.offload == "none" || c.optimizer.state != "factored",
+          "{}: optimizer.offload is \"{}\", which optimizer.state \"factored\" has not: what it keeps is small", where, c.optimizer.offload);
   require(c.train.batch * c.train.sequence <= (1 << 24), "{}: train.batch * train.sequence is {}, expected at most {}",
           where, c.train.batch * c.train.sequence, 1 << 24);
 }

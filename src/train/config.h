@@ -53,6 +53,9 @@ struct TrainConfig {
 
   struct Optimizer {
     double lr = 0.003, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1;
+    std::string state = "f32";     // of both moments: f32, int8, factored
+    std::string offload = "none";  // or ssd: what memory_mb can't hold lies in a file
+    int64_t memory_mb = 0, group = 1 << 20;  // MiB of offloaded state in memory; weights whose state is read and written at once
   } optimizer;
 
   struct Schedule {
@@ -67,6 +70,8 @@ struct TrainConfig {
     int64_t sequence = 256, batch = 8, accumulate = 1;
     std::string precision = "f32";  // of matrix products: f32, bf16
     std::string keep = "products";  // what experts leave for their gradients: products, inputs
+    std::string recompute = "none";  // layers: of each only its input is kept for its gradients
+    int64_t round_tokens = 0;        // experts' token counts are rounded to multiples of this; 0: they are not
   } train;
 
   struct Validate {

@@ -130,10 +130,9 @@ void for_units(size_t hidden, const Body& body) {
 // to_TD[t] += sum over the token's visits of from_ND[row] (times the visit's weight), in the order of its visits: the
 // same sum in every run.
 void combine(const moe::DispatchPlan& plan, ConstView from_ND, std::span<const float> mix_N, View to_TD) {
-  const size_t per_token = plan.row_of_visit_N.size() / std::max<size_t>(1, to_TD.rows());
   parallel_ranges(to_TD.rows(), [&](size_t begin, size_t end, size_t) {
     for (size_t t = begin; t < end; ++t) {
-      for (size_t visit = t * per_token; visit < (t + 1) * per_token; ++visit) {
+      for (int visit = plan.begin_T1[t]; visit < plan.begin_T1[t + 1]; ++visit) {
         const auto row = from_ND.row(plan.row_of_visit_N[visit]);
         if (mix_N.empty()) {
           add(row, to_TD.row(t));

@@ -170,8 +170,12 @@ Tensor attend(const Attention& attention, const Tensor& qkv_TQ, const HeadNorms&
   })[0];
 }
 
-Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E) {
-  const auto saved = std::make_shared<const RouterSaved>(router_forward(rule, view(logits_TE), bias_E));
+Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E, int round_tokens) {
+  return route_as_decided(rule, logits_TE,
+                          std::make_shared<const RouterSaved>(router_forward(rule, view(logits_TE), bias_E, {}, round_tokens)));
+}
+
+Routed route_as_decided(const spec::RouterRule& rule, const Tensor& logits_TE, std::shared_ptr<const RouterSaved> saved) {
   const Tensor mix_N = torch::empty({saved->routing.num_visits()});
   std::ranges::copy(saved->routing.weights_N, flat(mix_N).begin());
   const tensor_list outputs = record(

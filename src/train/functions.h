@@ -47,7 +47,9 @@ struct Routed {
   Tensor mix_N, balance_loss, z_loss;
   std::shared_ptr<const RouterSaved> saved;
 };
-Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E);
+Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E, int round_tokens = 0);
+// The node for the same logits once more: nothing is chosen again.
+Routed route_as_decided(const spec::RouterRule& rule, const Tensor& logits_TE, std::shared_ptr<const RouterSaved> decided);
 
 struct ExpertWeights {
   ExpertStack<const float> value;

@@ -13,9 +13,11 @@ Tensor MoeBlock::forward(int layer, const Tensor& stream_TD, const Tensor& x_TD,
 // Routers compute in f32 whatever the mode: a choice is not rounded.
 Routed MoeBlock::choose(int layer, const Tensor& x_TD, RoutedLayers& routed) {
   const Tensor logits_TE = linear(x_TD, weights_.matrix(Role::Router, layer));
+  const size_t nth = routed.routes.size();
   const bool biased = spec_.moe.router.has_selection_bias;
-  const Routed chosen = route(spec_.moe.router, logits_TE,
-                              biased ? weights_.vector(Role::SelectionBias, layer).value : std::span<float>());
+  const auto bias_E = biased ? weights_.vector(Role::SelectionBias, layer).value : std::span<float>();
+  const Routed chosen = nth < routed.decided.size() ? route_as_decided(spec_.moe.router, logits_TE, routed.decided[nth])
+                                                    : route(spec_.moe.router, logits_TE, bias_E, routed.round_tokens);
   routed.routes.push_back(chosen.saved);
   routed.balance_losses.push_back(chosen.balance_loss);
   routed.z_losses.push_back(chosen.z_loss);

@@ -15,6 +15,8 @@ using Routes = std::vector<std::shared_ptr<const RouterSaved>>;
 struct RoutedLayers {
   Routes routes;
   tensor_list balance_losses, z_losses;
+  int round_tokens = 0;  // for moe::round_tokens
+  Routes decided;        // of layers that run again: nothing is chosen a second time
 };
 
 class MoeBlock {

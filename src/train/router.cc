@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "moe/token_rounding.h"
 #include "train/parallel.h"
 
 namespace moiety::train {
@@ -28,6 +29,16 @@ float chosen_sum(const moe::Routing& routing, std::span<const float> scores_E, s
   return sum;
 }
 
+void weigh(const spec::RouterRule& rule, MatrixView<const float> scores_TE, moe::Routing& routing) {
+  routing.weights_N.resize(routing.experts_N.size());
+  for (size_t t = 0; t < scores_TE.rows(); ++t) {
+    const float factor = mixing_factor(rule, chosen_sum(routing, scores_TE.row(t), t));
+    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
+      routing.weights_N[n] = scores_TE.row(t)[routing.experts_N[n]] * factor;
+    }
+  }
+}
+
 // Routing of a slice of the tokens; the slices are joined in their order.
 moe::Routing route_slice(const spec::RouterRule& rule, MatrixView<const float> logits_TE, std::span<const float> bias_E,
                          MatrixView<float> scores_TE, std::span<float> log_sum_T) {
@@ -38,15 +49,7 @@ moe::Routing route_slice(const spec::RouterRule& rule, MatrixView<const float> l
     moe::score(rule, scores_TE.row(t));
   }
   moe::Routing routing = moe::choose_experts(rule, scores_TE.flat(), bias_E);
-
-  // Weigh
-  routing.weights_N.resize(routing.experts_N.size());
-  for (size_t t = 0; t < tokens; ++t) {
-    const float factor = mixing_factor(rule, chosen_sum(routing, scores_TE.row(t), t));
-    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
-      routing.weights_N[n] = scores_TE.row(t)[routing.experts_N[n]] * factor;
-    }
-  }
+  weigh(rule, scores_TE, routing);
   return routing;
 }
 
@@ -60,7 +63,7 @@ void append(const moe::Routing& part, moe::Routing& routing) {
 }  // namespace
 
 RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float> logits_TE,
-                           std::span<const float> bias_E, const Balancing& balancing) {
+                           std::span<const float> bias_E, const Balancing& balancing, int round_tokens) {
   const size_t tokens = logits_TE.rows(), experts = logits_TE.cols();
   RouterSaved saved{.scores_TE = Buffer(tokens, experts), .log_sum_T = std::vector<float>(tokens)};
   std::vector<moe::Routing> slices((tokens + kTokensATask - 1) / kTokensATask);
@@ -72,6 +75,10 @@ RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float>
   });
   saved.routing.num_experts = rule.num_experts;
   for (const moe::Routing& slice : slices) append(slice, saved.routing);
+  if (round_tokens > 0) {
+    saved.routing = moe::round_tokens(saved.routing, saved.scores_TE.view().flat(), round_tokens);
+    weigh(rule, saved.scores_TE.view(), saved.routing);
+  }
 
   saved.balance = balance_term(balancing, rule, saved.scores_TE.view(), saved.routing);
   saved.z_loss = z_loss(saved.log_sum_T);

@@ -19,8 +19,9 @@ struct RouterSaved {
   float z_loss = 0;
 };
 
+// `round_tokens` above 0: moe::round_tokens changes the choice.
 RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float> logits_TE,
-                           std::span<const float> bias_E, const Balancing& balancing = {});
+                           std::span<const float> bias_E, const Balancing& balancing = {}, int round_tokens = 0);
 
 void router_backward(const spec::RouterRule& rule, const RouterSaved& saved, MatrixView<const float> logits_TE,
                      std::span<const float> dmix_N, float dbalance, float dz, MatrixView<float> dlogits_TE);

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "base/progress.h"
+#include "base/system_memory.h"
 #include "trace/trace_recorder.h"
 #include "train/checkpoint.h"
 #include "train/metrics.h"
@@ -44,6 +45,10 @@ Mode mode_of(const TrainConfig::Train& config) {
   return {config.precision == "bf16" ? GemmType::Bf16 : GemmType::F32, config.keep == "inputs" ? Keep::Inputs : Keep::Products};
 }
 
+PassOptions options_of(const TrainConfig::Train& config) {
+  return {.recompute_layers = config.recompute == "layers", .round_tokens = static_cast<int>(config.round_tokens)};
+}
+
 // Activations come and go every step: keep their memory instead of giving it back and faulting it in again.
 void keep_memory() {
   mallopt(M_MMAP_MAX, 0);
@@ -59,8 +64,8 @@ class Trainer {
         data_(std::move(data)),
         spec_(model_spec(config, data_.vocab_size, data_.end_of_text)),
         weights_(spec_),
-        optimizer_(config.optimizer, weights_),
-        model_(spec_, weights_, mode_of(config.train)),
+        optimizer_(config.optimizer, weights_, dir_),
+        model_(spec_, weights_, mode_of(config.train), options_of(config.train)),
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
         step_load_(spec_.moe_layers(), spec_.moe.router.num_experts) {
     if (config.trace.file.empty()) return;
@@ -104,6 +109,7 @@ class Trainer {
   double last_loss_ = 0, last_step_seconds_ = 0, training_seconds_ = 0;
   std::vector<double> step_seconds_;  // while the number of steps isn't fixed
   int64_t first_step_ = 0;
+  size_t activation_bytes_ = 0;
 };
 
 std::vector<Sampler::Domain> Trainer::domains() const {
@@ -162,7 +168,9 @@ void Trainer::step(Metrics& metrics) {
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
     const Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
     Routes routes;
+    const size_t before = allocated_memory();
     const Losses losses = model_.forward(batch, loss_weights, &routes);
+    if (activation_bytes_ == 0) activation_bytes_ = allocated_memory() - before;
     (losses.total / accumulate).backward();
     loss += losses.cross_entropy / accumulate;
     balance += losses.balance / accumulate;
@@ -294,6 +302,9 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
   outcome.steps = state_.steps;
   outcome.tokens = state_.tokens;
   outcome.seconds = training_seconds_;
+  outcome.optimizer = optimizer_.figures();
+  outcome.activation_bytes = activation_bytes_;
+  outcome.peak_bytes = peak_memory();
   outcome.tokens_per_s = static_cast<double>((state_.step - first_step_) * static_cast<int64_t>(tokens_per_step())) /
                          std::max(1e-9, training_seconds_);
   if (const auto newest = newest_checkpoint(dir_ / "checkpoints")) outcome.checkpoint = newest->string();
@@ -309,6 +320,7 @@ Outcome train(const TrainConfig& config, const TrainHooks& hooks) {
   keep_memory();
   const int threads = set_threads(config.run.threads);
   PreparedData data = prepare_data(config, threads);
+  forget_peak_memory();
   Trainer trainer(config, std::move(data));
   hooks.training_starts();
   return trainer.run(hooks.stop);

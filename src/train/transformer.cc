@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "format/safetensors.h"
 #include "train/gemm.h"
+#include "train/recompute.h"
 
 namespace moiety::train {
 namespace {
@@ -31,10 +32,11 @@ Tensor mean_of(const tensor_list& losses) {
 
 }  // namespace
 
-Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode)
+Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode, const PassOptions& options)
     : spec_(spec),
       weights_(weights),
       mode_(mode),
+      options_(options),
       attention_(spec.attention, spec.norm_eps, rotary_, mode.type),
       moe_block_(spec_, weights, mode),
       anchor_(torch::zeros({1}, torch::requires_grad())) {
@@ -68,22 +70,51 @@ Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
   for (const Segment& segment : batch.segments) longest = std::max(longest, segment.length);
   if (static_cast<size_t>(longest) > rotary_.cosine.rows()) rotary_ = rotary_table(spec_.attention, longest);
 
+  const bool trains = torch::GradMode::is_enabled(), recomputes = trains && options_.recompute_layers;
+  routed.round_tokens = trains ? options_.round_tokens : 0;
   Tensor x_TD = embed(anchor_, weights_.matrix(Role::Embedding), batch.tokens_T);
   for (int layer = 0; layer < spec_.num_layers; ++layer) {
-    x_TD = attention_block(layer, x_TD, batch);
-    x_TD = feed_forward_block(layer, x_TD, routed);
+    x_TD = recomputes ? run_layer_to_recompute(layer, x_TD, batch.segments, routed) : run_layer(layer, x_TD, batch.segments, routed);
   }
   return rms_norm(x_TD, weights_.vector(Role::FinalNorm), spec_.norm_eps);
 }
 
-Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const Batch& batch) {
+Tensor Transformer::run_layer(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
+  return feed_forward_block(layer, attention_block(layer, x_TD, segments), routed);
+}
+
+Tensor Transformer::run_layer_to_recompute(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
+  RoutedLayers mine{.round_tokens = routed.round_tokens};
+  const auto joined = [](const Tensor& out_TD, const RoutedLayers& layer) {
+    tensor_list all{out_TD};
+    for (const tensor_list& losses : {layer.balance_losses, layer.z_losses}) all.insert(all.end(), losses.begin(), losses.end());
+    return all;
+  };
+  tensor_list made;
+  {
+    const torch::NoGradGuard no_graph;
+    made = joined(run_layer(layer, x_TD, segments, mine), mine);
+  }
+  made = recompute_later({x_TD}, made, [=, this, decided = mine.routes](const tensor_list& x) {
+    RoutedLayers again{.decided = decided};
+    const Tensor out_TD = run_layer(layer, x[0], segments, again);
+    return joined(out_TD, again);
+  });
+  const auto losses = made.begin() + 1, z_losses = losses + static_cast<ptrdiff_t>(mine.balance_losses.size());
+  routed.routes.insert(routed.routes.end(), mine.routes.begin(), mine.routes.end());
+  routed.balance_losses.insert(routed.balance_losses.end(), losses, z_losses);
+  routed.z_losses.insert(routed.z_losses.end(), z_losses, made.end());
+  return made[0];
+}
+
+Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const std::vector<Segment>& segments) {
   const Tensor normed_TD = rms_norm(x_TD, weights_.vector(Role::AttentionNorm, layer), spec_.norm_eps);
   const Tensor qkv_TQ = linear(normed_TD, weights_.joined(Role::Query, Role::Value, layer), mode_.type);
   HeadNorms norms;
   if (spec_.attention.qk_norm != spec::QkNorm::None) {
     norms = {weights_.vector(Role::QueryNorm, layer), weights_.vector(Role::KeyNorm, layer)};
   }
-  const Tensor attended = attend(attention_, qkv_TQ, norms, batch.segments);
+  const Tensor attended = attend(attention_, qkv_TQ, norms, segments);
   return add_linear(x_TD, attended, weights_.matrix(Role::AttentionOutput, layer), mode_.type);
 }
 

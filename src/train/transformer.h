@@ -20,10 +20,16 @@ struct LossWeights {
   float balance = 0, z = 0;
 };
 
+// What a pass with gradients does otherwise.
+struct PassOptions {
+  bool recompute_layers = false;  // of a layer only its input and its routing are kept; the rest is made again on the way back
+  int round_tokens = 0;           // above 0: experts' token counts are rounded to multiples of this (moe/token_rounding.h)
+};
+
 class Transformer {
  public:
   // `weights` must outlive this and fit `spec`. Routers compute in f32 whatever the mode.
-  Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode = {});
+  Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode = {}, const PassOptions& options = {});
 
   Losses forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes = nullptr);
   // [T, V], without a graph.
@@ -33,13 +39,16 @@ class Transformer {
 
  private:
   Tensor hidden_states(const Batch& batch, RoutedLayers& routed);
-  Tensor attention_block(int layer, const Tensor& x_TD, const Batch& batch);
+  Tensor run_layer(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed);
+  Tensor run_layer_to_recompute(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed);
+  Tensor attention_block(int layer, const Tensor& x_TD, const std::vector<Segment>& segments);
   Tensor feed_forward_block(int layer, const Tensor& x_TD, RoutedLayers& routed);
   WeightMatrix head();
 
   spec::ModelSpec spec_;
   Weights& weights_;
   Mode mode_;
+  PassOptions options_;
   RotaryTable rotary_;  // for the longest segment so far
   Attention attention_;
   MoeBlock moe_block_;
