@@ -304,7 +304,7 @@ void check(const TrainConfig& c, const std::string& where) {
   require(c.model.dense_layers <= c.model.layers, "{}: model.dense_layers ({}) is more than model.layers ({})", where,
           c.model.dense_layers, c.model.layers);
   require(c.optimizer.offload == "none" || c.optimizer.state != "factored",
-          "{}: optimizer.offload is \"{}\", which optimizer.state \"factored\" has not: what it keeps is small", where, c.optimizer.offload);
+          "{}: optimizer.offload is \"{}\", expected \"none\" with optimizer.state \"factored\"", where, c.optimizer.offload);
   require(c.train.batch * c.train.sequence <= (1 << 24), "{}: train.batch * train.sequence is {}, expected at most {}",
           where, c.train.batch * c.train.sequence, 1 << 24);
 }

@@ -53,7 +53,7 @@ TEST(QuantisedMoment, EveryNumberGoesToTheNearestLevel) {
           nearest = std::min(nearest, std::abs(signed_level * scale - x[i]));
         }
       }
-      EXPECT_LE(std::abs(static_cast<double>(back[i]) - x[i]), nearest * (1 + 1e-5) + 1e-12 * scale) << x[i];
+      EXPECT_LE(std::abs(static_cast<double>(back[i]) - x[i]), nearest + 1e-6 * std::abs(x[i])) << x[i];
     }
   }
 }

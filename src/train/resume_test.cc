@@ -35,7 +35,7 @@ class ResumeTest : public testing::Test {
   ~ResumeTest() override { fs::remove_all(folder_); }
 
   // Starts moiety-train in the run folder `name`; its sentences go to `name`.log.
-  pid_t start(const std::string& name, int steps = kSteps) const {
+  pid_t start(const std::string& name, int steps = kSteps, const std::vector<std::string>& settings = {}) const {
     const std::string dir = (folder_ / name).string(), log = dir + ".log";
     std::vector<std::string> arguments{MOIETY_TRAIN_PROGRAM, (folder_ / "tiny.toml").string()};
     for (const std::string& setting :
@@ -44,6 +44,7 @@ class ResumeTest : public testing::Test {
           std::string("balance.bias_rate=0.001"), std::string("validate.every=20")}) {
       arguments.insert(arguments.end(), {"--set", setting});
     }
+    for (const std::string& setting : settings) arguments.insert(arguments.end(), {"--set", setting});
     const pid_t child = ::fork();
     if (child == 0) {
       const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
@@ -93,27 +94,46 @@ class ResumeTest : public testing::Test {
     return read_file(folder_ / name / "checkpoints" / fmt::format("step-{:08}", kSteps) / "model.safetensors");
   }
 
+  void kill_and_compare(const std::vector<std::string>& settings, int most_kills) const;
+
   fs::path folder_;
 };
 
-TEST_F(ResumeTest, KilledAtAnyMomentARunEndsWithTheSameBits) {
-  ASSERT_EQ(wait_for(start("whole")), 0) << log("whole");
+void ResumeTest::kill_and_compare(const std::vector<std::string>& settings, int most_kills) const {
+  ASSERT_EQ(wait_for(start("whole", kSteps, settings)), 0) << log("whole");
 
   Random random(static_cast<uint64_t>(::getpid()));
   int kills = 0;
-  for (; kills < 4; ++kills) {
-    const pid_t child = start("killed");
+  for (; kills < most_kills; ++kills) {
+    const pid_t child = start("killed", kSteps, settings);
     // The pause lands the kill anywhere: between steps, or while a checkpoint is written.
     kill_after("killed", child, 1 + random.below(14), SIGKILL);
     if (wait_for(child) == 0) break;
     std::this_thread::sleep_for(std::chrono::microseconds(random.below(3000)));
   }
   EXPECT_GT(kills, 0);
-  ASSERT_EQ(wait_for(start("killed")), 0) << log("killed");
+  ASSERT_EQ(wait_for(start("killed", kSteps, settings)), 0) << log("killed");
 
   EXPECT_TRUE(losses("killed") == losses("whole"));
   EXPECT_TRUE(model("killed") == model("whole"));
 }
+
+TEST_F(ResumeTest, KilledAtAnyMomentARunEndsWithTheSameBits) { kill_and_compare({}, 4); }
+
+TEST_F(ResumeTest, SoItDoesWithStateInAFileAndLayersMadeAgain) {
+  kill_and_compare({"optimizer.offload=ssd", "optimizer.group=4000", "train.recompute=layers", "train.round_tokens=16"}, 2);
+  // Nothing is left of the file, and its bits are those of state in memory.
+  EXPECT_FALSE(fs::exists(folder_ / "whole" / ".optimizer-state"));
+  ASSERT_EQ(wait_for(start("plain", kSteps, {"train.round_tokens=16"})), 0) << log("plain");
+  EXPECT_TRUE(losses("plain") == losses("whole"));
+  EXPECT_TRUE(model("plain") == model("whole"));
+}
+
+TEST_F(ResumeTest, SoItDoesWithStateInEightBits) {
+  kill_and_compare({"optimizer.state=int8", "optimizer.offload=ssd", "optimizer.group=4000"}, 2);
+}
+
+TEST_F(ResumeTest, SoItDoesWithFactoredState) { kill_and_compare({"optimizer.state=factored"}, 2); }
 
 TEST_F(ResumeTest, ASignalEndsARunWithACheckpointAndAWayOn) {
   const pid_t child = start("run", 100000);
