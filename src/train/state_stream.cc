@@ -45,7 +45,7 @@ const char* StreamTimes::binding() const {
 // A file without a name, past the page cache where the file system allows it.
 class StateStream::File {
  public:
-  File(const fs::path& folder, size_t bytes) : name_((folder / ".optimizer-state").string()) {
+  File(const fs::path& folder, size_t bytes) : name_((folder / fmt::format(".optimizer-state.{}", ::getpid())).string()) {
     fs::create_directories(folder);
     const int flags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC;
     descriptor_ = ::open(name_.c_str(), flags | O_DIRECT, 0600);

@@ -170,7 +170,7 @@ void Trainer::step(Metrics& metrics) {
     Routes routes;
     const size_t before = allocated_memory();
     const Losses losses = model_.forward(batch, loss_weights, &routes);
-    if (activation_bytes_ == 0) activation_bytes_ = allocated_memory() - before;
+    activation_bytes_ = allocated_memory() - before;
     (losses.total / accumulate).backward();
     loss += losses.cross_entropy / accumulate;
     balance += losses.balance / accumulate;

@@ -22,7 +22,7 @@ struct Outcome {
   double seconds = 0;          // of this call's training steps
   double tokens_per_s = 0;
   OptimizerFigures optimizer;
-  size_t activation_bytes = 0;  // what the first pass kept for its gradients
+  size_t activation_bytes = 0;  // what the last pass kept for its gradients
   size_t peak_bytes = 0;        // largest resident memory while training
   std::string checkpoint;      // the newest; empty if there is none yet
   std::vector<FinalScore> scores;
