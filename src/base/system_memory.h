@@ -11,5 +11,11 @@ size_t available_memory();
 
 // Bytes of this process in memory.
 size_t resident_memory();
+// The most that they were since the program began, or since forget_peak_memory().
+size_t peak_memory();
+void forget_peak_memory();
+
+// Bytes that this process has allocated and not freed.
+size_t allocated_memory();
 
 }  // namespace moiety

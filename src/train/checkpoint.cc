@@ -43,34 +43,6 @@ bool is_whole(const fs::path& checkpoint) {
   }
 }
 
-std::vector<format::TensorView> moments(Weights& weights, Optimizer& optimizer) {
-  std::vector<format::TensorView> tensors;
-  const auto append = [&](const char* prefix, std::span<const float> flat) {
-    for (format::TensorView& tensor : weights.views(flat)) {
-      tensor.name = prefix + tensor.name;
-      tensors.push_back(std::move(tensor));
-    }
-  };
-  append("first_moment.", optimizer.first_moment());
-  append("second_moment.", optimizer.second_moment());
-  return tensors;
-}
-
-void read_moments(const fs::path& path, Weights& weights, Optimizer& optimizer) {
-  const format::SafetensorsFile file(path);
-  const auto fill = [&](const std::string& prefix, std::span<float> flat) {
-    std::vector<format::TensorView> tensors;
-    for (format::TensorView tensor : file.tensors()) {
-      if (!tensor.name.starts_with(prefix)) continue;
-      tensor.name = tensor.name.substr(prefix.size());
-      tensors.push_back(std::move(tensor));
-    }
-    weights.read(tensors, path.string(), flat);
-  };
-  fill("first_moment.", optimizer.first_moment());
-  fill("second_moment.", optimizer.second_moment());
-}
-
 }  // namespace
 
 void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights,
@@ -82,7 +54,7 @@ void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec,
   write_file(path / "generation_config.json", Json{{"eos_token_id", spec.eos_tokens}}.dump(2) + "\n");
   if (fs::exists(files.tokenizer)) write_file(path / "tokenizer.json", read_file(files.tokenizer));
   format::write_safetensors(path / "model.safetensors", weights.views(weights.values()), {{"format", "pt"}});
-  format::write_safetensors(path / "optimizer.safetensors", moments(weights, optimizer));
+  format::write_safetensors(path / "optimizer.safetensors", optimizer.state_tensors());
 
   Json hashes = Json::object();
   std::vector<std::string> names;
@@ -108,12 +80,12 @@ std::optional<fs::path> newest_checkpoint(const fs::path& folder) {
 RunState read_checkpoint(const fs::path& checkpoint, const spec::ModelSpec& spec, Weights& weights,
                          Optimizer& optimizer) {
   const fs::path config = checkpoint / "config.json", state = checkpoint / kState,
-                 tensors = checkpoint / "model.safetensors";
+                 tensors = checkpoint / "model.safetensors", moments = checkpoint / "optimizer.safetensors";
   const Json found = parse_json(read_file(config), config.string());
   require(found == spec::to_json(spec),
           "{}: the checkpoint's model is not the one of the configuration; choose another run.dir", config.string());
   weights.read(format::SafetensorsFile(tensors).tensors(), tensors.string(), weights.values());
-  read_moments(checkpoint / "optimizer.safetensors", weights, optimizer);
+  optimizer.read_state(format::SafetensorsFile(moments).tensors(), moments.string());
 
   const Json json = parse_json(read_file(state), state.string());
   const JsonObject object(json, state.string());

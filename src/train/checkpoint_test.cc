@@ -21,7 +21,6 @@ class CheckpointTest : public testing::Test {
     return model_spec(config, 300, 0);
   }
   void write(int64_t step) {
-    optimizer_.first_moment()[0] = static_cast<float>(step);
     write_checkpoint({folder_, folder_ / "tokenizer.json"}, spec_, weights_, optimizer_,
                      {.step = step, .steps = 100, .tokens = 7, .domains = Json::array()});
   }
@@ -42,7 +41,13 @@ TEST_F(CheckpointTest, ReadsBackWhatWasWritten) {
   EXPECT_EQ(state.step, 5);
   EXPECT_EQ(state.steps, 100);
   EXPECT_TRUE(std::ranges::equal(weights.values(), weights_.values()));
-  EXPECT_EQ(optimizer.first_moment()[0], 5.0f);
+}
+
+TEST_F(CheckpointTest, AnotherFormOfStateIsRefusedUnlessItHoldsTheSame) {
+  write(5);
+  Optimizer int8({.state = "int8"}, weights_), factored({.state = "factored"}, weights_);
+  EXPECT_NO_THROW(read_checkpoint(at(5), spec_, weights_, int8));
+  EXPECT_THROW(read_checkpoint(at(5), spec_, weights_, factored), Error);
 }
 
 TEST_F(CheckpointTest, TheNewestWholeOneIsFound) {

@@ -97,6 +97,10 @@ void visit(Config& c, Visitor& v) {
   v.number("eps", c.optimizer.eps, 0, 1);
   v.number("weight_decay", c.optimizer.weight_decay, 0, 100);
   v.number("clip", c.optimizer.clip, 0, 1e9);
+  v.choice("state", c.optimizer.state, {"f32", "int8", "factored"});
+  v.choice("offload", c.optimizer.offload, {"none", "ssd"});
+  v.integer("memory_mb", c.optimizer.memory_mb, 0, 1 << 24);
+  v.integer("group", c.optimizer.group, 1, 1 << 30);
 
   v.section("schedule");
   v.choice("kind", c.schedule.kind, {"cosine", "wsd"});
@@ -115,6 +119,8 @@ void visit(Config& c, Visitor& v) {
   v.number("capacity", c.train.capacity, 0, 1e6);
   v.integer("receive_budget", c.train.receive_budget, 0, int64_t{1} << 40);
   v.integer("receive_sets", c.train.receive_sets, 1, 1 << 14);
+  v.choice("recompute", c.train.recompute, {"none", "layers"});
+  v.integer("round_tokens", c.train.round_tokens, 0, 1 << 16);
 
   v.section("validate");
   v.integer("every", c.validate.every, 0, kMany);
@@ -368,6 +374,22 @@ void check_router(const TrainConfig& c, const std::string& where) {
           "{}: balance.bias_rate with model.select = \"expert_choice\", whose bias holds the experts' cut-offs", where);
 }
 
+// A layer is computed again by itself, from its input and its routing.
+void check_recompute(const TrainConfig& c, const std::string& where) {
+  const TrainConfig::Model& m = c.model;
+  const bool passes_state = m.gate == "recurrent" || m.gate == "ahead" || m.gate == "decoupled" || m.gating_residual;
+  require(c.train.recompute == "none" || (!passes_state && c.balance.consistency == 0),
+          "{}: train.recompute = \"layers\" needs layers that hand on nothing but their output: no recurrent, ahead or decoupled gate, no "
+          "gating residual, no consistency", where);
+  const bool is_plain = m.null_experts + m.zero_experts + m.copy_experts + m.constant_experts == 0 && m.weigh == "scores" &&
+                        m.select != "expert_choice";
+  require(c.train.round_tokens == 0 || is_plain,
+          "{}: train.round_tokens changes the choice that tokens make among real experts: it does not go with experts that cost nothing, "
+          "sparse_mixer or expert_choice", where);
+  require(c.train.round_tokens == 0 || c.train.receive_budget == 0,
+          "{}: train.round_tokens is of a whole pass, which train.receive_budget takes apart", where);
+}
+
 void check(const TrainConfig& c, const std::string& where) {
   double weight = 0;
   for (const DomainConfig& domain : c.domains) weight += domain.weight;
@@ -386,6 +408,9 @@ void check(const TrainConfig& c, const std::string& where) {
   require(c.model.dense_layers <= c.model.layers, "{}: model.dense_layers ({}) is more than model.layers ({})", where,
           c.model.dense_layers, c.model.layers);
   check_routing(c, where);
+  check_recompute(c, where);
+  require(c.optimizer.offload == "none" || c.optimizer.state != "factored",
+          "{}: optimizer.offload is \"{}\", expected \"none\" with optimizer.state \"factored\"", where, c.optimizer.offload);
   require(c.train.batch * c.train.sequence <= (1 << 24), "{}: train.batch * train.sequence is {}, expected at most {}",
           where, c.train.batch * c.train.sequence, 1 << 24);
 }

@@ -83,6 +83,9 @@ struct TrainConfig {
   struct Optimizer {
     double lr = 0;  // 0: by the step law (train/step_law.h)
     double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1;
+    std::string state = "f32";     // of both moments: f32, int8, factored
+    std::string offload = "none";  // or ssd: what memory_mb can't hold lies in a file
+    int64_t memory_mb = 0, group = 1 << 20;  // MiB of offloaded state in memory; weights whose state is read and written at once
   } optimizer;
 
   struct Schedule {
@@ -99,6 +102,8 @@ struct TrainConfig {
     std::string keep = "products";  // what experts leave for their gradients: products, inputs
     double capacity = 0;            // times the mean load that an expert takes at most; 0: all that come
     int64_t receive_budget = 0, receive_sets = 1;  // moe::ReceiveBudget
+    std::string recompute = "none";  // layers: of each only its input is kept for its gradients
+    int64_t round_tokens = 0;        // experts' token counts are rounded to multiples of this; 0: they are not
   } train;
 
   struct Validate {

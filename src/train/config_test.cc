@@ -100,6 +100,13 @@ TEST(TrainConfig, StagesThatDoNotGoTogetherAreRefused) {
   }
 }
 
+TEST(TrainConfig, WhatIsSmallIsNotOffloaded) {
+  EXPECT_EQ(complaint("[optimizer]\nstate = \"factored\"\noffload = \"ssd\"\n"),
+            "c.toml: optimizer.offload is \"ssd\", expected \"none\" with optimizer.state \"factored\"");
+  EXPECT_EQ(complaint("[optimizer]\nstate = \"int4\"\n"),
+            "c.toml:2: optimizer.state is \"int4\", expected one of \"f32\", \"int8\", \"factored\"");
+}
+
 TEST(TrainConfig, DeepNestingIsRefusedAndNotFollowed) {
   EXPECT_NE(complaint("a = " + std::string(100000, '[')), "");
   EXPECT_NE(complaint("a = " + std::string(100000, '{')), "");

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "base/random.h"
 #include "train/reference_model.h"
 
@@ -308,6 +310,39 @@ TEST(Functions, ExpertsOfARaggedRouting) {
         [&](const Inputs& x, const Inputs& w) {
           const Tensor mix = torch::zeros({tokens * num_experts}, torch::kFloat64).scatter(0, torch::tensor(at), x[2]);
           return Inputs{x[0] + reference::experts(x[1], mix.reshape({tokens, num_experts}), w[0], w[1], w[2])};
+        });
+}
+
+// Tokens with many experts, one and none: each as its own list says.
+TEST(Functions, RouterWithRoundedTokensAndItsExperts) {
+  const spec::RouterRule rule{.num_experts = 5, .experts_per_token = 2};
+  const int64_t tokens = 90, width = 6, hidden = 7;
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({5, hidden, width}, 1)), TestWeight(random_tensor({5, hidden, width}, 2)),
+                                        TestWeight(random_tensor({5, width, hidden}, 3))};
+  const auto stack = [&](auto pick) {
+    return ExpertStack<float>{5, 6, 7, flat(pick(weights[0])).data(), flat(pick(weights[1])).data(), flat(pick(weights[2])).data()};
+  };
+  const ExpertStack<float> value = stack([](const TestWeight& w) { return w.value; });
+  const ExpertWeights experts{{5, 6, 7, value.gate, value.up, value.down}, stack([](const TestWeight& w) { return w.gradient; })};
+  const Tensor logits = distinct_logits(tokens);
+  const Routed decided = route(rule, logits, {}, 16);
+  const moe::Routing& routing = decided.saved->routing;
+  const Tensor visited = torch::zeros({tokens, 5}, torch::kFloat64);
+  std::set<int> lengths;
+  for (int t = 0; t < tokens; ++t) {
+    lengths.insert(routing.begin_T1[t + 1] - routing.begin_T1[t]);
+    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) visited[t][routing.experts_N[n]] = 1.0;
+  }
+  ASSERT_GT(lengths.size(), 2u);  // the list is ragged
+  check({logits, random_tensor({tokens, width}, 4)}, weights,
+        [&](const Inputs& x) {
+          const Routed routed = route(rule, x[0], {}, 16);
+          return Inputs{add_experts(x[1], x[1], routed.mix_N, routed.saved->routing, experts), routed.z_loss};
+        },
+        [&](const Inputs& x, const Inputs& w) {
+          const Tensor chosen = torch::softmax(x[0], -1) * visited;
+          const Tensor mix = chosen / chosen.sum(-1, true).clamp_min(1e-30);
+          return Inputs{x[1] + reference::experts(x[1], mix, w[0], w[1], w[2]), torch::logsumexp(x[0], -1).pow(2).mean()};
         });
 }
 

@@ -6,13 +6,8 @@
 #include <cstdint>
 
 #include "base/bytes.h"
+#include "train/each_isa.h"
 
-// The compiler makes a copy of the function for each instruction set, vectorised for it.
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
-#define MOIETY_EACH_ISA __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define MOIETY_EACH_ISA
-#endif
 // Elements may lie in the same place, never in each other's.
 #define MOIETY_ELEMENTWISE _Pragma("GCC ivdep")
 #define MOIETY_INLINE static inline __attribute__((always_inline))
@@ -220,6 +215,37 @@ MOIETY_EACH_ISA void adamw(const AdamStep& step, ConstFloats gradient, Floats we
     m[i] = s.beta1 * m[i] + (1.0f - s.beta1) * g;
     v[i] = s.beta2 * v[i] + (1.0f - s.beta2) * g * g;
     w[i] = w[i] * decay - rate * m[i] / (std::sqrt(v[i] * inverse_correction2) + s.eps);
+  }
+}
+
+MOIETY_EACH_ISA double add_squares(ConstFloats x, Floats y) {
+  float sum = 0;
+  MOIETY_ELEMENTWISE
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float square = x[i] * x[i];
+    y[i] += square;
+    sum += square;
+  }
+  return sum;
+}
+
+MOIETY_EACH_ISA void adamw_factored(const AdamStep& step, ConstFloats gradient, float row_root, ConstFloats column_root,
+                                    Floats weight, Floats first_moment) {
+  const float decay = 1.0f - step.learning_rate * step.weight_decay;
+  const float rate = step.learning_rate / step.bias_correction1;
+  const AdamStep s = step;
+  const size_t size = weight.size();
+  const float* __restrict g_in = gradient.data();
+  const float* __restrict root = column_root.data();
+  float* __restrict w = weight.data();
+  float* __restrict m = first_moment.data();
+  if (first_moment.empty()) {
+    for (size_t i = 0; i < size; ++i) w[i] = w[i] * decay - rate * (g_in[i] * s.gradient_scale) / (row_root * root[i] + s.eps);
+    return;
+  }
+  for (size_t i = 0; i < size; ++i) {
+    m[i] = s.beta1 * m[i] + (1.0f - s.beta1) * (g_in[i] * s.gradient_scale);
+    w[i] = w[i] * decay - rate * m[i] / (row_root * root[i] + s.eps);
   }
 }
 

@@ -59,5 +59,10 @@ struct AdamStep {
 };
 // One pass over weights, gradients and both moments (Loshchilov and Hutter 2019).
 void adamw(const AdamStep& step, ConstFloats gradient, Floats weight, Floats first_moment, Floats second_moment);
+// The same for a row of a matrix, the root of whose second moment is row_root * column_root (Shazeer and Stern 2018, "Adafactor").
+// Without a first moment the gradient stands for it.
+void adamw_factored(const AdamStep& step, ConstFloats gradient, float row_root, ConstFloats column_root, Floats weight,
+                    Floats first_moment);
+double add_squares(ConstFloats x, Floats y);  // y += x²; returns the sum of x²
 
 }  // namespace moiety::train

@@ -67,6 +67,24 @@ struct Arguments {
   bool print_config = false, json = false;
 };
 
+Json optimizer_json(const train::OptimizerFigures& figures) {
+  Json json = {{"state_bytes", figures.state_bytes},
+               {"bytes_per_parameter", static_cast<double>(figures.state_bytes) / static_cast<double>(figures.parameters)},
+               {"memory_bytes", figures.memory_bytes}};
+  if (figures.streamed_groups == 0) return json;
+  const train::StreamTimes& times = figures.times;
+  json.update({{"groups", figures.groups},
+               {"streamed_groups", figures.streamed_groups},
+               {"seconds", times.visits},
+               {"waited_seconds", times.waited},
+               {"read_seconds", times.read},
+               {"write_seconds", times.write},
+               {"bytes_read", times.bytes_read},
+               {"bytes_written", times.bytes_written},
+               {"binds", times.binding()}});
+  return json;
+}
+
 void print_json(const train::Outcome& outcome) {
   Json domains = Json::array();
   for (const train::FinalScore& score : outcome.scores) {
@@ -77,7 +95,10 @@ void print_json(const train::Outcome& outcome) {
   const Json json = {{"finished", outcome.finished},     {"step", outcome.step},
                      {"steps", outcome.steps},           {"tokens", outcome.tokens},
                      {"seconds", outcome.seconds},       {"tokens_per_s", outcome.tokens_per_s},
-                     {"checkpoint", outcome.checkpoint}, {"domains", domains}};
+                     {"checkpoint", outcome.checkpoint}, {"domains", domains},
+                     {"activation_bytes", outcome.activation_bytes},
+                     {"peak_memory_bytes", outcome.peak_bytes},
+                     {"optimizer", optimizer_json(outcome.optimizer)}};
   std::puts(json.dump(2).c_str());
 }
 
@@ -88,6 +109,10 @@ void print_summary(const train::Outcome& outcome) {
     fmt::print("{:<20} {:>14.4f} {:>14.4f}\n", score.domain, score.nats_per_token, score.bits_per_byte);
   }
   fmt::print("checkpoint: {}\n", outcome.checkpoint);
+  if (const train::OptimizerFigures& o = outcome.optimizer; o.streamed_groups > 0) {
+    fmt::print("optimizer state: {} of {} groups in a file; steps waited {:.1f} s of {:.1f} s for it, and {} binds\n", o.streamed_groups,
+               o.groups, o.times.waited, o.times.visits, o.times.binding());
+  }
 }
 
 int run(const Arguments& arguments) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/system_memory.h"
 
 namespace moiety::train {
 namespace {
@@ -54,9 +55,11 @@ TrainedMicroBatch train_in_pieces(Transformer& model, const Batch& whole, const 
     order.decided = &plans[i];
     const float targets = share_of(counted(pieces[i]), counted(whole)), tokens = share_of(pieces[i].num_tokens(), whole.num_tokens());
     TrainedPass pass{pieces[i], {}};
+    const size_t allocated = allocated_memory();
     const Losses losses = model.forward(
         pass.batch, {tokens * weights.balance, tokens * weights.z, tokens * weights.entropy, 0, targets * weights.cross_entropy},
         &pass.routes, order);
+    result.activation_bytes = allocated_memory() - allocated;
     (losses.total * share).backward();
     result.cross_entropy += targets * losses.cross_entropy;
     result.balance += tokens * losses.balance;
@@ -73,10 +76,11 @@ TrainedMicroBatch train_micro_batch(Transformer& model, const Batch& batch, cons
                                     float share) {
   TrainedPass pass{batch, {}};
   {
+    const size_t before = allocated_memory();
     const Losses losses = model.forward(batch, weights, &pass.routes, order);
     if (!losses.overflowed) {
+      TrainedMicroBatch result{losses.cross_entropy, losses.balance, losses.z, losses.entropy, losses.consistency, allocated_memory() - before, {}};
       (losses.total * share).backward();
-      TrainedMicroBatch result{losses.cross_entropy, losses.balance, losses.z, losses.entropy, losses.consistency, {}};
       result.passes.push_back(std::move(pass));
       return result;
     }

@@ -29,16 +29,18 @@ Tensor MoeBlock::router_logits(int layer, const Tensor& x_TD, RoutedLayers& rout
 
 Routed MoeBlock::choose(int layer, const Tensor& x_TD, RoutedLayers& routed) {
   const PassOrder& order = routed.order;
-  const size_t moe_layer = routed.routes.size();
+  const size_t moe_layer = routed.first + routed.routes.size();
   const spec::RouterRule rule = order.rule(spec_, layer);
   if (order.first_expert_only) return route_to_first(rule.num_experts, static_cast<int>(x_TD.size(0)));
 
   RouteOrder mine{.balancing = {.scope = order.scope, .sequence = routed.sequence, .with_entropy = routed.with_entropy},
                   .choosing = routed.choosing,
-                  .capacity = order.capacity};
+                  .capacity = order.capacity,
+                  .round_tokens = order.round_tokens};
   mine.choosing.layer = static_cast<uint64_t>(layer);
   if (order.others != nullptr) mine.balancing.others_E = order.others->of_layer(static_cast<int>(moe_layer));
   if (order.decided != nullptr) mine.decided = (*order.decided)[moe_layer];
+  if (!routed.decided.empty()) mine.decided = routed.decided[routed.routes.size()]->plan;
   return route(rule, router_logits(layer, x_TD, routed),
                rule.has_selection_bias ? weights_.vector(Role::SelectionBias, layer).value : std::span<float>(), mine);
 }

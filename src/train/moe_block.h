@@ -16,6 +16,8 @@ struct RoutedLayers {
   Choosing choosing;
   size_t sequence = 0;  // Batch::sequence
   bool with_entropy = false;
+  size_t first = 0;         // which MoE layer of the model comes first here
+  Routes decided;           // of layers that run again: nothing is chosen a second time
   Routes routes;
   tensor_list balance_losses, z_losses, entropy_losses;
   Tensor logits_TC;         // of the layer before, if logits have a gating residual

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <map>
 
 #include "base/error.h"
 #include "train/loops.h"
@@ -11,27 +13,79 @@ namespace moiety::train {
 namespace {
 
 constexpr size_t kPiece = 1 << 15;
+constexpr size_t kAlignment = 64;  // of a piece's state
+
+size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+const char* prefix_of(Moment which) { return which == Moment::First ? "first_moment." : "second_moment."; }
+
+// Vectors are few numbers; rows of the embedding, whose gradients come seldom, lose most by 8 bits (the paper's "stable embedding").
+MomentForm form_of(const TrainConfig::Optimizer& config, const Weights::Entry& entry) {
+  if (!entry.is_matrix() || config.state == "f32") return MomentForm::F32;
+  if (config.state == "factored") return config.beta1 > 0 ? MomentForm::First : MomentForm::None;
+  return entry.weight.role == spec::Role::Embedding ? MomentForm::F32 : MomentForm::Int8;
+}
 
 }  // namespace
 
-Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights)
-    : config_(config),
-      weights_(weights),
-      first_moment_(1, weights.values().size()),
-      second_moment_(1, weights.values().size()) {
-  for (const Weights::Entry& entry : weights.entries()) {
-    if (!entry.trained) continue;
+Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder)
+    : config_(config), weights_(weights) {
+  for (const Weights::Entry& entry : weights.entries()) add_pieces(entry);
+  cut_groups(folder);
+}
+
+void Optimizer::add_pieces(const Weights::Entry& entry) {
+  Range& range = entries_.emplace_back(Range{pieces_.size(), 0, {}});
+  if (!entry.trained) return;
+  const MomentForm form = form_of(config_, entry);
+  if (has_moment(form, Moment::Second)) {
     for (size_t at = 0; at < entry.size; at += kPiece) {
-      pieces_.push_back({entry.begin + at, std::min(kPiece, entry.size - at), entry.is_matrix()});
+      pieces_.push_back({entry.begin + at, std::min(kPiece, entry.size - at), entry.is_matrix(), form, {}});
+    }
+  } else {
+    const size_t cols = static_cast<size_t>(entry.shape.back()), rows = static_cast<size_t>(entry.shape[entry.shape.size() - 2]);
+    const size_t rows_a_piece = std::max<size_t>(1, kPiece / cols);
+    for (size_t begin = 0; begin < entry.size; begin += rows * cols) {
+      const size_t matrix = factored_.add(rows, cols);
+      if (!range.matrix) range.matrix = matrix;
+      for (size_t row = 0; row < rows; row += rows_a_piece) {
+        const size_t count = std::min(rows_a_piece, rows - row);
+        pieces_.push_back({entry.begin + begin + row * cols, count * cols, true, form, factored_.add_piece(matrix, row, count)});
+      }
     }
   }
+  range.count = pieces_.size() - range.first;
+}
+
+// Groups of neighbouring pieces; and their state, all in memory unless it is offloaded.
+void Optimizer::cut_groups(const fs::path& folder) {
+  std::vector<size_t> bytes_G;
+  size_t weights = 0;
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    if (groups_.empty() || weights + pieces_[i].size > static_cast<size_t>(config_.group)) {
+      groups_.push_back({i, 0, {}});
+      bytes_G.push_back(0);
+      weights = 0;
+    }
+    const size_t bytes = train::state_bytes(pieces_[i].form, pieces_[i].size);
+    pieces_[i].group = groups_.size() - 1;
+    pieces_[i].at = bytes_G.back();
+    bytes_G.back() += aligned(bytes);
+    weights += pieces_[i].size;
+    ++groups_.back().count;
+    state_bytes_ += bytes;
+  }
+  state_bytes_ += factored_.bytes();
+  const size_t budget = config_.offload == "none" ? std::numeric_limits<size_t>::max() : static_cast<size_t>(config_.memory_mb) << 20;
+  stream_ = std::make_unique<StateStream>(bytes_G, budget, folder);
 }
 
 double Optimizer::step(int64_t step, double learning_rate) {
   // Summed piece by piece in their order, so that the norm doesn't depend on the number of threads.
   std::vector<double> squares(pieces_.size());
   parallel_tasks(pieces_.size(), [&](size_t i) {
-    squares[i] = sum_of_squares(weights_.gradients().subspan(pieces_[i].begin, pieces_[i].size));
+    const auto gradient = weights_.gradients().subspan(pieces_[i].begin, pieces_[i].size);
+    squares[i] = pieces_[i].factored ? factored_.measure(*pieces_[i].factored, gradient) : sum_of_squares(gradient);
   });
   double total = 0;
   for (const double square : squares) total += square;
@@ -41,23 +95,140 @@ double Optimizer::step(int64_t step, double learning_rate) {
 
   const bool clipped = config_.clip > 0 && norm > config_.clip;
   const double t = static_cast<double>(step + 1);
-  AdamStep adam{.learning_rate = static_cast<float>(learning_rate),
-                .beta1 = static_cast<float>(config_.beta1),
-                .beta2 = static_cast<float>(config_.beta2),
-                .eps = static_cast<float>(config_.eps),
-                .weight_decay = 0,
-                .gradient_scale = clipped ? static_cast<float>(config_.clip / norm) : 1.0f,
-                .bias_correction1 = static_cast<float>(1 - std::pow(config_.beta1, t)),
-                .bias_correction2 = static_cast<float>(1 - std::pow(config_.beta2, t))};
-  parallel_tasks(pieces_.size(), [&](size_t i) {
-    const auto part = [&](std::span<float> flat) { return flat.subspan(pieces_[i].begin, pieces_[i].size); };
-    AdamStep mine = adam;
-    mine.weight_decay = pieces_[i].decays ? static_cast<float>(config_.weight_decay) : 0.0f;
-    const auto gradient = part(weights_.gradients());
-    adamw(mine, gradient, part(weights_.values()), part(first_moment()), part(second_moment()));
-    std::ranges::fill(gradient, 0.0f);
+  const AdamStep adam{.learning_rate = static_cast<float>(learning_rate),
+                      .beta1 = static_cast<float>(config_.beta1),
+                      .beta2 = static_cast<float>(config_.beta2),
+                      .eps = static_cast<float>(config_.eps),
+                      .weight_decay = 0,
+                      .gradient_scale = clipped ? static_cast<float>(config_.clip / norm) : 1.0f,
+                      .bias_correction1 = static_cast<float>(1 - std::pow(config_.beta1, t)),
+                      .bias_correction2 = static_cast<float>(1 - std::pow(config_.beta2, t))};
+  factored_.move_on(adam);
+  stream_->visit([&](size_t group, std::span<std::byte> state) {
+    const Range& range = groups_[group];
+    parallel_tasks(range.count, [&](size_t i) { update(pieces_[range.first + i], adam, state); });
   });
+  forget_read_group();
   return norm;
+}
+
+void Optimizer::update(const Piece& piece, AdamStep step, std::span<std::byte> group_state) {
+  step.weight_decay = piece.decays ? static_cast<float>(config_.weight_decay) : 0.0f;
+  const auto gradient = weights_.gradients().subspan(piece.begin, piece.size), weight = weights_.values().subspan(piece.begin, piece.size);
+  const auto state = group_state.subspan(piece.at, train::state_bytes(piece.form, piece.size));
+  if (piece.factored) {
+    factored_.adamw(*piece.factored, step, gradient, weight, moment_in_place(piece.form, Moment::First, piece.size, state));
+  } else {
+    adamw(piece.form, step, gradient, weight, state);
+  }
+  std::ranges::fill(gradient, 0.0f);
+}
+
+std::vector<float> Optimizer::moment_of(const Piece& piece, Moment which) {
+  if (read_group_ != piece.group) {
+    read_bytes_.resize(stream_->bytes_of(piece.group));
+    stream_->read(piece.group, read_bytes_);
+    read_group_ = piece.group;
+  }
+  std::vector<float> numbers(piece.size);
+  unpack_moment(piece.form, which, std::span(read_bytes_).subspan(piece.at), numbers);
+  return numbers;
+}
+
+format::TensorSource Optimizer::moment_tensor(size_t entry, Moment which) {
+  const Weights::Entry& weight = weights_.entries()[entry];
+  const Range& range = entries_[entry];
+  format::TensorSource tensor;
+  tensor.name = prefix_of(which) + weight.name;
+  tensor.shape = weight.shape;
+  for (size_t i = range.first; i < range.first + range.count; ++i) {
+    tensor.made.push_back([this, i, which] { return moment_of(pieces_[i], which); });
+  }
+  if (range.count == 0) tensor.made.push_back([size = weight.size] { return std::vector<float>(size, 0.0f); });
+  return tensor;
+}
+
+std::vector<format::TensorSource> Optimizer::state_tensors() {
+  std::vector<format::TensorSource> tensors;
+  for (const Moment which : {Moment::First, Moment::Second}) {
+    for (size_t i = 0; i < entries_.size(); ++i) {
+      const Range& range = entries_[i];
+      if (range.count == 0 || has_moment(pieces_[range.first].form, which)) tensors.push_back(moment_tensor(i, which));
+    }
+  }
+  for_each_factor([&](const std::string& name, const std::vector<int64_t>& shape, Floats numbers) {
+    format::TensorView view{name, spec::ElementType::F32, shape, std::as_bytes(numbers)};
+    tensors.emplace_back(view);
+  });
+  return tensors;
+}
+
+void Optimizer::for_each_factor(const std::function<void(const std::string&, const std::vector<int64_t>&, Floats)>& body) {
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    if (!entries_[i].matrix) continue;
+    const Weights::Entry& weight = weights_.entries()[i];
+    std::vector<int64_t> rows(weight.shape.begin(), weight.shape.end() - 1), columns = rows;
+    columns.back() = weight.shape.back();
+    const size_t matrices = weight.size / static_cast<size_t>(rows.back() * columns.back());
+    body("second_moment_rows." + weight.name, rows, factored_.rows(*entries_[i].matrix, matrices));
+    body("second_moment_columns." + weight.name, columns, factored_.columns(*entries_[i].matrix, matrices));
+  }
+}
+
+void Optimizer::read_state(const std::vector<format::TensorView>& tensors, const std::string& where) {
+  std::map<std::string, const format::TensorView*> by_name;
+  for (const format::TensorView& tensor : tensors) by_name[tensor.name] = &tensor;
+  const auto numbers_of = [&](const std::string& name, const std::vector<int64_t>& shape) -> ConstFloats {
+    const auto it = by_name.find(name);
+    require(it != by_name.end(), "{}: tensor {} is missing; optimizer.state is \"{}\" and was another when the checkpoint was written",
+            where, name, config_.state);
+    const format::TensorView& tensor = *it->second;
+    require(tensor.type == spec::ElementType::F32 && tensor.shape == shape, "{}: tensor {} has another type or shape than the model calls for",
+            where, name);
+    return {reinterpret_cast<const float*>(tensor.bytes.data()), tensor.bytes.size() / sizeof(float)};
+  };
+
+  // Moments by piece, group by group
+  std::vector<ConstFloats> first(pieces_.size()), second(pieces_.size());
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const Weights::Entry& weight = weights_.entries()[i];
+    const auto cut = [&](Moment which, std::vector<ConstFloats>& by_piece) {
+      for (size_t p = entries_[i].first; p < entries_[i].first + entries_[i].count; ++p) {
+        if (!has_moment(pieces_[p].form, which)) continue;
+        by_piece[p] = numbers_of(prefix_of(which) + weight.name, weight.shape).subspan(pieces_[p].begin - weight.begin, pieces_[p].size);
+      }
+    };
+    cut(Moment::First, first);
+    cut(Moment::Second, second);
+  }
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    std::vector<std::byte> state(stream_->bytes_of(g));
+    for (size_t p = groups_[g].first; p < groups_[g].first + groups_[g].count; ++p) {
+      const auto mine = std::span(state).subspan(pieces_[p].at);
+      if (!first[p].empty()) pack_moment(pieces_[p].form, Moment::First, first[p], mine);
+      if (!second[p].empty()) pack_moment(pieces_[p].form, Moment::Second, second[p], mine);
+    }
+    stream_->write(g, state);
+  }
+  for_each_factor([&](const std::string& name, const std::vector<int64_t>& shape, Floats numbers) {
+    std::ranges::copy(numbers_of(name, shape), numbers.begin());
+  });
+  forget_read_group();
+}
+
+void Optimizer::forget_read_group() {
+  read_group_.reset();
+  read_bytes_ = {};
+}
+
+OptimizerFigures Optimizer::figures() const {
+  OptimizerFigures figures{.state_bytes = state_bytes_,
+                           .memory_bytes = stream_->memory_bytes() + factored_.bytes(),
+                           .groups = stream_->groups(),
+                           .streamed_groups = stream_->streamed(),
+                           .times = stream_->times()};
+  for (const Piece& piece : pieces_) figures.parameters += piece.size;
+  return figures;
 }
 
 }  // namespace moiety::train

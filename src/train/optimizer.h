@@ -1,33 +1,77 @@
-// AdamW over all weights at once, with clipping by the norm of the whole gradient.
+// AdamW over all weights at once, with clipping by the norm of the whole gradient. A step is two passes over the gradient: its norm;
+// and, on all threads, clipping, moments, decay and the weights' change together. Its state, the moments, has one of the forms of
+// optimizer.state, and lies in memory or, in part, in a file.
 #pragma once
 
+#include <optional>
+
+#include "format/tensor.h"
 #include "train/config.h"
+#include "train/factored_moment.h"
+#include "train/moments.h"
+#include "train/state_stream.h"
 #include "train/weights.h"
 
 namespace moiety::train {
 
+// Of the state, for people.
+struct OptimizerFigures {
+  size_t parameters = 0, state_bytes = 0, memory_bytes = 0;  // memory_bytes: without what lies in a file
+  size_t groups = 0, streamed_groups = 0;
+  StreamTimes times;
+};
+
 class Optimizer {
  public:
-  Optimizer(const TrainConfig::Optimizer& config, Weights& weights);
+  // `folder` is where a file of offloaded state is made.
+  Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder = {});
 
   // Uses and clears the gradients; returns their norm before clipping. `step` counts from 0.
   double step(int64_t step, double learning_rate);
 
-  // Laid out like the weights; for the checkpoint.
-  std::span<float> first_moment() { return first_moment_.flat(); }
-  std::span<float> second_moment() { return second_moment_.flat(); }
+  // The state for a checkpoint: f32 tensors named after the weights, whatever form the moments have here. `tensors` look into this
+  // object and are made when they are written. read_state() throws unless all are there with their shapes.
+  std::vector<format::TensorSource> state_tensors();
+  void read_state(const std::vector<format::TensorView>& tensors, const std::string& where);
+
+  OptimizerFigures figures() const;
 
  private:
   // A stretch of weights treated alike, short enough to be one thread's task.
   struct Piece {
     size_t begin, size;
     bool decays;
+    MomentForm form;
+    std::optional<size_t> factored;  // its number among the factored moments' pieces
+    size_t group = 0, at = 0;        // where its state is: bytes of a group of the stream
   };
+  // The pieces of one of the Weights' entries, and its first matrix among the factored moments.
+  struct Range {
+    size_t first = 0, count = 0;
+    std::optional<size_t> matrix;
+  };
+
+  void add_pieces(const Weights::Entry& entry);
+  void cut_groups(const fs::path& folder);
+  void update(const Piece& piece, AdamStep step, std::span<std::byte> group_state);
+  std::vector<float> moment_of(const Piece& piece, Moment which);
+  void forget_read_group();
+  format::TensorSource moment_tensor(size_t entry, Moment which);
+  // body(name, shape, numbers) for what stands for second moments, by row and by column.
+  void for_each_factor(const std::function<void(const std::string&, const std::vector<int64_t>&, Floats)>& body);
 
   TrainConfig::Optimizer config_;
   Weights& weights_;
   std::vector<Piece> pieces_;
-  Matrix<float> first_moment_, second_moment_;
+  std::vector<Range> entries_;        // as the Weights' entries
+  std::vector<Range> groups_;         // pieces by group
+  FactoredMoments factored_;
+  std::unique_ptr<StateStream> stream_;
+  size_t state_bytes_ = 0;
+
+  // The group that a checkpoint read last: its next tensor piece is likely to be there too.
+  std::optional<size_t> read_group_;
+  std::vector<std::byte> read_bytes_;
 };
 
 }  // namespace moiety::train

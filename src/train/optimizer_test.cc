@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <cmath>
+#include <map>
 
 #include "base/random.h"
+#include "format/safetensors.h"
 #include "train/parallel.h"
 #include "train/torch.h"
 
@@ -64,6 +68,200 @@ TEST(Optimizer, IsTorchsAdamWWithClipping) {
   for (const float gradient : weights.gradients()) ASSERT_EQ(gradient, 0.0f);
   // No gradient moves the selection bias.
   for (const float bias : weights.vector(spec::Role::SelectionBias, 0).value) EXPECT_EQ(bias, 0.0f);
+}
+
+// A small model, its weights, and gradients by chance.
+struct Training {
+  explicit Training(const TrainConfig::Optimizer& settings, const fs::path& folder = {})
+      : weights(spec), optimizer(settings, weights, folder) {
+    weights.initialise(spec, 1);
+  }
+  void steps(int64_t first, int64_t end, double size = 1) {
+    for (int64_t step = first; step < end; ++step) {
+      Random random(static_cast<uint64_t>(100 + step));
+      for (float& gradient : weights.gradients()) gradient = static_cast<float>(size * random.normal());
+      optimizer.step(step, 1e-2);
+    }
+  }
+  // The state as a checkpoint has it.
+  std::map<std::string, std::vector<float>> state() {
+    const fs::path path = fs::temp_directory_path() / fmt::format("moiety-state-{}", ::getpid());
+    format::write_safetensors(path, optimizer.state_tensors());
+    std::map<std::string, std::vector<float>> state;
+    const format::SafetensorsFile file(path);
+    for (const format::TensorView& tensor : file.tensors()) {
+      const auto* from = reinterpret_cast<const float*>(tensor.bytes.data());
+      state[tensor.name] = {from, from + tensor.elements()};
+    }
+    fs::remove(path);
+    return state;
+  }
+  void take_state_of(Training& other) {
+    const fs::path path = fs::temp_directory_path() / fmt::format("moiety-state-{}", ::getpid());
+    format::write_safetensors(path, other.optimizer.state_tensors());
+    optimizer.read_state(format::SafetensorsFile(path).tensors(), "state");
+    std::ranges::copy(other.weights.values(), weights.values().begin());
+    fs::remove(path);
+  }
+
+  spec::ModelSpec spec = model_spec(parse_config("", "c", {"model.width=48", "model.layers=2", "model.expert_hidden=96",
+                                                            "balance.bias_rate=0.1"}), 300, 0);
+  Weights weights;
+  Optimizer optimizer;
+};
+
+std::vector<float> values_of(const Training& training) {
+  return {training.weights.values().begin(), training.weights.values().end()};
+}
+
+struct ScratchFolder {
+  ~ScratchFolder() { fs::remove_all(folder_); }
+  fs::path folder_ = fs::temp_directory_path() / fmt::format("moiety-optimizer-{}", ::getpid());
+};
+class OptimizerForms : public testing::TestWithParam<TrainConfig::Optimizer>, public ScratchFolder {};
+class OffloadedOptimizer : public testing::Test, public ScratchFolder {};
+
+TEST_P(OptimizerForms, GoesOnFromACheckpointToTheSameBits) {
+  Training whole(GetParam(), folder_), before(GetParam(), folder_), after(GetParam(), folder_);
+  whole.steps(0, 7);
+  before.steps(0, 3);
+  after.take_state_of(before);
+  EXPECT_TRUE(after.state() == before.state());
+  after.steps(3, 7);
+  EXPECT_TRUE(values_of(after) == values_of(whole));
+  EXPECT_TRUE(after.state() == whole.state());
+}
+
+TEST_P(OptimizerForms, IsTheSameWhateverTheNumberOfThreads) {
+  const int threads = omp_get_max_threads();
+  Training one(GetParam(), folder_), three(GetParam(), folder_);
+  omp_set_num_threads(1);
+  one.steps(0, 3);
+  omp_set_num_threads(3);
+  three.steps(0, 3);
+  omp_set_num_threads(threads);
+  EXPECT_TRUE(values_of(one) == values_of(three));
+}
+
+TEST_P(OptimizerForms, MovesNoBiasAndUsesGradientsUp) {
+  Training training(GetParam(), folder_);
+  training.steps(0, 2);
+  for (const Weights::Entry& entry : training.weights.entries()) {
+    const bool is_bias = entry.weight.role == spec::Role::SelectionBias;
+    const auto numbers = (is_bias ? training.weights.values() : training.weights.gradients()).subspan(entry.begin, entry.size);
+    for (const float x : numbers) ASSERT_EQ(x, 0.0f) << entry.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, OptimizerForms,
+                         testing::Values(TrainConfig::Optimizer{.state = "f32"}, TrainConfig::Optimizer{.state = "int8"},
+                                         TrainConfig::Optimizer{.state = "factored"},
+                                         TrainConfig::Optimizer{.beta1 = 0, .state = "factored"},
+                                         TrainConfig::Optimizer{.state = "f32", .offload = "ssd", .group = 1000},
+                                         TrainConfig::Optimizer{.state = "int8", .offload = "ssd", .group = 1000}),
+                         [](const auto& test) { return test.param.state + "_" + test.param.offload + (test.param.beta1 > 0 ? "" : "_no_first"); });
+
+TEST_F(OffloadedOptimizer, GivesTheBitsOfStateInMemory) {
+  for (const char* state : {"f32", "int8"}) {
+    Training in_memory({.state = state}, folder_);
+    in_memory.steps(0, 6);
+    for (const auto& [memory_mb, group] : {std::pair{0, 1}, {0, 30000}, {1, 20000}, {1, 100}, {1000, 1000}}) {
+      Training offloaded({.state = state, .offload = "ssd", .memory_mb = memory_mb, .group = group}, folder_);
+      offloaded.steps(0, 6);
+      EXPECT_EQ(offloaded.optimizer.figures().streamed_groups == 0, memory_mb == 1000 || (*state == 'i' && memory_mb == 1));
+      EXPECT_TRUE(values_of(offloaded) == values_of(in_memory)) << state << " " << memory_mb << " " << group;
+      EXPECT_TRUE(offloaded.state() == in_memory.state());
+    }
+  }
+}
+
+// The definition in double, matrix by matrix.
+TEST(Optimizer, FactoredSecondMomentsAreAdafactors) {
+  for (const double beta1 : {0.9, 0.0}) {
+    const TrainConfig::Optimizer settings{.beta1 = beta1, .weight_decay = 0.1, .clip = 0, .state = "factored"};
+    Training training(settings);
+    const Weights::Entry& entry = *std::ranges::find_if(training.weights.entries(), [](const Weights::Entry& e) {
+      return e.weight.role == spec::Role::ExpertUp;  // a stack of matrices, of more rows than a piece has
+    });
+    const auto rows = static_cast<size_t>(entry.shape[1]), cols = static_cast<size_t>(entry.shape[2]), size = rows * cols;
+    const size_t begin = entry.begin + size;  // the second expert's
+    std::vector<double> weight(training.weights.values().begin() + static_cast<ptrdiff_t>(begin),
+                               training.weights.values().begin() + static_cast<ptrdiff_t>(begin + size));
+    std::vector<double> m(size), row(rows), col(cols);
+    for (int64_t step = 0; step < 4; ++step) {
+      Random random(static_cast<uint64_t>(7 + step));
+      for (float& gradient : training.weights.gradients()) gradient = static_cast<float>(random.normal());
+      const std::vector<double> g(training.weights.gradients().begin() + static_cast<ptrdiff_t>(begin),
+                                  training.weights.gradients().begin() + static_cast<ptrdiff_t>(begin + size));
+      training.optimizer.step(step, 1e-2);
+
+      for (double& x : row) x *= 0.95;
+      for (double& x : col) x *= 0.95;
+      for (size_t i = 0; i < size; ++i) {
+        row[i / cols] += 0.05 * g[i] * g[i] / static_cast<double>(cols);
+        col[i % cols] += 0.05 * g[i] * g[i] / static_cast<double>(rows);
+        m[i] = beta1 * m[i] + (1 - beta1) * g[i];
+      }
+      double mean = 0;
+      for (const double x : row) mean += x / static_cast<double>(rows);
+      const double correction1 = beta1 > 0 ? 1 - std::pow(0.9, step + 1) : 1, correction2 = 1 - std::pow(0.95, step + 1);
+      for (size_t i = 0; i < size; ++i) {
+        const double v = row[i / cols] * col[i % cols] / mean / correction2;
+        weight[i] -= 1e-2 * 0.1 * weight[i] + 1e-2 * m[i] / correction1 / (std::sqrt(v) + 1e-8);
+      }
+    }
+    for (size_t i = 0; i < size; ++i) ASSERT_NEAR(training.weights.values()[begin + i], weight[i], 2e-6);
+  }
+}
+
+// A matrix whose squares are of rank one has nothing to lose: as AdamW itself.
+TEST(Optimizer, FactoredMomentsOfRankOneAreAdamWs) {
+  Training full({.clip = 0}), factored({.clip = 0, .state = "factored"});
+  for (int64_t step = 0; step < 3; ++step) {
+    for (Training* training : {&full, &factored}) {
+      std::ranges::fill(training->weights.gradients(), static_cast<float>(step) - 0.7f);
+      training->optimizer.step(step, 1e-2);
+    }
+  }
+  for (size_t i = 0; i < full.weights.values().size(); ++i) {
+    ASSERT_NEAR(factored.weights.values()[i], full.weights.values()[i], 2e-6);
+  }
+}
+
+TEST(Optimizer, WhereNoGradientComesNothingBecomesANaN) {
+  for (const char* state : {"f32", "int8", "factored"}) {
+    Training training({.weight_decay = 0, .state = state});
+    const std::vector<float> before = values_of(training);
+    training.optimizer.step(0, 1e-2);
+    EXPECT_TRUE(values_of(training) == before) << state;
+  }
+}
+
+// The first step goes by the sign of the gradient alone, in 8 bits too; later ones stay near.
+TEST(Optimizer, EightBitsStayNearAdamW) {
+  Training full({.clip = 0}), int8({.clip = 0, .state = "int8"});
+  full.steps(0, 20);
+  int8.steps(0, 20);
+  const std::vector<float> start = values_of(Training({}));
+  double moved = 0, apart = 0;
+  for (size_t i = 0; i < start.size(); ++i) {
+    const double a = full.weights.values()[i] - start[i], b = int8.weights.values()[i] - start[i];
+    moved += a * a;
+    apart += (a - b) * (a - b);
+  }
+  EXPECT_GT(apart, 0);
+  EXPECT_LT(std::sqrt(apart / moved), 0.1);
+}
+
+TEST(Optimizer, BytesAParameter) {
+  const auto bytes = [](const char* state, double beta1) {
+    const OptimizerFigures figures = Training({.beta1 = beta1, .state = state}).optimizer.figures();
+    return static_cast<double>(figures.state_bytes) / static_cast<double>(figures.parameters);
+  };
+  EXPECT_EQ(bytes("f32", 0.9), 8);
+  EXPECT_LT(bytes("int8", 0.9), 2.6);  // the embedding's and the norms' are f32
+  EXPECT_LT(bytes("factored", 0.9), 4.3);
+  EXPECT_LT(bytes("factored", 0), 0.3);
 }
 
 TEST(Weights, InitialValuesDoNotDependOnTheNumberOfThreads) {

@@ -17,6 +17,8 @@ struct PassOrder {
   BalanceScope scope = BalanceScope::Micro;
   const moe::Load* others = nullptr;  // by MoE layer: visits that count for the balance beside the pass's own, Balancing::others_E
   double capacity = 0;                // RouteOrder::capacity
+  bool recompute_layers = false;      // of a layer only its input and its routing are kept; the rest is made again on the way back
+  int round_tokens = 0;               // RouteOrder::round_tokens
   moe::ReceiveBudget budget;
   const Plans* decided = nullptr;  // by MoE layer: who visits whom, when it has been decided before
 

@@ -99,40 +99,59 @@ class ResumeTest : public testing::Test {
     return read_file(folder_ / name / "checkpoints" / fmt::format("step-{:08}", kSteps) / "model.safetensors");
   }
 
-  void kill_and_compare(const std::vector<std::string>& settings) const {
-    ASSERT_EQ(wait_for(start("whole", kSteps, settings)), 0) << log("whole");
-
-    Random random(static_cast<uint64_t>(::getpid()));
-    int kills = 0;
-    for (; kills < 4; ++kills) {
-      const pid_t child = start("killed", kSteps, settings);
-      // The pause lands the kill anywhere: between steps, or while a checkpoint is written.
-      kill_after("killed", child, 1 + random.below(14), SIGKILL);
-      if (wait_for(child) == 0) break;
-      std::this_thread::sleep_for(std::chrono::microseconds(random.below(3000)));
-    }
-    EXPECT_GT(kills, 0);
-    ASSERT_EQ(wait_for(start("killed", kSteps, settings)), 0) << log("killed");
-
-    EXPECT_TRUE(losses("killed") == losses("whole"));
-    EXPECT_TRUE(model("killed") == model("whole"));
-  }
+  void kill_and_compare(const std::vector<std::string>& settings, int most_kills) const;
 
   fs::path folder_;
 };
 
-TEST_F(ResumeTest, KilledAtAnyMomentARunEndsWithTheSameBits) { kill_and_compare({}); }
+void ResumeTest::kill_and_compare(const std::vector<std::string>& settings, int most_kills) const {
+  ASSERT_EQ(wait_for(start("whole", kSteps, settings)), 0) << log("whole");
+
+  Random random(static_cast<uint64_t>(::getpid()));
+  int kills = 0;
+  for (; kills < most_kills; ++kills) {
+    const pid_t child = start("killed", kSteps, settings);
+    // The pause lands the kill anywhere: between steps, or while a checkpoint is written.
+    kill_after("killed", child, 1 + random.below(14), SIGKILL);
+    if (wait_for(child) == 0) break;
+    std::this_thread::sleep_for(std::chrono::microseconds(random.below(3000)));
+  }
+  EXPECT_GT(kills, 0);
+  ASSERT_EQ(wait_for(start("killed", kSteps, settings)), 0) << log("killed");
+
+  EXPECT_TRUE(losses("killed") == losses("whole"));
+  EXPECT_TRUE(model("killed") == model("whole"));
+}
 
 // One expert until step 15, then four copies; from four experts a token to two, and a temperature that falls, while the experts
 // of the first steps don't fit the budget.
 TEST_F(ResumeTest, SoDoesARunWhoseRoutingChangesOverItsSteps) {
   kill_and_compare({"anneal.spawn_step=15", "anneal.experts_from=4", "anneal.experts_steps=30", "anneal.lower_later=0.5",
-                    "anneal.temperature_from=3", "anneal.temperature_steps=25", "train.receive_budget=400", "train.receive_sets=2"});
+                    "anneal.temperature_from=3", "anneal.temperature_steps=25", "train.receive_budget=400", "train.receive_sets=2"}, 3);
   EXPECT_NE(read_file(folder_ / "whole" / "metrics.jsonl").find("\"reruns\""), std::string::npos);
   const Json config = parse_json(
       read_file(folder_ / "whole" / "checkpoints" / fmt::format("step-{:08}", kSteps) / "config.json"), "config.json");
   EXPECT_NE(config.dump().find("\"experts_per_token\":2"), std::string::npos);
 }
+
+TEST_F(ResumeTest, KilledAtAnyMomentARunEndsWithTheSameBits) { kill_and_compare({}, 4); }
+
+TEST_F(ResumeTest, SoItDoesWithStateInAFileAndLayersMadeAgain) {
+  kill_and_compare({"optimizer.offload=ssd", "optimizer.group=4000", "train.recompute=layers", "train.round_tokens=16"}, 2);
+  // Nothing is left of the file, and its bits are those of state in memory.
+  for (const auto& entry : fs::directory_iterator(folder_ / "killed")) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with(".optimizer-state"));
+  }
+  ASSERT_EQ(wait_for(start("plain", kSteps, {"train.round_tokens=16"})), 0) << log("plain");
+  EXPECT_TRUE(losses("plain") == losses("whole"));
+  EXPECT_TRUE(model("plain") == model("whole"));
+}
+
+TEST_F(ResumeTest, SoItDoesWithStateInEightBits) {
+  kill_and_compare({"optimizer.state=int8", "optimizer.offload=ssd", "optimizer.group=4000"}, 2);
+}
+
+TEST_F(ResumeTest, SoItDoesWithFactoredState) { kill_and_compare({"optimizer.state=factored"}, 2); }
 
 TEST_F(ResumeTest, ASignalEndsARunWithACheckpointAndAWayOn) {
   const pid_t child = start("run", 100000);

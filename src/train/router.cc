@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "moe/expert_choice.h"
+#include "moe/token_rounding.h"
 #include "train/parallel.h"
 #include "train/router_stages.h"
 #include "train/sparse_mixer.h"
@@ -87,6 +88,10 @@ RouterSaved router_forward(const RouterRule& rule, MatrixView<const float> logit
   } else {
     moe::Routing routing{.num_experts = rule.num_experts};
     for (const moe::Routing& slice : slices) moe::append(slice, routing);
+    if (order.round_tokens > 0) {
+      routing = moe::round_tokens(routing, scores_TC.flat(), order.round_tokens);
+      moe::weigh(rule, scores_TC.flat(), routing);
+    }
     saved.plan = plan_of(std::move(routing), order.capacity);
   }
 

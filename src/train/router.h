@@ -25,6 +25,7 @@ struct RouteOrder {
   Balancing balancing;
   Choosing choosing;
   double capacity = 0;  // an expert takes so many times the mean load at most; 0: all that come
+  int round_tokens = 0;  // above 0: experts' token counts are rounded to multiples of this (moe/token_rounding.h)
   std::shared_ptr<const moe::LayerPlan> decided;  // the choice, when it has been made before
 };
 

@@ -10,6 +10,7 @@
 
 #include "base/progress.h"
 #include "base/random.h"
+#include "base/system_memory.h"
 #include "moe/expert_choice.h"
 #include "trace/trace_recorder.h"
 #include "train/checkpoint.h"
@@ -100,7 +101,7 @@ class Trainer {
         data_(data),
         spec_(model_spec(config, data_.vocab_size, data_.end_of_text)),
         weights_(trained_weights(spec_, config.model)),
-        optimizer_(config.optimizer, weights_),
+        optimizer_(config.optimizer, weights_, dir_),
         model_(spec_, weights_, mode_of(config.train)),
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
         step_routing_(spec_.moe_layers(), spec_.moe.router.num_experts) {
@@ -150,6 +151,7 @@ class Trainer {
   double last_loss_ = 0, last_step_seconds_ = 0, training_seconds_ = 0;
   std::vector<double> step_seconds_;  // while the number of steps isn't fixed
   int64_t first_step_ = 0;
+  size_t activation_bytes_ = 0;
 };
 
 std::vector<Sampler::Domain> Trainer::domains() const {
@@ -222,6 +224,7 @@ void Trainer::step(Metrics& metrics) {
     entropy += done.entropy / accumulate;
     consistency += done.consistency / accumulate;
     reruns += done.passes.size() > 1;
+    activation_bytes_ = done.activation_bytes;
     for (const TrainedPass& pass : done.passes) {
       step_routing_.add(pass.routes, tells_load);
       add_cut_offs(pass.routes, 1 / accumulate);
@@ -303,6 +306,8 @@ PassOrder Trainer::pass_order() const {
           .router_trained = config_.model.router_trained,
           .scope = scope_of(config_.balance.scope),
           .capacity = config_.train.capacity,
+          .recompute_layers = config_.train.recompute == "layers",
+          .round_tokens = static_cast<int>(config_.train.round_tokens),
           .budget = {config_.train.receive_budget, static_cast<int>(config_.train.receive_sets)}};
 }
 
@@ -384,6 +389,9 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
   outcome.steps = state_.steps;
   outcome.tokens = state_.tokens;
   outcome.seconds = training_seconds_;
+  outcome.optimizer = optimizer_.figures();
+  outcome.activation_bytes = activation_bytes_;
+  outcome.peak_bytes = peak_memory();
   outcome.tokens_per_s = static_cast<double>((state_.step - first_step_) * static_cast<int64_t>(tokens_per_step())) /
                          std::max(1e-9, training_seconds_);
   if (const auto newest = newest_checkpoint(dir_ / "checkpoints")) outcome.checkpoint = newest->string();
@@ -440,6 +448,7 @@ Outcome train(const TrainConfig& config, const TrainHooks& hooks) {
   const TrainConfig settled = with_chosen(config, chosen);
   write_run_record(config, settled, spec);
 
+  forget_peak_memory();
   Trainer trainer(settled, data);
   hooks.training_starts();
   return trainer.run(hooks.stop);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "train/config.h"
+#include "train/optimizer.h"
 
 namespace moiety::train {
 
@@ -20,6 +21,9 @@ struct Outcome {
   int64_t step = 0, steps = 0, tokens = 0;
   double seconds = 0;          // of this call's training steps
   double tokens_per_s = 0;
+  OptimizerFigures optimizer;
+  size_t activation_bytes = 0;  // what the last pass kept for its gradients
+  size_t peak_bytes = 0;        // largest resident memory while training
   std::string checkpoint;      // the newest; empty if there is none yet
   std::vector<FinalScore> scores;
 };

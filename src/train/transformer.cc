@@ -4,6 +4,7 @@
 #include "format/safetensors.h"
 #include "train/consistency.h"
 #include "train/gemm.h"
+#include "train/recompute.h"
 
 namespace moiety::train {
 namespace {
@@ -103,24 +104,66 @@ Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
   for (const Segment& segment : batch.segments) longest = std::max(longest, segment.length);
   if (static_cast<size_t>(longest) > rotary_.cosine.rows()) rotary_ = rotary_table(spec_.attention, longest);
 
+  const bool recomputes = torch::GradMode::is_enabled() && routed.order.recompute_layers;
   Tensor x_TD = embed(anchor_, weights_.matrix(Role::Embedding), batch.tokens_T);
-  gates_.begin(batch, spec_.has_own_router() ? gates_.own_router(attention_block(spec_.num_layers, x_TD, batch)) : Tensor());
+  gates_.begin(batch, spec_.has_own_router() ? gates_.own_router(attention_block(spec_.num_layers, x_TD, batch.segments)) : Tensor());
   for (int layer = 0; layer < spec_.num_layers; ++layer) {
-    x_TD = attention_block(layer, x_TD, batch);
-    x_TD = feed_forward_block(layer, x_TD, routed);
+    x_TD = recomputes ? run_layer_to_recompute(layer, x_TD, batch.segments, routed) : run_layer(layer, x_TD, batch.segments, routed);
     if (routed.overflowed) return {};
   }
   return rms_norm(x_TD, weights_.vector(Role::FinalNorm), spec_.norm_eps);
 }
 
-Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const Batch& batch) {
+Tensor Transformer::run_layer(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
+  return feed_forward_block(layer, attention_block(layer, x_TD, segments), routed);
+}
+
+Tensor Transformer::run_layer_to_recompute(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
+  const auto order = std::make_shared<const PassOrder>(routed.order);
+  const auto only_this = [order, choosing = routed.choosing, sequence = routed.sequence, with_entropy = routed.with_entropy,
+                          first = routed.first + routed.routes.size()](Routes decided) {
+    return RoutedLayers{.order = *order, .choosing = choosing, .sequence = sequence, .with_entropy = with_entropy, .first = first,
+                        .decided = std::move(decided)};
+  };
+  const auto joined = [](const Tensor& out_TD, const RoutedLayers& layer) {
+    tensor_list all{out_TD};
+    for (const tensor_list& losses : {layer.balance_losses, layer.z_losses, layer.entropy_losses}) {
+      all.insert(all.end(), losses.begin(), losses.end());
+    }
+    return all;
+  };
+  RoutedLayers mine = only_this({});
+  tensor_list made;
+  {
+    const torch::NoGradGuard no_graph;
+    const Tensor out_TD = run_layer(layer, x_TD, segments, mine);
+    if (mine.overflowed) {
+      routed.overflowed = true;
+      return {};
+    }
+    made = joined(out_TD, mine);
+  }
+  made = recompute_later({x_TD}, made, [=, this, decided = mine.routes](const tensor_list& x) {
+    RoutedLayers again = only_this(decided);
+    const Tensor out_TD = run_layer(layer, x[0], segments, again);
+    return joined(out_TD, again);
+  });
+  routed.routes.insert(routed.routes.end(), mine.routes.begin(), mine.routes.end());
+  if (mine.routes.empty()) return made[0];
+  routed.balance_losses.push_back(made[1]);
+  routed.z_losses.push_back(made[2]);
+  routed.entropy_losses.push_back(made[3]);
+  return made[0];
+}
+
+Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const std::vector<Segment>& segments) {
   const Tensor normed_TD = rms_norm(x_TD, weights_.vector(Role::AttentionNorm, layer), spec_.norm_eps);
   const Tensor qkv_TQ = linear(normed_TD, weights_.joined(Role::Query, Role::Value, layer), mode_.type);
   HeadNorms norms;
   if (spec_.attention.qk_norm != spec::QkNorm::None) {
     norms = {weights_.vector(Role::QueryNorm, layer), weights_.vector(Role::KeyNorm, layer)};
   }
-  const Tensor attended = attend(attention_, qkv_TQ, norms, batch.segments);
+  const Tensor attended = attend(attention_, qkv_TQ, norms, segments);
   return add_linear(x_TD, attended, weights_.matrix(Role::AttentionOutput, layer), mode_.type);
 }
 

@@ -42,7 +42,9 @@ class Transformer {
  private:
   Losses forward_twice(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order);
   Tensor hidden_states(const Batch& batch, RoutedLayers& routed);
-  Tensor attention_block(int layer, const Tensor& x_TD, const Batch& batch);
+  Tensor run_layer(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed);
+  Tensor run_layer_to_recompute(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed);
+  Tensor attention_block(int layer, const Tensor& x_TD, const std::vector<Segment>& segments);
   Tensor feed_forward_block(int layer, const Tensor& x_TD, RoutedLayers& routed);
   WeightMatrix head();
 

@@ -5,6 +5,7 @@
 
 #include "base/random.h"
 #include "support/routers.h"
+#include "base/system_memory.h"
 #include "train/reference_model.h"
 
 namespace moiety::train {
@@ -183,6 +184,92 @@ TEST(Transformer, GradientsOfTwoPassesAddUp) {
   const std::vector<float> once(weights.gradients().begin(), weights.gradients().end());
   model.forward(batch, {}).total.backward();
   for (size_t i = 0; i < once.size(); ++i) EXPECT_NEAR(weights.gradients()[i], 2 * once[i], 1e-5);
+}
+
+spec::ModelSpec mixed_spec() {
+  spec::ModelSpec spec = small_spec();
+  spec.num_layers = 3;
+  spec.feed_forward = {spec::FeedForward::Dense, spec::FeedForward::Moe, spec::FeedForward::Moe};
+  spec.tied_embeddings = true;
+  spec.moe.router.score = spec::Score::Sigmoid;
+  spec.moe.router.has_selection_bias = true;
+  spec.moe.shared_hidden = 12;
+  spec.moe.shared_gate = true;
+  return spec;
+}
+
+TEST(Transformer, LayersMadeAgainGiveTheSameBitsAndCountTheirLoadOnce) {
+  for (const spec::ModelSpec& spec : {small_spec(), mixed_spec()}) {
+    for (const GemmType type : {GemmType::F32, GemmType::Bf16}) {
+      for (const int round_tokens : {0, 8}) {
+        Weights kept(spec), again(spec);
+        randomise(kept, spec);
+        randomise(again, spec);
+        Transformer keeps(spec, kept, {.type = type}), remakes(spec, again, {.type = type});
+        const PassOrder order{.round_tokens = round_tokens}, remade{.recompute_layers = true, .round_tokens = round_tokens};
+        const Batch batch = random_batch(spec, {70, 1, 9, 40});
+        for (int pass = 0; pass < 2; ++pass) {  // gradients of two passes add up
+          Routes routes, remade_routes;
+          const Losses expected = keeps.forward(batch, {.balance = 0.5f, .z = 0.01f, .entropy = 0.02f}, &routes, order);
+          const Losses losses = remakes.forward(batch, {.balance = 0.5f, .z = 0.01f, .entropy = 0.02f}, &remade_routes, remade);
+          EXPECT_EQ(losses.total.item<float>(), expected.total.item<float>());
+          expected.total.backward();
+          losses.total.backward();
+          ASSERT_EQ(remade_routes.size(), static_cast<size_t>(spec.moe_layers()));
+          for (size_t layer = 0; layer < routes.size(); ++layer) {
+            EXPECT_EQ(remade_routes[layer]->plan->routing.experts_N, routes[layer]->plan->routing.experts_N);
+            EXPECT_EQ(remade_routes[layer]->plan->routing.weights_N, routes[layer]->plan->routing.weights_N);
+          }
+        }
+        EXPECT_TRUE(std::ranges::equal(again.gradients(), kept.gradients()));
+      }
+    }
+  }
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Bytes that a forward pass leaves allocated for the way back.
+size_t bytes_kept(spec::ModelSpec spec, int layers, const PassOrder& order, const Batch& batch) {
+  spec.num_layers = layers;
+  spec.feed_forward.assign(static_cast<size_t>(layers), spec::FeedForward::Moe);
+  Weights weights(spec);
+  randomise(weights, spec);
+  Transformer model(spec, weights);
+  model.forward(batch, {}, nullptr, order).total.backward();  // memory that threads keep comes into being
+  const size_t before = allocated_memory();
+  const Losses losses = model.forward(batch, {}, nullptr, order);
+  return allocated_memory() - before;
+}
+
+TEST(Transformer, OfALayerMadeAgainItsInputAndItsRoutingAreKept) {
+  spec::ModelSpec spec = small_spec();
+  spec.width = 64;
+  spec.moe.expert_hidden = 64;
+  const Batch batch = random_batch(spec, {300, 300, 424});
+  const auto a_layer = [&](const PassOrder& order) {
+    return (bytes_kept(spec, 6, order, batch) - bytes_kept(spec, 2, order, batch)) / 4;
+  };
+  const size_t input = 1024 * 64 * 4, scores = 1024 * 6 * 4, visits = 1024 * 2 * 28, tokens = 1024 * 8;
+  const size_t again = a_layer({.recompute_layers = true}), kept = a_layer({});
+  EXPECT_GE(again, input);
+  EXPECT_LT(again, input + scores + visits + tokens + 40000);
+  EXPECT_GT(kept, 5 * again);
+}
+#endif
+
+// Experts that some tokens lose and others gain: held to the plain model with the same mixing weights.
+TEST(Transformer, RoundedTokensFillWholeTiles) {
+  const spec::ModelSpec spec = small_spec();
+  Weights weights(spec);
+  randomise(weights, spec);
+  Transformer model(spec, weights);
+  const Batch batch = random_batch(spec, {70, 1, 9, 40});
+  Routes routes;
+  model.forward(batch, {}, &routes, {.round_tokens = 16});
+  for (const auto& layer : routes) {
+    const moe::DispatchPlan plan = moe::plan_dispatch(layer->plan->routing);
+    for (int e = 0; e < plan.num_experts(); ++e) EXPECT_EQ(plan.rows_of(e) % 16, 0);
+  }
 }
 
 TEST(Transformer, ADocumentDoesNotSeeItsNeighbours) {
