@@ -325,8 +325,8 @@ TEST(Functions, RouterWithRoundedTokensAndItsExperts) {
   const ExpertStack<float> value = stack([](const TestWeight& w) { return w.value; });
   const ExpertWeights experts{{5, 6, 7, value.gate, value.up, value.down}, stack([](const TestWeight& w) { return w.gradient; })};
   const Tensor logits = distinct_logits(tokens);
-  const Routed decided = route(rule, logits, {}, 16);
-  const moe::Routing& routing = decided.saved->routing;
+  const Routed decided = route(rule, logits, {}, {.round_tokens = 16});
+  const moe::Routing& routing = decided.saved->plan->routing;
   const Tensor visited = torch::zeros({tokens, 5}, torch::kFloat64);
   std::set<int> lengths;
   for (int t = 0; t < tokens; ++t) {
@@ -336,8 +336,8 @@ TEST(Functions, RouterWithRoundedTokensAndItsExperts) {
   ASSERT_GT(lengths.size(), 2u);  // the list is ragged
   check({logits, random_tensor({tokens, width}, 4)}, weights,
         [&](const Inputs& x) {
-          const Routed routed = route(rule, x[0], {}, 16);
-          return Inputs{add_experts(x[1], x[1], routed.mix_N, routed.saved->routing, experts), routed.z_loss};
+          const Routed routed = route(rule, x[0], {}, {.round_tokens = 16});
+          return Inputs{add_experts(x[1], x[1], routed.mix_N, routed.saved->plan, experts), routed.z_loss};
         },
         [&](const Inputs& x, const Inputs& w) {
           const Tensor chosen = torch::softmax(x[0], -1) * visited;

@@ -125,9 +125,9 @@ Tensor Transformer::run_layer_to_recompute(int layer, const Tensor& x_TD, const 
     return RoutedLayers{.order = *order, .choosing = choosing, .sequence = sequence, .with_entropy = with_entropy, .first = first,
                         .decided = std::move(decided)};
   };
-  const auto joined = [](const Tensor& out_TD, const RoutedLayers& layer) {
+  const auto joined = [](const Tensor& out_TD, const RoutedLayers& of) {
     tensor_list all{out_TD};
-    for (const tensor_list& losses : {layer.balance_losses, layer.z_losses, layer.entropy_losses}) {
+    for (const tensor_list& losses : {of.balance_losses, of.z_losses, of.entropy_losses}) {
       all.insert(all.end(), losses.begin(), losses.end());
     }
     return all;
