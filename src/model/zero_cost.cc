@@ -11,7 +11,8 @@ void add_zero_cost(const kernel::Compute& compute, const spec::RouterRule& rule,
   if (rule.constant_experts > 0) kernel::exact_linear(compute, x_TD, weights.constant_mix, mix_logits.view());
 
   compute.threads.parallel_for(x_TD.rows(), [&](size_t t) {
-    const auto x = x_TD.row(t), out = out_TD.row(t);
+    const auto x = x_TD.row(t);
+    const auto out = out_TD.row(t);
     for (int n = visits.begin_T1[t]; n < visits.begin_T1[t + 1]; ++n) {
       const int choice = visits.experts_N[n];
       const float weight = visits.weights_N[n];

@@ -26,6 +26,7 @@ install(TARGETS moiety-train RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 if(MOIETY_TESTS AND tests)
   add_executable(train_test ${tests})
   target_link_libraries(train_test PRIVATE moiety_train GTest::gtest GTest::gtest_main rapidcheck)
+  target_include_directories(train_test PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   # resume_test.cc starts the program itself.
   add_dependencies(train_test moiety-train)
   target_compile_definitions(train_test PRIVATE MOIETY_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
