@@ -24,6 +24,7 @@ struct Command {
 
 constexpr Command kCommands[] = {
     {"train", cli::train, "train a model from text"},
+    {"finetune", cli::finetune, "train a model further, or one made of dense ones"},
     {"generate", cli::generate, "continue a text"},
     {"chat", cli::chat, "a conversation in the terminal"},
     {"serve", cli::serve, "answer programs and browsers over HTTP"},

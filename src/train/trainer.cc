@@ -15,6 +15,7 @@
 #include "train/optimizer.h"
 #include "train/sampler.h"
 #include "train/schedule.h"
+#include "train/start.h"
 #include "train/validation.h"
 
 namespace moiety::train {
@@ -57,7 +58,7 @@ class Trainer {
       : config_(config),
         dir_(config.run.dir),
         data_(std::move(data)),
-        spec_(model_spec(config, data_.vocab_size, data_.end_of_text)),
+        spec_(spec_to_train(config, data_)),
         weights_(spec_),
         optimizer_(config.optimizer, weights_),
         model_(spec_, weights_, mode_of(config.train)),
@@ -134,7 +135,7 @@ void Trainer::begin_or_resume() {
     if (config_.train.minutes == 0) state_.steps = wanted;
     sampler_.restore(state_.domains, found->string());
   } else {
-    weights_.initialise(spec_, static_cast<uint64_t>(config_.run.seed));
+    begin(config_, spec_, weights_);
   }
 }
 
@@ -305,8 +306,9 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
 
 }  // namespace
 
-Outcome train(const TrainConfig& config, const TrainHooks& hooks) {
+Outcome train(const TrainConfig& asked, const TrainHooks& hooks) {
   keep_memory();
+  const TrainConfig config = with_tokenizer_of_start(asked);
   const int threads = set_threads(config.run.threads);
   PreparedData data = prepare_data(config, threads);
   Trainer trainer(config, std::move(data));
