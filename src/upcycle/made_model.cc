@@ -65,12 +65,12 @@ std::vector<format::TensorSource> tensors_of(const MadeModel& model) {
   for (const Weight& weight : spec::weights_of(model.spec, false)) {
     format::TensorSource& tensor = tensors.emplace_back();
     tensor.name = format::our_name(weight);
-    tensor.shape = spec::shape_of(model.spec, weight.role);
+    tensor.shape = spec::shape_of(model.spec, weight.role, weight.layer);
     if (!spec::is_expert(weight.role)) {
       tensor.made.push_back([&model, weight] { return model.make(weight); });
       continue;
     }
-    const int experts = model.spec.moe.router.num_experts;
+    const int experts = model.spec.experts(weight.layer);
     tensor.shape.insert(tensor.shape.begin(), experts);
     for (int expert = 0; expert < experts; ++expert) {
       tensor.made.push_back([&model, one = Weight{weight.role, weight.layer, expert}] { return model.make(one); });

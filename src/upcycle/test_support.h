@@ -19,7 +19,7 @@ inline spec::ModelSpec dense_spec(int layers, int width, int hidden) {
 
 inline MadeModel random_model(const spec::ModelSpec& spec, uint64_t seed) {
   return {spec, [spec, seed](const spec::Weight& w) {
-            const std::vector<int64_t> shape = spec::shape_of(spec, w.role);
+            const std::vector<int64_t> shape = spec::shape_of(spec, w.role, w.layer);
             size_t size = 1;
             for (const int64_t extent : shape) size *= static_cast<size_t>(extent);
             Random random(seed, static_cast<uint64_t>((w.layer + 1) * 1000 + static_cast<int>(w.role)) * 1000 + static_cast<uint64_t>(w.expert + 1));

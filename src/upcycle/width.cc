@@ -140,6 +140,7 @@ class Wider {
  public:
   Wider(MadeModel model, const Width& how) : model_(std::move(model)), how_(how), spec_(model_.spec) {
     const ModelSpec& old = model_.spec;
+    require(old.moe.expert_width == 0, "the experts have a width of their own: growing in width doesn't know that");
     for (const Weight& weight : spec::weights_of(old, false)) sides_of(weight.role, old);  // knows them all
     const spec::AttentionSpec& a = old.attention;
     const int group = a.num_heads / a.num_kv_heads;
