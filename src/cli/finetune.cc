@@ -30,7 +30,7 @@ constexpr const char* kHelp =
 constexpr const char* kRecord = "upcycle.json";
 
 struct Arguments {
-  std::string config, from, start, score = "softmax", neurons = "copies", depth = "interpolated";
+  std::string config, from, start, score = "softmax", neurons = "copies", depth = "interpolated", gate = "linear";
   std::vector<std::string> overrides, models, statistics;
   upcycle::Copies copies;
   upcycle::Width width;
@@ -50,7 +50,13 @@ void add_experts_to(CLI::App& app, Arguments& a) {
   app.add_option("--every", a.copies.every, "of the others every so manieth gets experts")->capture_default_str()->check(CLI::Range(1, 1 << 12))->group(group);
   app.add_flag("--keep-dense", a.copies.keep_dense, "the feed-forward stays, as a shared expert; the others begin with giving nothing")->group(group);
   app.add_option("--noise", a.copies.noise, "added to the experts' weights, as a share of their size")->capture_default_str()->check(CLI::Range(0.0, 10.0))->group(group);
-  app.add_option("--router-deviation", a.copies.router_deviation, "of the routers' random weights")->capture_default_str()->check(CLI::Range(0.0, 10.0))->group(group);
+  app.add_option("--attention-experts-per-token", a.copies.attention_experts_per_token,
+                 "of several models: attention's queries and outputs are experts too, one of each, of which a token takes so many")
+      ->check(CLI::Range(1, 1 << 14))->group(group);
+  app.add_option("--gate", a.gate, "what router logits are made of: linear, cosine, recurrent, ahead or decoupled")
+      ->capture_default_str()->check(CLI::IsMember({"linear", "cosine", "recurrent", "ahead", "decoupled"}))->group(group);
+  app.add_option("--gate-width", a.copies.gate.width, "of a cosine, recurrent or decoupled gate")->check(CLI::Range(1, 1 << 16))->group(group);
+  app.add_option("--router-deviation", a.copies.gate.deviation, "of the routers' random weights")->capture_default_str()->check(CLI::Range(0.0, 10.0))->group(group);
   app.add_option("--statistics", a.statistics,
                  "what moiety importance wrote of the dense model on one domain's text: instead of copies an expert a domain, of the hidden units that give most there")
       ->allow_extra_args(false)->group(group);
@@ -68,6 +74,11 @@ void add_growth_to(CLI::App& app, Arguments& a) {
   app.add_option("--grow-layers", a.layers, "how many layers")->check(CLI::Range(1, 4096))->group(group);
   app.add_option("--depth", a.depth, "new layers: interpolated (beside their originals), stacked, or silent (beside, adding nothing, which preserves the function)")
       ->capture_default_str()->check(CLI::IsMember({"interpolated", "stacked", "silent"}))->group(group);
+}
+
+spec::Gate gate_named(const std::string& name) {
+  using enum spec::Gate;
+  return name == "cosine" ? Cosine : name == "recurrent" ? Recurrent : name == "ahead" ? Ahead : name == "decoupled" ? Decoupled : Linear;
 }
 
 bool grows_width(const Arguments& a) { return a.width.width > 0 || a.width.dense_hidden > 0 || a.width.kv_heads > 0; }
@@ -114,7 +125,7 @@ Made make(const CLI::App& app, const Arguments& a, const std::vector<std::unique
                                        {.expert_hidden = a.expert_hidden,
                                         .experts_per_token = a.copies.experts_per_token,
                                         .dense_layers = a.copies.dense_layers,
-                                        .router_deviation = a.copies.router_deviation,
+                                        .gate = a.copies.gate,
                                         .seed = a.copies.seed});
     made.preserves = false;
   }
@@ -229,6 +240,7 @@ int finetune(int argc, char** argv) {
   if (const auto status = parse(app, argc, argv)) return *status;
   a.copies.score = a.score == "softmax" ? spec::Score::Softmax : spec::Score::Sigmoid;
   a.copies.renormalise = !a.no_renormalise;
+  a.copies.gate.kind = gate_named(a.gate);
   a.width.neurons = a.neurons == "copies" ? upcycle::NewNeurons::Copies : upcycle::NewNeurons::NextLayer;
   a.width.seed = a.copies.seed;
 

@@ -52,10 +52,18 @@ ModelSpec spec_of(const std::vector<MadeModel>& models, const Copies& how) {
   require(per_token <= copies * how.parts, "{} experts per token, of {} copies in {} parts", per_token, copies, how.parts);
   s.moe = {.router = {.num_experts = copies * how.parts,
                       .experts_per_token = per_token,
+                      .gate = how.gate.kind,
+                      .gate_width = how.gate.width,
                       .score = how.score,
                       .renormalise = how.renormalise},
            .expert_hidden = s.dense_hidden / how.parts,
            .shared_hidden = how.keep_dense ? s.dense_hidden : 0};
+  if (const int taken = how.attention_experts_per_token; taken > 0) {
+    require(sources > 1, "attention becomes experts where there are several models, one of each");
+    require(taken <= sources, "{} attention experts per token, of {}", taken, sources);
+    s.attention.experts = spec::AttentionExperts{sources, taken};
+    s.attention.num_heads *= taken;
+  }
   require(how.dense_layers < s.num_layers && how.every >= 1, "{} layers stay dense, of {}", how.dense_layers, s.num_layers);
   for (int layer = how.dense_layers; layer < s.num_layers; ++layer) {
     const bool is_sparse = (layer - how.dense_layers) % how.every == how.every - 1;
@@ -73,13 +81,16 @@ class Mixture {
       : models_(std::move(models)), how_(how), spec_(spec), scale_(std::sqrt(scale_of(spec.moe.router, how.parts))) {}
 
   std::vector<float> make(const Weight& weight) const {
+    if (auto own = router_weight(spec_, weight, how_.gate, how_.parts, how_.seed)) return std::move(*own);
     switch (weight.role) {
-      case Role::Router:
-        return router(weight.layer);
       case Role::ExpertGate:
       case Role::ExpertUp:
       case Role::ExpertDown:
         return with_noise(weight, expert(weight));
+      case Role::AttentionExpertQuery:
+        return stack(Role::Query, weight.layer);
+      case Role::AttentionExpertOutput:
+        return stack(Role::AttentionOutput, weight.layer);
       case Role::SharedGate:
         return mean({Role::DenseGate, weight.layer});
       case Role::SharedUp:
@@ -103,16 +114,14 @@ class Mixture {
     return sum;
   }
 
-  std::vector<float> router(int layer) const {
-    const size_t width = static_cast<size_t>(spec_.width), parts = static_cast<size_t>(how_.parts);
-    Random random(how_.seed, static_cast<uint64_t>(layer));
-    std::vector<float> rows;
-    for (int copy = 0; copy < spec_.moe.router.num_experts / how_.parts; ++copy) {
-      std::vector<float> row(width);
-      for (float& x : row) x = static_cast<float>(how_.router_deviation * random.normal());
-      for (size_t part = 0; part < parts; ++part) rows.insert(rows.end(), row.begin(), row.end());
+  // One model's matrix after the other's.
+  std::vector<float> stack(Role role, int layer) const {
+    std::vector<float> all;
+    for (const MadeModel& model : models_) {
+      const std::vector<float> one = model.make({role, layer});
+      all.insert(all.end(), one.begin(), one.end());
     }
-    return rows;
+    return all;
   }
 
   std::vector<float> expert(const Weight& weight) const {
@@ -134,7 +143,7 @@ class Mixture {
     if (how_.noise == 0) return values;
     const uint64_t role = static_cast<uint64_t>(weight.role) - static_cast<uint64_t>(Role::ExpertGate);
     const uint64_t layer = static_cast<uint64_t>(weight.layer), experts = static_cast<uint64_t>(spec_.moe.router.num_experts);
-    Random random(how_.seed, (1 + role + 3 * (layer * experts + static_cast<uint64_t>(weight.expert))) << 16);
+    Random random(how_.seed, (1 + role + 3 * (layer * experts + static_cast<uint64_t>(weight.expert))) << 40);
     const double deviation = how_.noise * root_mean_square(values);
     for (float& x : values) x += static_cast<float>(deviation * random.normal());
     return values;

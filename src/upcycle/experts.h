@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "upcycle/gate.h"
 #include "upcycle/made_model.h"
 
 namespace moiety::upcycle {
@@ -16,11 +17,14 @@ struct Copies {
   int experts_per_token = 0;  // 0: two copies, or one if there is one
   spec::Score score = spec::Score::Softmax;
   bool renormalise = true;
-  int dense_layers = 0;            // so many first layers stay as they are,
-  int every = 1;                   // and of those after them all but each every'th
-  bool keep_dense = false;         // beside the experts as a shared one; they begin with giving nothing
-  double router_deviation = 0.02;  // of the router's weights
-  double noise = 0;                // added to the experts' weights, as a share of each matrix's own size
+  int dense_layers = 0;     // so many first layers stay as they are,
+  int every = 1;            // and of those after them all but each every'th
+  bool keep_dense = false;  // beside the experts as a shared one; they begin with giving nothing
+  // Of several models: queries and outputs of attention are experts too, one of each model, of which a token takes so many; keys
+  // and values are the models' mean (Zhang et al. 2024, "BAM", with shared keys and values). 0: all attention is their mean.
+  int attention_experts_per_token = 0;
+  NewGate gate;
+  double noise = 0;  // added to the experts' weights, as a share of each matrix's own size
   uint64_t seed = 1;
 };
 

@@ -78,7 +78,7 @@ TEST(MixExperts, WholeCopiesGiveWhatTheDenseFeedForwardGave) {
                      .parts = parts,
                      .experts_per_token = taken * parts,
                      .score = *rc::gen::element(spec::Score::Softmax, spec::Score::Sigmoid),
-                     .router_deviation = 0.5};
+                     .gate = {.deviation = 0.5}};
     spec::ModelSpec spec = dense_spec(1, width, parts * unit);
     const MadeModel dense = random_model(spec, 1);
     const MadeModel mixture = mix_experts({dense}, how);
@@ -96,7 +96,7 @@ TEST(MixExperts, WholeCopiesGiveWhatTheDenseFeedForwardGave) {
 
 TEST(MixExperts, ScoresThatDontSumToOneGiveTheDenseOutputWhereTheyAreEqual) {
   for (const spec::Score score : {spec::Score::Softmax, spec::Score::Sigmoid}) {
-    const Copies how{.copies = 3, .parts = 2, .experts_per_token = 4, .score = score, .renormalise = false, .router_deviation = 0};
+    const Copies how{.copies = 3, .parts = 2, .experts_per_token = 4, .score = score, .renormalise = false, .gate = {.deviation = 0}};
     const MadeModel dense = random_model(dense_spec(1, 8, 12), 1);
     const MadeModel mixture = mix_experts({dense}, how);
     EXPECT_FALSE(mixing_preserves(mixture, 1, how));

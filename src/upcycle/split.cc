@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "base/random.h"
 #include "format/weight_names.h"
 #include "upcycle/matrices.h"
 
@@ -53,7 +52,7 @@ MadeModel split_by_use(MadeModel model, std::span<const format::Importance> doma
   MadeModel mixture{.spec = dense};
   const int per_token = how.experts_per_token > 0 ? how.experts_per_token : std::min(2, experts);
   require(per_token <= experts, "{} experts per token, of {}", per_token, experts);
-  mixture.spec.moe = {.router = {.num_experts = experts, .experts_per_token = per_token}, .expert_hidden = hidden};
+  mixture.spec.moe = {.router = {.num_experts = experts, .experts_per_token = per_token, .gate = how.gate.kind, .gate_width = how.gate.width}, .expert_hidden = hidden};
   std::fill(mixture.spec.feed_forward.begin() + how.dense_layers, mixture.spec.feed_forward.end(), FeedForward::Moe);
   spec::check(mixture.spec, "the mixture");
 
@@ -65,14 +64,9 @@ MadeModel split_by_use(MadeModel model, std::span<const format::Importance> doma
     }
   }
 
-  mixture.make = [model = std::move(model), units_LE = std::move(units_LE), how, experts](const Weight& weight) {
+  mixture.make = [model = std::move(model), units_LE = std::move(units_LE), how, mixed = mixture.spec](const Weight& weight) {
     const size_t width = static_cast<size_t>(model.spec.width);
-    if (weight.role == Role::Router) {
-      Random random(how.seed, static_cast<uint64_t>(weight.layer));
-      std::vector<float> rows(static_cast<size_t>(experts) * width);
-      for (float& x : rows) x = static_cast<float>(how.router_deviation * random.normal());
-      return rows;
-    }
+    if (auto own = router_weight(mixed, weight, how.gate, 1, how.seed)) return std::move(*own);
     if (!spec::is_expert(weight.role)) return model.make(weight);
     const std::vector<int>& units = units_LE[static_cast<size_t>(weight.layer)][static_cast<size_t>(weight.expert)];
     switch (weight.role) {

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "format/importance.h"
+#include "upcycle/gate.h"
 #include "upcycle/made_model.h"
 
 namespace moiety::upcycle {
@@ -12,7 +13,7 @@ struct Split {
   int expert_hidden = 0;      // hidden units an expert gets; 0: half of the dense ones
   int experts_per_token = 0;  // 0: two, or one if there is one
   int dense_layers = 0;       // so many first layers stay as they are
-  double router_deviation = 0.02;
+  NewGate gate;
   uint64_t seed = 1;
 };
 

@@ -112,7 +112,7 @@ const Case kPreserving[] = {
        MadeModel large = grow_depth(wider(std::move(m), {.width = 40, .dense_hidden = 60}), 3, upcycle::NewLayers::Silent);
        return mix_experts({std::move(large)}, {.copies = 2, .parts = 3});
      }},
-    {"wider_mixture", [](MadeModel m) { return wider(mix_experts({std::move(m)}, {.copies = 2, .parts = 3, .router_deviation = 0.3}), {.width = 40}); }},
+    {"wider_mixture", [](MadeModel m) { return wider(mix_experts({std::move(m)}, {.copies = 2, .parts = 3, .gate = {.deviation = 0.3}}), {.width = 40}); }},
 };
 
 class Upcycling : public testing::TestWithParam<Case> {};
@@ -145,7 +145,7 @@ TEST(Upcycling, PreservesTheFunctionOfRandomShapes) {
     const int parts = some(1, 5), copies = some(1, 4);
     spec.dense_hidden = parts * some(2, 12);
     const upcycle::Width growth{.width = spec.width + some(0, 40), .kv_heads = spec.attention.num_kv_heads + some(0, 3), .seed = random.next()};
-    const upcycle::Copies experts{.copies = copies, .parts = parts, .experts_per_token = parts * some(1, copies), .router_deviation = 0.2, .seed = random.next()};
+    const upcycle::Copies experts{.copies = copies, .parts = parts, .experts_per_token = parts * some(1, copies), .gate = {.deviation = 0.2}, .seed = random.next()};
     const Folders folders(spec);
     folders.make([&](MadeModel m) { return mix_experts({wider(std::move(m), growth)}, experts); });
     EXPECT_LT(folders.change_in_training(), 1e-4) << spec::to_json(spec).dump();
