@@ -49,6 +49,7 @@ void add_experts_to(CLI::App& app, Arguments& a) {
   app.add_option("--dense-layers", a.copies.dense_layers, "so many first layers stay dense")->capture_default_str()->check(CLI::Range(0, 1 << 12))->group(group);
   app.add_option("--every", a.copies.every, "of the others every so manieth gets experts")->capture_default_str()->check(CLI::Range(1, 1 << 12))->group(group);
   app.add_flag("--keep-dense", a.copies.keep_dense, "the feed-forward stays, as a shared expert; the others begin with giving nothing")->group(group);
+  app.add_flag("--ternary", a.copies.ternary, "experts' weights are -1, 0 or 1 times a scale; best with --keep-dense")->group(group);
   app.add_option("--noise", a.copies.noise, "added to the experts' weights, as a share of their size")->capture_default_str()->check(CLI::Range(0.0, 10.0))->group(group);
   app.add_option("--attention-experts-per-token", a.copies.attention_experts_per_token,
                  "of several models: attention's queries and outputs are experts too, one of each, of which a token takes so many")

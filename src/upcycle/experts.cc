@@ -56,6 +56,7 @@ ModelSpec spec_of(const std::vector<MadeModel>& models, const Copies& how) {
                       .gate_width = how.gate.width,
                       .score = how.score,
                       .renormalise = how.renormalise},
+           .ternary_experts = how.ternary,
            .expert_hidden = s.dense_hidden / how.parts,
            .shared_hidden = how.keep_dense ? s.dense_hidden : 0};
   if (const int taken = how.attention_experts_per_token; taken > 0) {
@@ -167,8 +168,8 @@ MadeModel mix_experts(std::vector<MadeModel> models, const Copies& how) {
 
 bool mixing_preserves(const MadeModel& mixture, size_t models, const Copies& how) {
   if (models != 1) return false;
-  if (how.keep_dense) return how.noise == 0;
-  return how.noise == 0 && how.renormalise && mixture.spec.moe.router.experts_per_token % how.parts == 0;
+  if (how.keep_dense) return true;  // noise is a share of nothing where it would be heard
+  return how.noise == 0 && !how.ternary && how.renormalise && mixture.spec.moe.router.experts_per_token % how.parts == 0;
 }
 
 }  // namespace moiety::upcycle

@@ -20,6 +20,8 @@ struct Copies {
   int dense_layers = 0;     // so many first layers stay as they are,
   int every = 1;            // and of those after them all but each every'th
   bool keep_dense = false;  // beside the experts as a shared one; they begin with giving nothing
+  bool ternary = false;     // experts' weights are rounded to -1, 0 or 1 times a scale whenever they are computed with (Wang et al.
+                            // 2025, "MoTE", with keep_dense)
   // Of several models: queries and outputs of attention are experts too, one of each model, of which a token takes so many; keys
   // and values are the models' mean (Zhang et al. 2024, "BAM", with shared keys and values). 0: all attention is their mean.
   int attention_experts_per_token = 0;

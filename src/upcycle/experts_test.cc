@@ -131,6 +131,42 @@ TEST(MixExperts, AnExpertIsOneModelsFeedForwardAndTheRestTheirMean) {
   }
 }
 
+TEST(MixExperts, AttentionExpertsAreOneModelsQueriesAndOutputs) {
+  const spec::ModelSpec spec = dense_spec(2, 8, 12);
+  const std::vector<MadeModel> models = {random_model(spec, 1), random_model(spec, 2)};
+  const MadeModel mixture = mix_experts(models, {.attention_experts_per_token = 2});
+  EXPECT_EQ(mixture.spec.attention.num_heads, 8);
+  for (const auto& [stack, one] : {std::pair{Role::AttentionExpertQuery, Role::Query}, {Role::AttentionExpertOutput, Role::AttentionOutput}}) {
+    const std::vector<float> both = mixture.make({stack, 1});
+    std::vector<float> wanted = models[0].make({one, 1});
+    const std::vector<float> second = models[1].make({one, 1});
+    wanted.insert(wanted.end(), second.begin(), second.end());
+    EXPECT_EQ(both, wanted);
+  }
+}
+
+// Every gate's weights have the sizes that the spec calls for, and copies' parts the same rows.
+TEST(MixExperts, RoutersOfEveryGate) {
+  for (const spec::Gate gate : {spec::Gate::Linear, spec::Gate::Cosine, spec::Gate::Recurrent, spec::Gate::Ahead, spec::Gate::Decoupled}) {
+    const bool narrow = gate != spec::Gate::Linear && gate != spec::Gate::Ahead;
+    const MadeModel mixture = mix_experts({random_model(dense_spec(2, 8, 12), 1)},
+                                          {.copies = 3, .parts = 2, .keep_dense = true, .gate = {.kind = gate, .width = narrow ? 5 : 0}});
+    for (const spec::Weight& weight : spec::weights_of(mixture.spec, true)) {
+      const std::vector<int64_t> shape = spec::shape_of(mixture.spec, weight.role, weight.layer);
+      size_t size = 1;
+      for (const int64_t extent : shape) size *= static_cast<size_t>(extent);
+      const std::vector<float> values = mixture.make(weight);
+      ASSERT_EQ(values.size(), size) << static_cast<int>(weight.role);
+      if (weight.role != Role::Router) continue;
+      const ptrdiff_t cols = static_cast<ptrdiff_t>(shape[1]);
+      for (ptrdiff_t copy = 0; copy < 3; ++copy) {
+        const auto row = values.begin() + 2 * copy * cols;
+        EXPECT_TRUE(std::equal(row, row + cols, row + cols));
+      }
+    }
+  }
+}
+
 TEST(MixExperts, NoiseIsAShareOfEachMatrixAndDiffersBetweenExperts) {
   const MadeModel dense = random_model(dense_spec(1, 32, 64), 1);
   const MadeModel mixture = mix_experts({dense}, {.copies = 2, .noise = 0.1});
