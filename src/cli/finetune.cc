@@ -17,8 +17,8 @@ namespace moiety::cli {
 namespace {
 
 constexpr const char* kHelp =
-    "Train a model further, or one that is made of smaller ones first: experts out of dense feed-forwards, several models in one,\n"
-    "wider and deeper ones. CONFIG.toml is moiety train's; its [model] and [tokenizer] are the model's then.\n\n"
+    "Train a model further, or one that is made first: experts out of dense feed-forwards, several models in one, wider and\n"
+    "deeper ones. CONFIG.toml is moiety train's; its [model] and [tokenizer] are the model's then.\n\n"
     "examples:\n"
     "  moiety finetune more.toml --from run\n"
     "  moiety finetune more.toml --upcycle dense/run --start start --copies 8\n"
@@ -40,46 +40,98 @@ struct Arguments {
 
 void add_experts_to(CLI::App& app, Arguments& a) {
   const char* group = "Experts";
-  app.add_option("--copies", a.copies.copies, "how many copies of a feed-forward there are (default: 8; of several models one of each)")
-      ->check(CLI::Range(1, 1 << 14))->group(group);
-  app.add_option("--parts", a.copies.parts, "experts that each copy is divided into")->capture_default_str()->check(CLI::Range(1, 1 << 14))->group(group);
-  app.add_option("--experts-per-token", a.copies.experts_per_token, "(default: those of two copies)")->check(CLI::Range(1, 1 << 14))->group(group);
-  app.add_option("--score", a.score, "softmax or sigmoid")->capture_default_str()->check(CLI::IsMember({"softmax", "sigmoid"}))->group(group);
+  app.add_option("--copies", a.copies.copies,
+                 "how many copies of a feed-forward there are (default: 8; of several models one of each)")
+      ->check(CLI::Range(1, 1 << 14))
+      ->group(group);
+  app.add_option("--parts", a.copies.parts, "experts that each copy is divided into")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 14))
+      ->group(group);
+  app.add_option("--experts-per-token", a.copies.experts_per_token, "(default: those of two copies)")
+      ->check(CLI::Range(1, 1 << 14))
+      ->group(group);
+  app.add_option("--score", a.score, "softmax or sigmoid")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"softmax", "sigmoid"}))
+      ->group(group);
   app.add_flag("--no-renormalise", a.no_renormalise, "mixing weights are scores, which don't sum to one")->group(group);
-  app.add_option("--dense-layers", a.copies.dense_layers, "so many first layers stay dense")->capture_default_str()->check(CLI::Range(0, 1 << 12))->group(group);
-  app.add_option("--every", a.copies.every, "of the others every so manieth gets experts")->capture_default_str()->check(CLI::Range(1, 1 << 12))->group(group);
-  app.add_flag("--keep-dense", a.copies.keep_dense, "the feed-forward stays, as a shared expert; the others begin with giving nothing")->group(group);
-  app.add_flag("--ternary", a.copies.ternary, "experts' weights are -1, 0 or 1 times a scale; best with --keep-dense")->group(group);
-  app.add_option("--noise", a.copies.noise, "added to the experts' weights, as a share of their size")->capture_default_str()->check(CLI::Range(0.0, 10.0))->group(group);
-  app.add_option("--attention-experts-per-token", a.copies.attention_experts_per_token,
-                 "of several models: attention's queries and outputs are experts too, one of each, of which a token takes so many")
-      ->check(CLI::Range(1, 1 << 14))->group(group);
+  app.add_option("--dense-layers", a.copies.dense_layers, "so many first layers stay dense")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1 << 12))
+      ->group(group);
+  app.add_option("--every", a.copies.every, "of the others every so manieth gets experts")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 12))
+      ->group(group);
+  app.add_flag("--keep-dense", a.copies.keep_dense,
+               "the feed-forward stays, as a shared expert; the others begin with giving nothing")
+      ->group(group);
+  app.add_flag("--ternary", a.copies.ternary, "experts' weights are -1, 0 or 1 times a scale; best with --keep-dense")
+      ->group(group);
+  app.add_option("--noise", a.copies.noise, "added to the experts' weights, as a share of their size")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 10.0))
+      ->group(group);
+  app.add_option(
+         "--attention-experts-per-token", a.copies.attention_experts_per_token,
+         "of several models: attention's queries and outputs are experts too, one of each, of which a token takes so many")
+      ->check(CLI::Range(1, 1 << 14))
+      ->group(group);
   app.add_option("--gate", a.gate, "what router logits are made of: linear, cosine, recurrent, ahead or decoupled")
-      ->capture_default_str()->check(CLI::IsMember({"linear", "cosine", "recurrent", "ahead", "decoupled"}))->group(group);
-  app.add_option("--gate-width", a.copies.gate.width, "of a cosine, recurrent or decoupled gate")->check(CLI::Range(1, 1 << 16))->group(group);
-  app.add_option("--router-deviation", a.copies.gate.deviation, "of the routers' random weights")->capture_default_str()->check(CLI::Range(0.0, 10.0))->group(group);
+      ->capture_default_str()
+      ->check(CLI::IsMember({"linear", "cosine", "recurrent", "ahead", "decoupled"}))
+      ->group(group);
+  app.add_option("--gate-width", a.copies.gate.width, "of a cosine, recurrent or decoupled gate")
+      ->check(CLI::Range(1, 1 << 16))
+      ->group(group);
+  app.add_option("--router-deviation", a.copies.gate.deviation, "of the routers' random weights")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 10.0))
+      ->group(group);
   app.add_option("--statistics", a.statistics,
-                 "what moiety importance wrote of the dense model on one domain's text: instead of copies an expert a domain, of the hidden units that give most there")
-      ->allow_extra_args(false)->group(group);
-  app.add_option("--expert-hidden", a.expert_hidden, "hidden units of such an expert (default: half)")->check(CLI::Range(1, 1 << 18))->group(group);
+                 "what moiety importance wrote of the dense model on one domain's text: instead of copies an expert a domain, of "
+                 "the hidden units that give most there")
+      ->allow_extra_args(false)
+      ->group(group);
+  app.add_option("--expert-hidden", a.expert_hidden, "hidden units of such an expert (default: half)")
+      ->check(CLI::Range(1, 1 << 18))
+      ->group(group);
 }
 
 void add_growth_to(CLI::App& app, Arguments& a) {
   const char* group = "Growth";
   app.add_option("--grow-width", a.width.width, "the model's width")->check(CLI::Range(1, 1 << 16))->group(group);
-  app.add_option("--grow-hidden", a.width.dense_hidden, "hidden units of the dense feed-forwards")->check(CLI::Range(1, 1 << 18))->group(group);
-  app.add_option("--grow-kv-heads", a.width.kv_heads, "key-value heads; there are as many heads to each as before")->check(CLI::Range(1, 4096))->group(group);
+  app.add_option("--grow-hidden", a.width.dense_hidden, "hidden units of the dense feed-forwards")
+      ->check(CLI::Range(1, 1 << 18))
+      ->group(group);
+  app.add_option("--grow-kv-heads", a.width.kv_heads, "key-value heads; there are as many heads to each as before")
+      ->check(CLI::Range(1, 4096))
+      ->group(group);
   app.add_option("--neurons", a.neurons, "new neurons are copies, which preserve the function, or those of the next layer")
-      ->capture_default_str()->check(CLI::IsMember({"copies", "next-layer"}))->group(group);
-  app.add_option("--grow-noise", a.width.noise, "by how much copies are read differently; it cancels out")->capture_default_str()->check(CLI::Range(0.0, 10.0))->group(group);
+      ->capture_default_str()
+      ->check(CLI::IsMember({"copies", "next-layer"}))
+      ->group(group);
+  app.add_option("--grow-noise", a.width.noise, "by how much copies are read differently; it cancels out")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 10.0))
+      ->group(group);
   app.add_option("--grow-layers", a.layers, "how many layers")->check(CLI::Range(1, 4096))->group(group);
-  app.add_option("--depth", a.depth, "new layers: interpolated (beside their originals), stacked, or silent (beside, adding nothing, which preserves the function)")
-      ->capture_default_str()->check(CLI::IsMember({"interpolated", "stacked", "silent"}))->group(group);
+  app.add_option("--depth", a.depth,
+                 "new layers: interpolated (beside their originals), stacked, or silent (beside, adding nothing, which preserves "
+                 "the function)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"interpolated", "stacked", "silent"}))
+      ->group(group);
 }
 
 spec::Gate gate_named(const std::string& name) {
   using enum spec::Gate;
-  return name == "cosine" ? Cosine : name == "recurrent" ? Recurrent : name == "ahead" ? Ahead : name == "decoupled" ? Decoupled : Linear;
+  return name == "cosine"      ? Cosine
+         : name == "recurrent" ? Recurrent
+         : name == "ahead"     ? Ahead
+         : name == "decoupled" ? Decoupled
+                               : Linear;
 }
 
 bool grows_width(const Arguments& a) { return a.width.width > 0 || a.width.dense_hidden > 0 || a.width.kv_heads > 0; }
@@ -88,7 +140,8 @@ bool grows(const Arguments& a) { return grows_width(a) || a.layers > 0; }
 // Only growth was asked for: the model stays as dense as it is.
 bool makes_experts(const CLI::App& app, const Arguments& a) {
   if (!grows(a) || a.models.size() > 1) return true;
-  return std::ranges::any_of(app.get_options(), [](const CLI::Option* option) { return option->get_group() == "Experts" && option->count() > 0; });
+  return std::ranges::any_of(app.get_options(),
+                             [](const CLI::Option* option) { return option->get_group() == "Experts" && option->count() > 0; });
 }
 
 struct Made {
@@ -166,14 +219,16 @@ void write_start(const upcycle::MadeModel& model, const fs::path& tokenizer_of, 
 }
 
 std::string sentence(const Json& report) {
-  std::string text = fmt::format("{}: {} layers of width {}, ", report["start"].get<std::string>(), report["layers"].get<int>(), report["width"].get<int>());
+  std::string text = fmt::format("{}: {} layers of width {}, ", report["start"].get<std::string>(), report["layers"].get<int>(),
+                                 report["width"].get<int>());
   if (report["experts"].get<int>() > 0) {
     text += fmt::format("{} experts of {}, {} a token, ", report["experts"].get<int>(), report["expert_hidden"].get<int>(),
                         report["experts_per_token"].get<int>());
   }
   return text + fmt::format("{} parameters, {} active; {}", short_number(report["parameters"].get<double>()),
                             short_number(report["active_parameters"].get<double>()),
-                            report["preserves"].get<bool>() ? "it computes what the model did" : "it does not compute what the model did");
+                            report["preserves"].get<bool>() ? "it computes what the model did"
+                                                            : "it does not compute what the model did");
 }
 
 // The folder of the start, made unless it is there.
@@ -231,8 +286,11 @@ int finetune(int argc, char** argv) {
   CLI::App app(kHelp, "moiety finetune");
   app.add_option("CONFIG.toml", a.config, "what to train on, for how long; without it only the start is made");
   app.add_option("--set", a.overrides, "section.key=value: instead of what CONFIG.toml says")->allow_extra_args(false);
-  CLI::Option* from = app.add_option("--from", a.from, "a model to go on with: a training run or checkpoint, a Hugging Face folder");
-  app.add_option("--upcycle", a.models, "dense models, of which one is made first: runs, checkpoints, Hugging Face folders, GGUF files")->excludes(from);
+  CLI::Option* from =
+      app.add_option("--from", a.from, "a model to go on with: a training run or checkpoint, a Hugging Face folder");
+  app.add_option("--upcycle", a.models,
+                 "dense models, of which one is made first: runs, checkpoints, Hugging Face folders, GGUF files")
+      ->excludes(from);
   app.add_option("--start", a.start, "the folder that it is written to, and read from again by the same command");
   app.add_option("--seed", a.copies.seed, "of all random numbers of the start")->capture_default_str();
   app.add_flag("--json", a.json, "print the result as JSON");
@@ -249,7 +307,8 @@ int finetune(int argc, char** argv) {
     make_start(app, a);
     return a.config.empty() ? 0 : train_from(a, a.start);
   }
-  if (a.from.empty()) fail(ErrorKind::Usage, "there must be a model to begin with: --from MODEL, or --upcycle MODEL… --start FOLDER");
+  if (a.from.empty())
+    fail(ErrorKind::Usage, "there must be a model to begin with: --from MODEL, or --upcycle MODEL… --start FOLDER");
   if (a.config.empty()) fail(ErrorKind::Usage, "--from: CONFIG.toml says what to train on");
   return train_from(a, a.from);
 }

@@ -16,7 +16,8 @@ TrainConfig with_tokenizer_of_start(const TrainConfig& config) {
   const fs::path model = format::resolve_model_path(config.run.from);
   if (with.tokenizer.file.empty()) {
     const fs::path path = model / "tokenizer.json";
-    require(fs::exists(path), "{}: no tokenizer.json beside the model; moiety convert writes a folder that has one", model.string());
+    require(fs::exists(path), "{}: no tokenizer.json beside the model; moiety convert writes a folder that has one",
+            model.string());
     with.tokenizer.file = path.string();
   }
   const std::string& file = with.tokenizer.file;
@@ -30,8 +31,8 @@ spec::ModelSpec spec_to_train(const TrainConfig& config, const PreparedData& dat
   if (config.run.from.empty()) return model_spec(config, data.vocab_size, data.end_of_text);
   const format::ModelFile file(config.run.from);
   spec::ModelSpec spec = upcycle::model_of(file).spec;
-  require(data.vocab_size <= spec.vocab_size, "{}: the model has {} tokens, the tokenizer {}", file.path().string(), spec.vocab_size,
-          data.vocab_size);
+  require(data.vocab_size <= spec.vocab_size, "{}: the model has {} tokens, the tokenizer {}", file.path().string(),
+          spec.vocab_size, data.vocab_size);
   spec.max_positions = std::max(spec.max_positions, static_cast<int>(config.train.sequence));
   spec.moe.router.has_selection_bias |= config.balance.bias_rate > 0 && spec.moe_layers() > 0;
   return spec;
@@ -45,7 +46,8 @@ void begin(const TrainConfig& config, const spec::ModelSpec& spec, Weights& weig
     const std::span<float> values = weights.values().subspan(entry.begin, entry.size);
     const bool is_new = entry.weight.role == spec::Role::SelectionBias && !file.spec().moe.router.has_selection_bias;
     if (is_new) continue;  // zero
-    const size_t pieces = spec::is_expert(entry.weight.role) ? static_cast<size_t>(entry.shape[0]) : 1, size = entry.size / pieces;
+    const size_t pieces = spec::is_expert(entry.weight.role) ? static_cast<size_t>(entry.shape[0]) : 1,
+                 size = entry.size / pieces;
     for (size_t piece = 0; piece < pieces; ++piece) {
       spec::Weight weight = entry.weight;
       if (spec::is_expert(weight.role)) weight.expert = static_cast<int>(piece);

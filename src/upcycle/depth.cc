@@ -11,8 +11,9 @@ using spec::Role;
 
 // What adds to the residual stream.
 bool adds(Role role) {
-  constexpr Role kRoles[] = {Role::AttentionOutput, Role::AttentionExpertOutput, Role::AttentionOutputBias, Role::DenseDown,
-                             Role::SharedDown,      Role::ExpertDown,            Role::ExpertDownBias};
+  constexpr Role kRoles[] = {
+      Role::AttentionOutput, Role::AttentionExpertOutput, Role::AttentionOutputBias, Role::DenseDown, Role::SharedDown,
+      Role::ExpertDown,      Role::ExpertDownBias};
   return std::ranges::find(kRoles, role) != std::end(kRoles);
 }
 

@@ -28,8 +28,8 @@ void check_sources(const std::vector<MadeModel>& models) {
     spec.moe = first.moe;  // of no layer
     const Json found = spec::to_json(spec), wanted = spec::to_json(first);
     for (const auto& [key, value] : wanted.items()) {
-      require(found.at(key) == value, "the models don't fit each other: \"{}\" is {} in the first and {} in another", key, value.dump(),
-              found.at(key).dump());
+      require(found.at(key) == value, "the models don't fit each other: \"{}\" is {} in the first and {} in another", key,
+              value.dump(), found.at(key).dump());
     }
   }
 }
@@ -132,10 +132,12 @@ class Mixture {
     const MadeModel& model = models_[static_cast<size_t>(copy) % models_.size()];
     if (weight.role == Role::ExpertDown) {
       if (how_.keep_dense) return std::vector<float>(width * hidden);
-      return scaled(cols_of(model.make({Role::DenseDown, weight.layer}), static_cast<size_t>(spec_.dense_hidden), begin, hidden), scale_);
+      return scaled(cols_of(model.make({Role::DenseDown, weight.layer}), static_cast<size_t>(spec_.dense_hidden), begin, hidden),
+                    scale_);
     }
     const bool is_gate = weight.role == Role::ExpertGate;
-    std::vector<float> rows = rows_of(model.make({is_gate ? Role::DenseGate : Role::DenseUp, weight.layer}), width, begin, hidden);
+    std::vector<float> rows =
+        rows_of(model.make({is_gate ? Role::DenseGate : Role::DenseUp, weight.layer}), width, begin, hidden);
     return is_gate ? rows : scaled(std::move(rows), scale_);
   }
 

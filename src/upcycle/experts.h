@@ -20,8 +20,8 @@ struct Copies {
   int dense_layers = 0;     // so many first layers stay as they are,
   int every = 1;            // and of those after them all but each every'th
   bool keep_dense = false;  // beside the experts as a shared one; they begin with giving nothing
-  bool ternary = false;     // experts' weights are rounded to -1, 0 or 1 times a scale whenever they are computed with (Wang et al.
-                            // 2025, "MoTE", with keep_dense)
+  bool ternary = false;  // experts' weights are rounded to -1, 0 or 1 times a scale whenever they are computed with (Wang et al.
+                         // 2025, "MoTE", with keep_dense)
   // Of several models: queries and outputs of attention are experts too, one of each model, of which a token takes so many; keys
   // and values are the models' mean (Zhang et al. 2024, "BAM", with shared keys and values). 0: all attention is their mean.
   int attention_experts_per_token = 0;
@@ -32,7 +32,8 @@ struct Copies {
 
 // The mixture; every other weight is the mean over the models, which must differ in their weights alone (Komatsuzaki et al. 2022,
 // "Sparse upcycling"; Sukhbaatar et al. 2024, "Branch-Train-MiX"). Rows of up and columns of down are scaled alike, so that a
-// mixture of equal weights is the dense feed-forward. Throws Error(Input) for models that don't fit and numbers that don't divide.
+// mixture of equal weights is the dense feed-forward. Throws Error(Input) for models that don't fit and numbers that don't
+// divide.
 MadeModel mix_experts(std::vector<MadeModel> models, const Copies& how);
 
 // Whether the mixture computes what its one model did: copies without noise, whole ones to every token, weights that sum to one.

@@ -22,7 +22,8 @@ Numbers times(const std::vector<float>& matrix, const Numbers& x) {
 }
 
 // down(silu(gate x) * up x), plainly.
-Numbers feed_forward(const std::vector<float>& gate, const std::vector<float>& up, const std::vector<float>& down, const Numbers& x) {
+Numbers feed_forward(const std::vector<float>& gate, const std::vector<float>& up, const std::vector<float>& down,
+                     const Numbers& x) {
   Numbers hidden = times(gate, x);
   const Numbers linear = times(up, x);
   for (size_t i = 0; i < hidden.size(); ++i) hidden[i] = hidden[i] / (1 + std::exp(-hidden[i])) * linear[i];
@@ -52,7 +53,8 @@ Mixed mixture_output(const MadeModel& m, const Numbers& x) {
   Mixed out{.sum = Numbers(x.size()), .chosen = order};
   for (const size_t e : order) {
     const int expert = static_cast<int>(e);
-    const Numbers y = feed_forward(m.make({Role::ExpertGate, 0, expert}), m.make({Role::ExpertUp, 0, expert}), m.make({Role::ExpertDown, 0, expert}), x);
+    const Numbers y = feed_forward(m.make({Role::ExpertGate, 0, expert}), m.make({Role::ExpertUp, 0, expert}),
+                                   m.make({Role::ExpertDown, 0, expert}), x);
     for (size_t i = 0; i < y.size(); ++i) out.sum[i] += scores[e] / all * y[i];
   }
   return out;
@@ -72,7 +74,8 @@ void expect_equal(const Numbers& a, const Numbers& b, double within) {
 
 TEST(MixExperts, WholeCopiesGiveWhatTheDenseFeedForwardGave) {
   const bool held = rc::check([] {
-    const int width = *rc::gen::inRange(1, 20), parts = *rc::gen::inRange(1, 6), unit = *rc::gen::inRange(1, 6), copies = *rc::gen::inRange(1, 5);
+    const int width = *rc::gen::inRange(1, 20), parts = *rc::gen::inRange(1, 6), unit = *rc::gen::inRange(1, 6),
+              copies = *rc::gen::inRange(1, 5);
     const int taken = *rc::gen::inRange(1, copies + 1);
     const Copies how{.copies = copies,
                      .parts = parts,
@@ -96,7 +99,8 @@ TEST(MixExperts, WholeCopiesGiveWhatTheDenseFeedForwardGave) {
 
 TEST(MixExperts, ScoresThatDontSumToOneGiveTheDenseOutputWhereTheyAreEqual) {
   for (const spec::Score score : {spec::Score::Softmax, spec::Score::Sigmoid}) {
-    const Copies how{.copies = 3, .parts = 2, .experts_per_token = 4, .score = score, .renormalise = false, .gate = {.deviation = 0}};
+    const Copies how{
+        .copies = 3, .parts = 2, .experts_per_token = 4, .score = score, .renormalise = false, .gate = {.deviation = 0}};
     const MadeModel dense = random_model(dense_spec(1, 8, 12), 1);
     const MadeModel mixture = mix_experts({dense}, how);
     EXPECT_FALSE(mixing_preserves(mixture, 1, how));
@@ -104,7 +108,8 @@ TEST(MixExperts, ScoresThatDontSumToOneGiveTheDenseOutputWhereTheyAreEqual) {
     Numbers sum(8);
     const double weight = score == spec::Score::Softmax ? 1.0 / 6 : 0.5;
     for (int e = 0; e < 4; ++e) {
-      const Numbers y = feed_forward(mixture.make({Role::ExpertGate, 0, e}), mixture.make({Role::ExpertUp, 0, e}), mixture.make({Role::ExpertDown, 0, e}), x);
+      const Numbers y = feed_forward(mixture.make({Role::ExpertGate, 0, e}), mixture.make({Role::ExpertUp, 0, e}),
+                                     mixture.make({Role::ExpertDown, 0, e}), x);
       for (size_t i = 0; i < 8; ++i) sum[i] += weight * y[i];
     }
     const Numbers wanted = dense_output(dense, x);
@@ -136,7 +141,8 @@ TEST(MixExperts, AttentionExpertsAreOneModelsQueriesAndOutputs) {
   const std::vector<MadeModel> models = {random_model(spec, 1), random_model(spec, 2)};
   const MadeModel mixture = mix_experts(models, {.attention_experts_per_token = 2});
   EXPECT_EQ(mixture.spec.attention.num_heads, 8);
-  for (const auto& [stack, one] : {std::pair{Role::AttentionExpertQuery, Role::Query}, {Role::AttentionExpertOutput, Role::AttentionOutput}}) {
+  for (const auto& [stack, one] :
+       {std::pair{Role::AttentionExpertQuery, Role::Query}, {Role::AttentionExpertOutput, Role::AttentionOutput}}) {
     const std::vector<float> both = mixture.make({stack, 1});
     std::vector<float> wanted = models[0].make({one, 1});
     const std::vector<float> second = models[1].make({one, 1});
@@ -147,10 +153,12 @@ TEST(MixExperts, AttentionExpertsAreOneModelsQueriesAndOutputs) {
 
 // Every gate's weights have the sizes that the spec calls for, and copies' parts the same rows.
 TEST(MixExperts, RoutersOfEveryGate) {
-  for (const spec::Gate gate : {spec::Gate::Linear, spec::Gate::Cosine, spec::Gate::Recurrent, spec::Gate::Ahead, spec::Gate::Decoupled}) {
+  for (const spec::Gate gate :
+       {spec::Gate::Linear, spec::Gate::Cosine, spec::Gate::Recurrent, spec::Gate::Ahead, spec::Gate::Decoupled}) {
     const bool narrow = gate != spec::Gate::Linear && gate != spec::Gate::Ahead;
-    const MadeModel mixture = mix_experts({random_model(dense_spec(2, 8, 12), 1)},
-                                          {.copies = 3, .parts = 2, .keep_dense = true, .gate = {.kind = gate, .width = narrow ? 5 : 0}});
+    const MadeModel mixture =
+        mix_experts({random_model(dense_spec(2, 8, 12), 1)},
+                    {.copies = 3, .parts = 2, .keep_dense = true, .gate = {.kind = gate, .width = narrow ? 5 : 0}});
     for (const spec::Weight& weight : spec::weights_of(mixture.spec, true)) {
       const std::vector<int64_t> shape = spec::shape_of(mixture.spec, weight.role, weight.layer);
       size_t size = 1;
@@ -200,13 +208,17 @@ std::string error_of(const auto& action) {
 
 TEST(MixExperts, WhatDoesNotFitIsSaid) {
   const MadeModel dense = random_model(dense_spec(2, 8, 12), 1), wider = random_model(dense_spec(2, 8, 16), 1);
-  EXPECT_EQ(error_of([&] { mix_experts({dense, wider}, {}); }),
+  EXPECT_EQ(error_of([&] {
+              mix_experts({dense, wider}, {});
+            }),
             "the models don't fit each other: \"dense_hidden\" is 12 in the first and 16 in another");
-  EXPECT_EQ(error_of([&] { mix_experts({dense}, {.parts = 5}); }), "a feed-forward of 12 hidden units can't be divided into 5 experts");
+  EXPECT_EQ(error_of([&] { mix_experts({dense}, {.parts = 5}); }),
+            "a feed-forward of 12 hidden units can't be divided into 5 experts");
   EXPECT_EQ(error_of([&] { mix_experts({dense, dense}, {.copies = 3}); }), "3 copies can't be made evenly of 2 models");
   EXPECT_EQ(error_of([&] { mix_experts({mix_experts({dense}, {})}, {}); }),
             "the model has experts already; what becomes experts are the feed-forwards of a dense one");
-  EXPECT_EQ(error_of([&] { mix_experts({dense}, {.copies = 2, .experts_per_token = 3}); }), "3 experts per token, of 2 copies in 1 parts");
+  EXPECT_EQ(error_of([&] { mix_experts({dense}, {.copies = 2, .experts_per_token = 3}); }),
+            "3 experts per token, of 2 copies in 1 parts");
   EXPECT_EQ(error_of([&] { mix_experts({dense}, {.dense_layers = 2}); }), "2 layers stay dense, of 2");
 }
 

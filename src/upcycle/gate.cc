@@ -50,13 +50,15 @@ bool is_gates(const spec::ModelSpec& mixture, const spec::Weight& weight) {
 
 }  // namespace
 
-std::optional<std::vector<float>> router_weight(const spec::ModelSpec& mixture, const spec::Weight& weight, const NewGate& gate, int alike, uint64_t seed) {
+std::optional<std::vector<float>> router_weight(const spec::ModelSpec& mixture, const spec::Weight& weight, const NewGate& gate,
+                                                int alike, uint64_t seed) {
   if (!is_gates(mixture, weight)) return std::nullopt;
   const std::vector<int64_t> shape = spec::shape_of(mixture, weight.role, weight.layer);
   const size_t size = static_cast<size_t>(std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>()));
   const size_t cols = static_cast<size_t>(shape.back()), rows = size / cols;
   Random random(seed, (static_cast<uint64_t>(weight.role) << 32) + static_cast<uint64_t>(weight.layer + 1));
-  if (weight.role == Role::Router) return repeated_rows(rows / static_cast<size_t>(alike), static_cast<size_t>(alike), cols, gate.deviation, random);
+  if (weight.role == Role::Router)
+    return repeated_rows(rows / static_cast<size_t>(alike), static_cast<size_t>(alike), cols, gate.deviation, random);
   if (weight.role == Role::AttentionRouter) return normal(size, gate.deviation, random);
   if (shape.size() == 1) return std::vector<float>(size, is_norm(weight.role) ? 1.0f : 0.0f);
   return normal(size, 1 / std::sqrt(static_cast<double>(cols)), random);

@@ -16,6 +16,7 @@ struct NewGate {
 
 // A weight of the mixture that is its routers' own; nothing for one that dense models have too, or experts. Rows of a router come
 // in `alike` equal ones. The same numbers each time it is asked for.
-std::optional<std::vector<float>> router_weight(const spec::ModelSpec& mixture, const spec::Weight& weight, const NewGate& gate, int alike, uint64_t seed);
+std::optional<std::vector<float>> router_weight(const spec::ModelSpec& mixture, const spec::Weight& weight, const NewGate& gate,
+                                                int alike, uint64_t seed);
 
 }  // namespace moiety::upcycle

@@ -34,8 +34,8 @@ MadeModel model_of(const format::ModelFile& file) {
   const spec::AttentionSpec& attention = file.spec().attention;
   const RopePairs pairs = attention.rope.pairs;
   const bool turn = !attention.latent && pairs != RopePairs::Halves;
-  require(!turn || attention.qk_norm == spec::QkNorm::None, "{}: norms of queries whose neighbours are turned in pairs are not supported",
-          file.path().string());
+  require(!turn || attention.qk_norm == spec::QkNorm::None,
+          "{}: norms of queries whose neighbours are turned in pairs are not supported", file.path().string());
   if (turn) model.spec.attention.rope.pairs = RopePairs::Halves;
 
   // Copies of a weight are asked for one after the other: the last one is kept.

@@ -17,12 +17,13 @@ using spec::Role;
 using spec::Weight;
 
 // Activations' mean squares are what moiety importance records of the columns of down.
-std::vector<double> worth_of(const format::Importance& domain, const ModelSpec& spec, int layer, const std::vector<float>& down_DF) {
+std::vector<double> worth_of(const format::Importance& domain, const ModelSpec& spec, int layer,
+                             const std::vector<float>& down_DF) {
   const std::string name = format::name_of(*format::kGgufNames.rows(Role::DenseDown).front(), {Role::DenseDown, layer});
   const size_t hidden = static_cast<size_t>(spec.dense_hidden);
   const std::vector<float> activation_F = domain.of(name, 0, 1, hidden);
-  require(!activation_F.empty(), "{}: it says nothing of {}; it should come from moiety importance of the model that is split", domain.where,
-          name);
+  require(!activation_F.empty(), "{}: it says nothing of {}; it should come from moiety importance of the model that is split",
+          domain.where, name);
   std::vector<double> worth(hidden);
   for (size_t i = 0; i < down_DF.size(); ++i) worth[i % hidden] += static_cast<double>(down_DF[i]) * down_DF[i];
   for (size_t unit = 0; unit < hidden; ++unit) worth[unit] *= activation_F[unit];
@@ -46,13 +47,16 @@ MadeModel split_by_use(MadeModel model, std::span<const format::Importance> doma
   require(!domains.empty(), "there are no statistics to split by");
   const int experts = static_cast<int>(domains.size());
   const int hidden = how.expert_hidden > 0 ? how.expert_hidden : (dense.dense_hidden + 1) / 2;
-  require(hidden <= dense.dense_hidden, "experts of {} hidden units can't come out of a feed-forward of {}", hidden, dense.dense_hidden);
+  require(hidden <= dense.dense_hidden, "experts of {} hidden units can't come out of a feed-forward of {}", hidden,
+          dense.dense_hidden);
   require(how.dense_layers < dense.num_layers, "{} layers stay dense, of {}", how.dense_layers, dense.num_layers);
 
   MadeModel mixture{.spec = dense};
   const int per_token = how.experts_per_token > 0 ? how.experts_per_token : std::min(2, experts);
   require(per_token <= experts, "{} experts per token, of {}", per_token, experts);
-  mixture.spec.moe = {.router = {.num_experts = experts, .experts_per_token = per_token, .gate = how.gate.kind, .gate_width = how.gate.width}, .expert_hidden = hidden};
+  mixture.spec.moe = {
+      .router = {.num_experts = experts, .experts_per_token = per_token, .gate = how.gate.kind, .gate_width = how.gate.width},
+      .expert_hidden = hidden};
   std::fill(mixture.spec.feed_forward.begin() + how.dense_layers, mixture.spec.feed_forward.end(), FeedForward::Moe);
   spec::check(mixture.spec, "the mixture");
 

@@ -18,9 +18,9 @@ struct Split {
 };
 
 // An expert a domain: those hidden units that give most on its text, by the mean square of a unit's activation times that of
-// its column of down; `domains` are what moiety importance wrote of the dense model on each. Experts may share units: those that all
-// of a token's experts have count once, as mixing weights sum to one. What no expert has is lost, so the function is preserved only
-// as far as units do little. Throws Error(Input) if the statistics are not this model's.
+// its column of down; `domains` are what moiety importance wrote of the dense model on each. Experts may share units: those that
+// all of a token's experts have count once, as mixing weights sum to one. What no expert has is lost, so the function is
+// preserved only as far as units do little. Throws Error(Input) if the statistics are not this model's.
 MadeModel split_by_use(MadeModel model, std::span<const format::Importance> domains, const Split& how);
 
 // The `count` largest, ties to the lower index, in rising order of their indices.

@@ -59,9 +59,7 @@ TEST(SplitByUse, AUnitThatIsReadLittleIsWorthLittle) {
   EXPECT_EQ(mixture.make({Role::ExpertGate, 0, 0}), rows_of(dense.make({Role::DenseGate, 0}), 4, std::vector<int>{1, 4}));
 }
 
-TEST(SplitByUse, TiesGoToTheLowerUnit) {
-  EXPECT_EQ(largest(std::vector<double>{1, 3, 2, 3, 2}, 3), (std::vector<int>{1, 2, 3}));
-}
+TEST(SplitByUse, TiesGoToTheLowerUnit) { EXPECT_EQ(largest(std::vector<double>{1, 3, 2, 3, 2}, 3), (std::vector<int>{1, 2, 3})); }
 
 TEST(SplitByUse, StatisticsOfAnotherModelAreRefused) {
   const auto split = [](const MadeModel& model, int hidden) { split_by_use(model, two_domains(), {.expert_hidden = hidden}); };

@@ -22,7 +22,8 @@ inline MadeModel random_model(const spec::ModelSpec& spec, uint64_t seed) {
             const std::vector<int64_t> shape = spec::shape_of(spec, w.role, w.layer);
             size_t size = 1;
             for (const int64_t extent : shape) size *= static_cast<size_t>(extent);
-            Random random(seed, static_cast<uint64_t>((w.layer + 1) * 1000 + static_cast<int>(w.role)) * 1000 + static_cast<uint64_t>(w.expert + 1));
+            Random random(seed, static_cast<uint64_t>((w.layer + 1) * 1000 + static_cast<int>(w.role)) * 1000 +
+                                    static_cast<uint64_t>(w.expert + 1));
             const bool is_norm = shape.size() == 1;
             const double spread = is_norm ? 0.2 : 1.5 / std::sqrt(static_cast<double>(shape.back()));
             std::vector<float> values(size);

@@ -58,10 +58,10 @@ Axis times(const Axis& axis, int each) {
 
 enum class Along { Fixed, Stream, Hidden, Heads, Queries, Keys };
 enum class Use {
-  Written,  // each entry makes one neuron
-  Read,     // each entry reads one neuron
-  Norm,     // each entry scales one neuron of the stream after its norm
-  HeadNorm, // the same of all heads' queries or keys, which are copied whole
+  Written,   // each entry makes one neuron
+  Read,      // each entry reads one neuron
+  Norm,      // each entry scales one neuron of the stream after its norm
+  HeadNorm,  // the same of all heads' queries or keys, which are copied whole
 };
 struct Side {
   Along along = Along::Fixed;
@@ -127,7 +127,9 @@ Sides sides_of(Role role, const ModelSpec& spec) {
     case Role::ExpertUpBias:
       return {};
     default:
-      fail(ErrorKind::Input, "the model has weights that growing in width doesn't know (latent attention, a layer norm or another gate than a linear one)");
+      fail(ErrorKind::Input,
+           "the model has weights that growing in width doesn't know (latent attention, a layer norm or another gate than a "
+           "linear one)");
   }
 }
 
@@ -216,7 +218,8 @@ class Wider {
     if (how_.neurons == NewNeurons::NextLayer && sides.rows.use == Use::Written && next_has(weight)) {
       values = model_.make({weight.role, weight.layer + 1, weight.expert});
       const std::vector<float> next = rows_of(values, cols, axis.source);
-      std::copy(next.begin() + static_cast<ptrdiff_t>(axis.old_size * cols), next.end(), out.begin() + static_cast<ptrdiff_t>(axis.old_size * cols));
+      std::copy(next.begin() + static_cast<ptrdiff_t>(axis.old_size * cols), next.end(),
+                out.begin() + static_cast<ptrdiff_t>(axis.old_size * cols));
     }
     for (size_t i = 0; i < axis.size(); ++i) {
       const float by = is_value ? 1 : factor(sides.rows, axis, i);

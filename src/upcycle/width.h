@@ -22,8 +22,8 @@ struct Width {
 
 // The residual stream's copies of a dimension with c copies are each 1/sqrt(c) of it, so that the stream keeps its length and RMS
 // norms their results, at any width; eps shrinks as the mean does. With Copies the logits stay what they were but for rounding,
-// and, where queries and keys are normed, for the norms' shrunken eps. Throws Error(Input) for a smaller size, and for models with
-// layer norms, latent attention or gates that growing doesn't know.
+// and, where queries and keys are normed, for the norms' shrunken eps. Throws Error(Input) for a smaller size, and for models
+// with layer norms, latent attention or gates that growing doesn't know.
 MadeModel grow_width(MadeModel model, const Width& how);
 
 }  // namespace moiety::upcycle

@@ -26,7 +26,8 @@ TEST(GrowWidth, NewNeuronsAreTheNextLayersIfSoWished) {
   // 12 new ones are all twelve of the next layer, in another order.
   for (size_t unit = 12; unit < 24; ++unit) {
     bool found = false;
-    for (size_t old = 0; old < 12; ++old) found |= std::equal(next.begin() + old * 8, next.begin() + (old + 1) * 8, after.begin() + unit * 8);
+    for (size_t old = 0; old < 12; ++old)
+      found |= std::equal(next.begin() + old * 8, next.begin() + (old + 1) * 8, after.begin() + unit * 8);
     EXPECT_TRUE(found) << unit;
   }
   // The last layer has none after it.
@@ -38,7 +39,8 @@ TEST(GrowWidth, NewNeuronsAreTheNextLayersIfSoWished) {
 TEST(GrowWidth, CopiesAreReadDifferently) {
   const MadeModel small = random_model(dense_spec(1, 8, 12), 1);
   const MadeModel wide = grow_width(small, {.dense_hidden = 24}), even = grow_width(small, {.dense_hidden = 24, .noise = 0});
-  const std::vector<float> gate = wide.make({Role::DenseGate, 0}), down = wide.make({Role::DenseDown, 0}), evenly = even.make({Role::DenseDown, 0});
+  const std::vector<float> gate = wide.make({Role::DenseGate, 0}), down = wide.make({Role::DenseDown, 0}),
+                           evenly = even.make({Role::DenseDown, 0});
   for (size_t copy = 12; copy < 24; ++copy) {
     size_t old = 0;
     while (!std::equal(gate.begin() + old * 8, gate.begin() + (old + 1) * 8, gate.begin() + copy * 8)) ++old;

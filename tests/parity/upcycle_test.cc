@@ -43,7 +43,8 @@ std::vector<int32_t> some_tokens(const ModelSpec& spec) {
 Logits in_training(const fs::path& folder) {
   const train::LoadedModel model = train::load_model(folder);
   const std::vector<int32_t> tokens = some_tokens(model.spec);
-  const torch::Tensor logits = model.transformer->logits({.tokens_T = tokens, .targets_T = tokens, .segments = {{0, kTokens}}}).contiguous();
+  const torch::Tensor logits =
+      model.transformer->logits({.tokens_T = tokens, .targets_T = tokens, .segments = {{0, kTokens}}}).contiguous();
   return {logits.data_ptr<float>(), logits.data_ptr<float>() + logits.numel()};
 }
 
@@ -99,12 +100,18 @@ const Case kPreserving[] = {
     {"fine_copies", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 4, .parts = 6, .experts_per_token = 12}); }},
     {"partition", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 1, .parts = 8, .experts_per_token = 8}); }},
     {"every_other_layer", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 3, .every = 2}); }},
-    {"dense_kept_as_shared", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 3, .parts = 2, .experts_per_token = 1, .keep_dense = true}); }},
-    {"copies_of_a_tied_model", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 2}); }, [](ModelSpec& s) { s.tied_embeddings = true; }},
+    {"dense_kept_as_shared",
+     [](MadeModel m) {
+       return mix_experts({std::move(m)}, {.copies = 3, .parts = 2, .experts_per_token = 1, .keep_dense = true});
+     }},
+    {"copies_of_a_tied_model", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 2}); },
+     [](ModelSpec& s) { s.tied_embeddings = true; }},
     {"twice_as_wide", [](MadeModel m) { return wider(std::move(m), {.width = 64, .dense_hidden = 96, .kv_heads = 4}); }},
     {"unevenly_wider", [](MadeModel m) { return wider(std::move(m), {.width = 45, .dense_hidden = 70, .kv_heads = 3}); }},
-    {"wider_without_noise", [](MadeModel m) { return wider(std::move(m), {.width = 45, .dense_hidden = 70, .kv_heads = 3, .noise = 0}); }},
-    {"wider_with_tied_embeddings", [](MadeModel m) { return wider(std::move(m), {.width = 50}); }, [](ModelSpec& s) { s.tied_embeddings = true; }},
+    {"wider_without_noise",
+     [](MadeModel m) { return wider(std::move(m), {.width = 45, .dense_hidden = 70, .kv_heads = 3, .noise = 0}); }},
+    {"wider_with_tied_embeddings", [](MadeModel m) { return wider(std::move(m), {.width = 50}); },
+     [](ModelSpec& s) { s.tied_embeddings = true; }},
     {"wider_with_norms_of_heads", [](MadeModel m) { return wider(std::move(m), {.width = 50, .kv_heads = 5}); },
      [](ModelSpec& s) { s.attention.qk_norm = QkNorm::PerHead; }},
     {"wider_with_norms_over_all_heads", [](MadeModel m) { return wider(std::move(m), {.width = 50, .kv_heads = 5}); },
@@ -115,7 +122,10 @@ const Case kPreserving[] = {
        MadeModel large = grow_depth(wider(std::move(m), {.width = 40, .dense_hidden = 60}), 3, upcycle::NewLayers::Silent);
        return mix_experts({std::move(large)}, {.copies = 2, .parts = 3});
      }},
-    {"wider_mixture", [](MadeModel m) { return wider(mix_experts({std::move(m)}, {.copies = 2, .parts = 3, .gate = {.deviation = 0.3}}), {.width = 40}); }},
+    {"wider_mixture",
+     [](MadeModel m) {
+       return wider(mix_experts({std::move(m)}, {.copies = 2, .parts = 3, .gate = {.deviation = 0.3}}), {.width = 40});
+     }},
 };
 
 class WayOfUpcycling : public testing::TestWithParam<Case> {};
@@ -132,12 +142,15 @@ TEST_P(WayOfUpcycling, PreservesTheFunction) {
   EXPECT_GT(size, 1);  // of something, not of zeros
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, WayOfUpcycling, testing::ValuesIn(kPreserving), [](const auto& test) { return std::string(test.param.name); });
+INSTANTIATE_TEST_SUITE_P(Ways, WayOfUpcycling, testing::ValuesIn(kPreserving),
+                         [](const auto& test) { return std::string(test.param.name); });
 
 // And over shapes that nobody chose.
 TEST(Upcycling, PreservesTheFunctionOfRandomShapes) {
   Random random(11);
-  const auto some = [&](int low, int high) { return low + static_cast<int>(random.below(static_cast<uint64_t>(high - low + 1))); };
+  const auto some = [&](int low, int high) {
+    return low + static_cast<int>(random.below(static_cast<uint64_t>(high - low + 1)));
+  };
   for (int round = 0; round < 8; ++round) {
     ModelSpec spec = dense_spec();
     spec.attention.num_kv_heads = some(1, 3);
@@ -147,8 +160,13 @@ TEST(Upcycling, PreservesTheFunctionOfRandomShapes) {
     spec.width = some(9, 40);
     const int parts = some(1, 5), copies = some(1, 4);
     spec.dense_hidden = parts * some(2, 12);
-    const upcycle::Width growth{.width = spec.width + some(0, 40), .kv_heads = spec.attention.num_kv_heads + some(0, 3), .seed = random.next()};
-    const upcycle::Copies experts{.copies = copies, .parts = parts, .experts_per_token = parts * some(1, copies), .gate = {.deviation = 0.2}, .seed = random.next()};
+    const upcycle::Width growth{
+        .width = spec.width + some(0, 40), .kv_heads = spec.attention.num_kv_heads + some(0, 3), .seed = random.next()};
+    const upcycle::Copies experts{.copies = copies,
+                                  .parts = parts,
+                                  .experts_per_token = parts * some(1, copies),
+                                  .gate = {.deviation = 0.2},
+                                  .seed = random.next()};
     const Folders folders(spec);
     folders.make([&](MadeModel m) { return mix_experts({wider(std::move(m), growth)}, experts); });
     EXPECT_LT(folders.change_in_training(), 1e-4) << spec::to_json(spec).dump();
@@ -161,8 +179,10 @@ TEST(Upcycling, OtherWaysChangeTheFunction) {
   const Case others[] = {
       {"half a copy", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 2, .parts = 4, .experts_per_token = 2}); }},
       {"noise", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 2, .noise = 0.1}); }},
-      {"scores", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 4, .renormalise = false, .gate = {.deviation = 0.3}}); }},
-      {"the next layer's neurons", [](MadeModel m) { return wider(std::move(m), {.dense_hidden = 96, .neurons = upcycle::NewNeurons::NextLayer}); }},
+      {"scores",
+       [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 4, .renormalise = false, .gate = {.deviation = 0.3}}); }},
+      {"the next layer's neurons",
+       [](MadeModel m) { return wider(std::move(m), {.dense_hidden = 96, .neurons = upcycle::NewNeurons::NextLayer}); }},
       {"interpolated layers", [](MadeModel m) { return grow_depth(std::move(m), 4, upcycle::NewLayers::Interpolated); }},
       {"stacked layers", [](MadeModel m) { return grow_depth(std::move(m), 4, upcycle::NewLayers::Stacked); }},
   };
@@ -173,7 +193,8 @@ TEST(Upcycling, OtherWaysChangeTheFunction) {
   }
 }
 
-// Branches of one model that were trained in their feed-forwards alone: with every token sent to one's expert, its logits come back.
+// Branches of one model that were trained in their feed-forwards alone: with every token sent to one's expert, its logits come
+// back.
 TEST(Upcycling, RoutingFixedToOneModelGivesItsLogits) {
   const ModelSpec spec = dense_spec();
   const Folders folders(spec);
@@ -183,10 +204,13 @@ TEST(Upcycling, RoutingFixedToOneModelGivesItsLogits) {
     const format::ModelFile trunk(folders.dense), leaves(other);
     const MadeModel a = upcycle::model_of(trunk), b = upcycle::model_of(leaves);
     fs::create_directories(branches[1]);
-    upcycle::write_model({spec, [&](const spec::Weight& w) {
-                            const bool own = w.role == spec::Role::DenseGate || w.role == spec::Role::DenseUp || w.role == spec::Role::DenseDown;
+    upcycle::write_model({spec,
+                          [&](const spec::Weight& w) {
+                            const bool own = w.role == spec::Role::DenseGate || w.role == spec::Role::DenseUp ||
+                                             w.role == spec::Role::DenseDown;
                             return own ? b.make(w) : a.make(w);
-                          }}, branches[1]);
+                          }},
+                         branches[1]);
   }
   const format::ModelFile first(branches[0]), second(branches[1]);
   for (int chosen = 0; chosen < 2; ++chosen) {
