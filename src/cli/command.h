@@ -11,6 +11,7 @@ int convert(int argc, char** argv);
 int corpus(int argc, char** argv);
 int detokenize(int argc, char** argv);
 int eval(int argc, char** argv);
+int finetune(int argc, char** argv);
 int generate(int argc, char** argv);
 int importance(int argc, char** argv);
 int inspect(int argc, char** argv);

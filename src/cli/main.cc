@@ -25,6 +25,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"train", cli::train, "train a model from text"},
     {"report", cli::report, "compare training runs"},
+    {"finetune", cli::finetune, "train a model further, or one made of dense ones"},
     {"generate", cli::generate, "continue a text"},
     {"chat", cli::chat, "a conversation in the terminal"},
     {"serve", cli::serve, "answer programs and browsers over HTTP"},

@@ -7,15 +7,12 @@
 #include "format/gguf_config.h"
 
 namespace moiety::format {
-namespace {
 
 using spec::ElementType;
 using spec::Role;
 using spec::RopePairs;
 using spec::Weight;
 
-// Which row of a query or key matrix goes where, so that `to` pairs turn what `from` pairs turned. Of each head's rows the
-// first `dim` are turned: pair i is rows (i, i + dim/2) as halves and (2i, 2i + 1) as neighbours.
 std::vector<int64_t> row_order(int64_t rows, int64_t head_dim, int64_t dim, RopePairs from, RopePairs to) {
   std::vector<int64_t> order(static_cast<size_t>(rows));
   std::iota(order.begin(), order.end(), 0);
@@ -30,6 +27,8 @@ std::vector<int64_t> row_order(int64_t rows, int64_t head_dim, int64_t dim, Rope
 bool is_rotated(Role role) {
   return role == Role::Query || role == Role::Key || role == Role::QueryBias || role == Role::KeyBias;
 }
+
+namespace {
 
 void add_rows(const TensorView& tensor, const std::vector<int64_t>& order, std::vector<TensorView>& parts) {
   const int64_t cols = tensor.elements() / static_cast<int64_t>(order.size());

@@ -19,6 +19,12 @@ std::vector<TensorSource> gguf_tensors(const ModelFile& model, const Family& fam
 // The same for a packed file: GGUF's without the matrices of experts.
 std::vector<TensorSource> dense_gguf_tensors(const ModelFile& model, const Family& family);
 
+// Which row of a query or key matrix goes where, so that `to` pairs turn what `from` pairs turned. Of each head's rows the
+// first `dim` are turned: pair i is rows (i, i + dim/2) as halves and (2i, 2i + 1) as neighbours.
+std::vector<int64_t> row_order(int64_t rows, int64_t head_dim, int64_t dim, spec::RopePairs from, spec::RopePairs to);
+// Whether its rows are turned by the rotary embedding.
+bool is_rotated(spec::Role role);
+
 // The type of GGUF files that holds numbers of this one: itself as a rule, MXFP4 for its planes, BF16, nearly, for FP8 under its
 // scales.
 spec::ElementType gguf_type(spec::ElementType type);

@@ -18,6 +18,7 @@ void visit(Config& c, Visitor& v) {
   constexpr int64_t kMany = 1'000'000'000;
   v.section("run");
   v.text("dir", c.run.dir);
+  v.text("from", c.run.from);
   v.integer("seed", c.run.seed, 0, INT64_MAX);
   v.integer("threads", c.run.threads, 0, 1024);
 

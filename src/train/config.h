@@ -22,6 +22,7 @@ struct DomainConfig {
 struct TrainConfig {
   struct Run {
     std::string dir = "run";
+    std::string from;  // a model to begin with; empty: random weights, of the sizes that `model` says
     int64_t seed = 1;
     int64_t threads = 0;  // 0: all
   } run;

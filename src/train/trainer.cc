@@ -27,6 +27,7 @@
 #include "train/sampler.h"
 #include "train/schedule.h"
 #include "train/spawn.h"
+#include "train/start.h"
 #include "train/validation.h"
 
 namespace moiety::train {
@@ -99,7 +100,7 @@ class Trainer {
       : config_(config),
         dir_(config.run.dir),
         data_(data),
-        spec_(model_spec(config, data_.vocab_size, data_.end_of_text)),
+        spec_(spec_to_train(config, data_)),
         weights_(trained_weights(spec_, config.model)),
         optimizer_(config.optimizer, weights_, dir_),
         model_(spec_, weights_, mode_of(config.train)),
@@ -176,7 +177,7 @@ void Trainer::begin_or_resume() {
     if (config_.train.minutes == 0) state_.steps = wanted;
     sampler_.restore(state_.domains, found->string());
   } else {
-    weights_.initialise(spec_, static_cast<uint64_t>(config_.run.seed));
+    begin(config_, spec_, weights_);
   }
 }
 
@@ -438,11 +439,12 @@ Chosen choose(const TrainConfig& config, const spec::ModelSpec& spec, const Prep
 
 }  // namespace
 
-Outcome train(const TrainConfig& config, const TrainHooks& hooks) {
+Outcome train(const TrainConfig& asked, const TrainHooks& hooks) {
   keep_memory();
+  const TrainConfig config = with_tokenizer_of_start(asked);
   const int threads = set_threads(config.run.threads);
   const PreparedData data = prepare_data(config, threads);
-  const spec::ModelSpec spec = model_spec(config, data.vocab_size, data.end_of_text);
+  const spec::ModelSpec spec = spec_to_train(config, data);
   const Chosen chosen = choose(config, spec, data);
   fmt::print(stderr, "{}: {}\n", config.run.dir, describe(config, chosen, spec));
   const TrainConfig settled = with_chosen(config, chosen);

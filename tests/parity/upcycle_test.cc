@@ -1,0 +1,250 @@
+// What is made of a dense model computes what the model did, in training and in inference; where it can't, that is said here too.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/random.h"
+#include "model/transformer.h"
+#include "support/fixtures.h"
+#include "support/random_model.h"
+#include "train/transformer.h"
+#include "upcycle/depth.h"
+#include "upcycle/experts.h"
+#include "upcycle/split.h"
+#include "upcycle/width.h"
+
+namespace moiety {
+namespace {
+
+using spec::ModelSpec;
+using spec::QkNorm;
+using upcycle::grow_depth;
+using upcycle::MadeModel;
+using upcycle::mix_experts;
+using upcycle::split_by_use;
+using Logits = std::vector<float>;
+
+constexpr int kTokens = 40;
+
+ModelSpec dense_spec() {
+  ModelSpec s = test::small_spec();
+  s.feed_forward.assign(2, spec::FeedForward::Dense);
+  s.dense_hidden = 48;
+  return s;
+}
+
+std::vector<int32_t> some_tokens(const ModelSpec& spec) {
+  Random random(3);
+  std::vector<int32_t> tokens(kTokens);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random.below(static_cast<uint64_t>(spec.vocab_size)));
+  return tokens;
+}
+
+Logits in_training(const fs::path& folder) {
+  const train::LoadedModel model = train::load_model(folder);
+  const std::vector<int32_t> tokens = some_tokens(model.spec);
+  const torch::Tensor logits =
+      model.transformer->logits({.tokens_T = tokens, .targets_T = tokens, .segments = {{0, kTokens}}}).contiguous();
+  return {logits.data_ptr<float>(), logits.data_ptr<float>() + logits.numel()};
+}
+
+Logits in_inference(const fs::path& folder) {
+  const format::ModelFile file(folder);
+  const std::vector<int32_t> tokens = some_tokens(file.spec());
+  ThreadPool threads(2);
+  const kernel::Compute compute{*kernel::available_kernels()[0], threads};
+  model::Transformer transformer(file, compute);
+  model::KvCache cache(file.spec(), tokens.size());
+  const model::Chunk chunk{&cache, tokens, tokens.size()};
+  const Matrix<float> logits = transformer.forward({&chunk, 1});
+  return {logits.flat().begin(), logits.flat().end()};
+}
+
+float largest_difference(const Logits& a, const Logits& b) {
+  if (a.size() != b.size()) return INFINITY;
+  float largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const float difference = std::abs(a[i] - b[i]);
+    largest = std::isnan(difference) ? INFINITY : std::max(largest, difference);
+  }
+  return largest;
+}
+
+struct Folders {
+  test::TemporaryFolder temporary;
+  fs::path dense = temporary.path() / "dense", made = temporary.path() / "made";
+
+  explicit Folders(const ModelSpec& spec) {
+    test::write_random_checkpoint(spec, dense);
+    fs::create_directories(made);
+  }
+  void make(const std::function<MadeModel(MadeModel)>& change) const {
+    const format::ModelFile file(dense);
+    upcycle::write_model(change(upcycle::model_of(file)), made);
+  }
+  float change_in_training() const { return largest_difference(in_training(dense), in_training(made)); }
+  float change_in_inference() const { return largest_difference(in_training(dense), in_inference(made)); }
+};
+
+struct Case {
+  const char* name;
+  MadeModel (*change)(MadeModel);
+  void (*spec)(ModelSpec&) = [](ModelSpec&) {};
+};
+
+MadeModel wider(MadeModel m, const upcycle::Width& how) { return upcycle::grow_width(std::move(m), how); }
+
+const Case kPreserving[] = {
+    {"copies", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 4}); }},
+    {"copies_by_sigmoid", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 4, .score = spec::Score::Sigmoid}); }},
+    {"fine_copies", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 4, .parts = 6, .experts_per_token = 12}); }},
+    {"partition", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 1, .parts = 8, .experts_per_token = 8}); }},
+    {"every_other_layer", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 3, .every = 2}); }},
+    {"dense_kept_as_shared",
+     [](MadeModel m) {
+       return mix_experts({std::move(m)}, {.copies = 3, .parts = 2, .experts_per_token = 1, .keep_dense = true});
+     }},
+    {"copies_of_a_tied_model", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 2}); },
+     [](ModelSpec& s) { s.tied_embeddings = true; }},
+    {"twice_as_wide", [](MadeModel m) { return wider(std::move(m), {.width = 64, .dense_hidden = 96, .kv_heads = 4}); }},
+    {"unevenly_wider", [](MadeModel m) { return wider(std::move(m), {.width = 45, .dense_hidden = 70, .kv_heads = 3}); }},
+    {"wider_without_noise",
+     [](MadeModel m) { return wider(std::move(m), {.width = 45, .dense_hidden = 70, .kv_heads = 3, .noise = 0}); }},
+    {"wider_with_tied_embeddings", [](MadeModel m) { return wider(std::move(m), {.width = 50}); },
+     [](ModelSpec& s) { s.tied_embeddings = true; }},
+    {"wider_with_norms_of_heads", [](MadeModel m) { return wider(std::move(m), {.width = 50, .kv_heads = 5}); },
+     [](ModelSpec& s) { s.attention.qk_norm = QkNorm::PerHead; }},
+    {"wider_with_norms_over_all_heads", [](MadeModel m) { return wider(std::move(m), {.width = 50, .kv_heads = 5}); },
+     [](ModelSpec& s) { s.attention.qk_norm = QkNorm::Whole; }},
+    {"deeper_in_silence", [](MadeModel m) { return grow_depth(std::move(m), 5, upcycle::NewLayers::Silent); }},
+    {"wider_and_deeper_and_experts",
+     [](MadeModel m) {
+       MadeModel large = grow_depth(wider(std::move(m), {.width = 40, .dense_hidden = 60}), 3, upcycle::NewLayers::Silent);
+       return mix_experts({std::move(large)}, {.copies = 2, .parts = 3});
+     }},
+    {"wider_mixture",
+     [](MadeModel m) {
+       return wider(mix_experts({std::move(m)}, {.copies = 2, .parts = 3, .gate = {.deviation = 0.3}}), {.width = 40});
+     }},
+};
+
+class WayOfUpcycling : public testing::TestWithParam<Case> {};
+
+TEST_P(WayOfUpcycling, PreservesTheFunction) {
+  ModelSpec spec = dense_spec();
+  GetParam().spec(spec);
+  const Folders folders(spec);
+  folders.make(GetParam().change);
+  EXPECT_LT(folders.change_in_training(), 1e-4);
+  EXPECT_LT(folders.change_in_inference(), 1e-4);
+  float size = 0;
+  for (const float x : in_training(folders.dense)) size = std::max(size, std::abs(x));
+  EXPECT_GT(size, 1);  // of something, not of zeros
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, WayOfUpcycling, testing::ValuesIn(kPreserving),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+// And over shapes that nobody chose.
+TEST(Upcycling, PreservesTheFunctionOfRandomShapes) {
+  Random random(11);
+  const auto some = [&](int low, int high) {
+    return low + static_cast<int>(random.below(static_cast<uint64_t>(high - low + 1)));
+  };
+  for (int round = 0; round < 8; ++round) {
+    ModelSpec spec = dense_spec();
+    spec.attention.num_kv_heads = some(1, 3);
+    spec.attention.num_heads = spec.attention.num_kv_heads * some(1, 3);
+    spec.attention.qk_norm = std::array{QkNorm::None, QkNorm::PerHead, QkNorm::Whole}[random.below(3)];
+    spec.tied_embeddings = random.below(2) == 0;
+    spec.width = some(9, 40);
+    const int parts = some(1, 5), copies = some(1, 4);
+    spec.dense_hidden = parts * some(2, 12);
+    const upcycle::Width growth{
+        .width = spec.width + some(0, 40), .kv_heads = spec.attention.num_kv_heads + some(0, 3), .seed = random.next()};
+    const upcycle::Copies experts{.copies = copies,
+                                  .parts = parts,
+                                  .experts_per_token = parts * some(1, copies),
+                                  .gate = {.deviation = 0.2},
+                                  .seed = random.next()};
+    const Folders folders(spec);
+    folders.make([&](MadeModel m) { return mix_experts({wider(std::move(m), growth)}, experts); });
+    EXPECT_LT(folders.change_in_training(), 1e-4) << spec::to_json(spec).dump();
+    EXPECT_LT(folders.change_in_inference(), 1e-4) << spec::to_json(spec).dump();
+  }
+}
+
+// What is said not to preserve the function doesn't.
+TEST(Upcycling, OtherWaysChangeTheFunction) {
+  const Case others[] = {
+      {"half a copy", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 2, .parts = 4, .experts_per_token = 2}); }},
+      {"noise", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 2, .noise = 0.1}); }},
+      {"scores",
+       [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 4, .renormalise = false, .gate = {.deviation = 0.3}}); }},
+      {"the next layer's neurons",
+       [](MadeModel m) { return wider(std::move(m), {.dense_hidden = 96, .neurons = upcycle::NewNeurons::NextLayer}); }},
+      {"interpolated layers", [](MadeModel m) { return grow_depth(std::move(m), 4, upcycle::NewLayers::Interpolated); }},
+      {"stacked layers", [](MadeModel m) { return grow_depth(std::move(m), 4, upcycle::NewLayers::Stacked); }},
+  };
+  for (const Case& other : others) {
+    const Folders folders(dense_spec());
+    folders.make(other.change);
+    EXPECT_GT(folders.change_in_training(), 1e-3) << other.name;
+  }
+}
+
+// Branches of one model that were trained in their feed-forwards alone: with every token sent to one's expert, its logits come
+// back.
+TEST(Upcycling, RoutingFixedToOneModelGivesItsLogits) {
+  const ModelSpec spec = dense_spec();
+  const Folders folders(spec);
+  const fs::path other = folders.temporary.path() / "other", branches[] = {folders.dense, folders.temporary.path() / "branch"};
+  test::write_random_checkpoint(spec, other, 2);
+  {
+    const format::ModelFile trunk(folders.dense), leaves(other);
+    const MadeModel a = upcycle::model_of(trunk), b = upcycle::model_of(leaves);
+    fs::create_directories(branches[1]);
+    upcycle::write_model({spec,
+                          [&](const spec::Weight& w) {
+                            const bool own = w.role == spec::Role::DenseGate || w.role == spec::Role::DenseUp ||
+                                             w.role == spec::Role::DenseDown;
+                            return own ? b.make(w) : a.make(w);
+                          }},
+                         branches[1]);
+  }
+  const format::ModelFile first(branches[0]), second(branches[1]);
+  for (int chosen = 0; chosen < 2; ++chosen) {
+    MadeModel mixture = mix_experts({upcycle::model_of(first), upcycle::model_of(second)}, {.experts_per_token = 1});
+    mixture.spec.moe.router.has_selection_bias = true;
+    mixture.make = [make = mixture.make, chosen](const spec::Weight& weight) {
+      if (weight.role != spec::Role::SelectionBias) return make(weight);
+      std::vector<float> bias(2);
+      bias[static_cast<size_t>(chosen)] = 10;
+      return bias;
+    };
+    upcycle::write_model(mixture, folders.made);
+    EXPECT_LT(largest_difference(in_training(branches[chosen]), in_training(folders.made)), 1e-4) << chosen;
+    EXPECT_GT(largest_difference(in_training(branches[1 - chosen]), in_training(folders.made)), 1e-2) << chosen;
+  }
+}
+
+// An expert that has all units, whatever it was split by, is the dense feed-forward.
+TEST(Upcycling, ExpertsOfAllUnitsPreserveTheFunction) {
+  const Folders folders(dense_spec());
+  std::vector<format::Importance> domains(3);
+  Random random(4);
+  for (format::Importance& domain : domains) {
+    for (const char* name : {"blk.0.ffn_down.weight", "blk.1.ffn_down.weight"}) {
+      std::vector<double> squares(48);
+      for (double& square : squares) square = random.uniform();
+      domain.tensors[name] = {squares, {1}};
+    }
+  }
+  folders.make([&](MadeModel m) { return split_by_use(std::move(m), domains, {.expert_hidden = 48}); });
+  EXPECT_LT(folders.change_in_training(), 1e-4);
+  folders.make([&](MadeModel m) { return split_by_use(std::move(m), domains, {.expert_hidden = 24}); });
+  EXPECT_GT(folders.change_in_training(), 1e-3);
+}
+
+}  // namespace
+}  // namespace moiety
