@@ -7,6 +7,7 @@
 #include "model/elementwise.h"
 #include "model/experts.h"
 #include "moe/dispatch_plan.h"
+#include "moe/join.h"
 
 namespace moiety::model {
 namespace {
@@ -43,12 +44,12 @@ Matrix<float> combine(const Compute& compute, const Routing& routing, const Disp
 }
 
 // As `router` wants it, which may be nullptr.
-Routing route_otherwise(spec::RouterRule rule, const RouterOverride* router, int layer, MatrixView<float> logits_TE,
+Routing route_otherwise(spec::RouterRule rule, size_t most_experts, const RouterOverride* router, int layer, MatrixView<float> logits_TE,
                         std::span<const float> selection_bias_E, const moe::Preference& prefer) {
   if (router != nullptr) {
-    if (router->experts_per_token > 0) rule.experts_per_token = router->experts_per_token;
+    if (router->experts_per_token > 0) rule.experts_per_token = std::min(router->experts_per_token, rule.num_experts);
     if (!router->bias_LE.empty()) {
-      const auto bias_E = std::span(router->bias_LE).subspan(static_cast<size_t>(layer) * logits_TE.cols(), logits_TE.cols());
+      const auto bias_E = std::span(router->bias_LE).subspan(static_cast<size_t>(layer) * most_experts, logits_TE.cols());
       for (size_t t = 0; t < logits_TE.rows(); ++t) add(bias_E, logits_TE.row(t));
     }
   }
@@ -74,18 +75,32 @@ void take_low(const store::ExpertStore& store, int layer, const std::vector<bool
 
 }  // namespace
 
-Routing route(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, int layer,
+Routing route(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, int layer, int iteration,
               MatrixView<const float> x_TD, std::span<const StepPart> parts, const moe::Preference& prefer) {
-  auto logits_TE = Matrix<float>::uninitialised(x_TD.rows(), static_cast<size_t>(spec.router.num_experts));
-  kernel::exact_linear(compute, x_TD, weights.router_ED, logits_TE.view());
-  for (size_t t = 0; t < x_TD.rows(); ++t) add(weights.router_bias_E, logits_TE.row(t));
+  spec::RouterRule rule = spec.router;
+  rule.num_experts = static_cast<int>(weights.experts_E.size());  // of this layer
+
+  // The rows of the iteration's router
+  const size_t choices = weights.router_ED.rows / static_cast<size_t>(spec.iterations), first = static_cast<size_t>(iteration) * choices;
+  kernel::WeightView router_ED = weights.router_ED;
+  router_ED.data = weights.router_ED.row(first);
+  router_ED.rows = choices;
+  const auto of_iteration = [&](const std::vector<float>& bias) {
+    return bias.empty() ? std::span<const float>() : std::span(bias).subspan(first, choices);
+  };
+  const std::span<const float> router_bias_E = of_iteration(weights.router_bias_E), selection_bias_E = of_iteration(weights.selection_bias_E);
+
+  auto logits_TE = Matrix<float>::uninitialised(x_TD.rows(), choices);
+  kernel::exact_linear(compute, x_TD, router_ED, logits_TE.view());
+  for (size_t t = 0; t < x_TD.rows(); ++t) add(router_bias_E, logits_TE.row(t));
   if (std::ranges::all_of(parts, [](const StepPart& part) { return part.router == nullptr; })) {
-    return moe::route(spec.router, logits_TE.flat(), weights.selection_bias_E, prefer);
+    return moe::route(rule, logits_TE.flat(), selection_bias_E, prefer);
   }
-  Routing whole{.num_experts = spec.router.num_experts};
+  Routing whole{.num_experts = rule.num_experts};
+  const size_t most_experts = static_cast<size_t>(spec.router.num_experts);
   for (const StepPart& part : parts) {
     const MatrixView<float> rows = logits_TE.view().middle_rows(part.first_token, part.tokens);
-    append(route_otherwise(spec.router, part.router, layer, rows, weights.selection_bias_E, prefer), whole);
+    append(route_otherwise(rule, most_experts, part.router, layer, rows, selection_bias_E, prefer), whole);
   }
   return whole;
 }
@@ -102,47 +117,139 @@ std::vector<store::Demand> demands_of(const Routing& routing) {
   return all_E;
 }
 
-MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, store::ExpertStore& store,
-                    int layer, MatrixView<const float> x_TD, std::span<const StepPart> parts, const Lossy& lossy,
-                    const std::function<void()>& while_reading) {
-  const size_t tokens = x_TD.rows(), num_experts = static_cast<size_t>(spec.router.num_experts);
+namespace {
+
+// One layer's call: what all of its iterations share.
+struct Layer {
+  const Compute& compute;
+  const spec::MoeSpec& spec;
+  const MoeWeights& weights;
+  store::ExpertStore& store;
+  int number;
+  std::span<const StepPart> parts;
+  const Lossy& lossy;
+};
+
+Routing route_iteration(const Layer& layer, int iteration, MatrixView<const float> x_TD) {
+  const size_t num_experts = layer.weights.experts_E.size();
   moe::Preference prefer;
-  if (lossy.prefer_resident > 0) {
-    prefer = [&](std::span<float> scores_TE) { prefer_resident(store, layer, lossy.prefer_resident, num_experts, scores_TE); };
+  if (layer.lossy.prefer_resident > 0) {
+    prefer = [&layer, num_experts](std::span<float> scores_TE) {
+      prefer_resident(layer.store, layer.number, layer.lossy.prefer_resident, num_experts, scores_TE);
+    };
   }
-  Routing routing = route(compute, spec, weights, layer, x_TD, parts, prefer);
-  if (lossy.skip_missing > 0) skip_missing(store, layer, lossy.skip_missing, routing);
+  Routing routing = route(layer.compute, layer.spec, layer.weights, layer.number, iteration, x_TD, layer.parts, prefer);
+  if (layer.lossy.skip_missing > 0) skip_missing(layer.store, layer.number, layer.lossy.skip_missing, routing);
+  return routing;
+}
+
+// The experts' results for x_TC, weighted and summed; those of the shared experts among them if `with_shared`.
+Matrix<float> run_routed(const Layer& layer, const Routing& routing, MatrixView<const float> x_TC, bool with_shared,
+                         const std::function<void()>& while_reading) {
+  const auto& [compute, spec, weights, store, number, parts, lossy] = layer;
+  const size_t tokens = x_TC.rows(), num_experts = weights.experts_E.size();
   std::vector<store::Demand> demands = demands_of(routing);
-  if (lossy.low_precision > 0 && !weights.low_E.empty()) take_low(store, layer, unimportant(routing, lossy.low_precision), demands);
+  if (lossy.low_precision > 0 && !weights.low_E.empty()) take_low(store, number, unimportant(routing, lossy.low_precision), demands);
 
   // Dispatch: the rows of each expert, then one a token for the shared experts
   const DispatchPlan plan = moe::plan_dispatch(routing);
   std::vector<int> token_of_row_N = plan.token_of_row_N;
   std::vector<ExpertRows> blocks;  // that are there and not computed yet
   std::vector<float> shared_scale_T;
-  if (!weights.shared.gate.empty()) {
-    shared_scale_T = shared_scales(compute, weights, x_TD);
+  if (with_shared) {
+    shared_scale_T = shared_scales(compute, weights, x_TC);
     blocks.push_back({&weights.shared, token_of_row_N.size(), tokens});
     token_of_row_N.resize(token_of_row_N.size() + tokens);
     std::iota(token_of_row_N.end() - static_cast<std::ptrdiff_t>(tokens), token_of_row_N.end(), 0);
   }
 
   // Experts, as the store has them; combine
-  kernel::Activations x(x_TD);
-  auto y_ND = Matrix<float>::uninitialised(token_of_row_N.size(), x_TD.cols());
+  kernel::Activations x(x_TC);
+  auto y_NC = Matrix<float>::uninitialised(token_of_row_N.size(), x_TC.cols());
   bool is_first = true;
   const auto run = [&](std::span<const int> experts) {
     if (std::exchange(is_first, false) && while_reading) while_reading();
-    for (const int number : experts) {
-      const size_t e = static_cast<size_t>(number) % num_experts;
-      const FeedForwardWeights& expert = static_cast<size_t>(number) < num_experts ? weights.experts_E[e] : weights.low_E[e];
-      blocks.push_back({&expert, static_cast<size_t>(plan.begin_E1[e]), static_cast<size_t>(plan.rows_of(static_cast<int>(e)))});
+    for (const int expert_number : experts) {
+      const size_t e = static_cast<size_t>(expert_number) % num_experts;
+      const bool is_low = static_cast<size_t>(expert_number) >= num_experts;
+      blocks.push_back({is_low ? &layer.weights.low_E[e] : &layer.weights.experts_E[e], static_cast<size_t>(plan.begin_E1[e]),
+                        static_cast<size_t>(plan.rows_of(static_cast<int>(e)))});
     }
-    run_experts(compute, spec.activation, blocks, token_of_row_N, x, y_ND.view());
+    run_experts(layer.compute, layer.spec.activation, blocks, token_of_row_N, x, y_NC.view());
     blocks.clear();
   };
-  store.visit(layer, demands, tokens, run);
-  return {combine(compute, routing, plan, shared_scale_T, y_ND.view()), std::move(routing)};
+  store.visit(number, demands, tokens, run);
+  return combine(compute, routing, plan, shared_scale_T, y_NC.view());
+}
+
+// The same through the experts' width, if it is one of their own.
+Matrix<float> run_iteration(const Layer& layer, const Routing& routing, MatrixView<const float> x_TD, bool with_shared,
+                            const std::function<void()>& while_reading) {
+  const auto& [compute, spec, weights, store, number, parts, lossy] = layer;
+  if (spec.expert_width == 0) return run_routed(layer, routing, x_TD, with_shared, while_reading);
+  auto x_TC = Matrix<float>::uninitialised(x_TD.rows(), weights.descend.rows), out_TD = Matrix<float>::uninitialised(x_TD.rows(), x_TD.cols());
+  kernel::linear(compute, x_TD, weights.descend, x_TC.view());
+  const Matrix<float> y_TC = run_routed(layer, routing, std::as_const(x_TC).view(), false, while_reading);
+  kernel::linear(compute, y_TC.view(), weights.ascend, out_TD.view());
+  return out_TD;
+}
+
+// Adds what the shared experts make of x_TD, by themselves; or mixes it with what is there.
+void add_shared(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, MatrixView<const float> x_TD,
+                MatrixView<float> out_TD) {
+  const Matrix<float> y_TD = feed_forward(compute, weights.shared, x_TD);
+  if (!spec.shared_mix) {
+    const std::vector<float> scale_T = shared_scales(compute, weights, x_TD);
+    for (size_t t = 0; t < x_TD.rows(); ++t) compute.kernels.add_scaled(scale_T[t], y_TD.row(t).data(), out_TD.row(t).data(), x_TD.cols());
+    return;
+  }
+  Matrix<float> logits_T2(x_TD.rows(), 2);
+  kernel::exact_linear(compute, x_TD, weights.shared_scale, logits_T2.view());
+  for (size_t t = 0; t < x_TD.rows(); ++t) {
+    const auto logits = logits_T2.row(t), out = out_TD.row(t);
+    const float routed = sigmoid(logits[0] - logits[1]);  // a softmax of two
+    for (float& value : out) value *= routed;
+    compute.kernels.add_scaled(1 - routed, y_TD.row(t).data(), out.data(), out.size());
+  }
+}
+
+void add_to(MatrixView<const float> y_TD, MatrixView<float> x_TD) {
+  for (size_t t = 0; t < x_TD.rows(); ++t) add(y_TD.row(t), x_TD.row(t));
+}
+
+Matrix<float> copy_of(MatrixView<const float> x_TD) {
+  auto copy = Matrix<float>::uninitialised(x_TD.rows(), x_TD.cols());
+  for (size_t t = 0; t < x_TD.rows(); ++t) std::ranges::copy(x_TD.row(t), copy.row(t).begin());
+  return copy;
+}
+
+}  // namespace
+
+MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, store::ExpertStore& store,
+                    int number, MatrixView<const float> x_TD, std::span<const StepPart> parts, const Lossy& lossy,
+                    const std::function<void()>& while_reading) {
+  const Layer layer{compute, spec, weights, store, number, parts, lossy};
+  const bool has_shared = !weights.shared.gate.empty(), is_chain = spec.iterations > 1;
+  // Shared experts run with the others where these take what they take.
+  const bool shared_by_itself = has_shared && (is_chain || spec.expert_width > 0 || spec.shared_mix);
+
+  MoeOutput out{{}, route_iteration(layer, 0, x_TD)};
+  out.out_TD = run_iteration(layer, out.routing, x_TD, has_shared && !shared_by_itself, is_chain ? nullptr : while_reading);
+
+  // Each further iteration on what those before have made of the token
+  Matrix<float> h_TD = is_chain ? copy_of(x_TD) : Matrix<float>(), y_TD;
+  if (is_chain) add_to(std::as_const(out.out_TD).view(), h_TD.view());
+  for (int iteration = 1; iteration < spec.iterations; ++iteration) {
+    const bool is_last = iteration == spec.iterations - 1;
+    const Routing routing = route_iteration(layer, iteration, std::as_const(h_TD).view());
+    y_TD = run_iteration(layer, routing, std::as_const(h_TD).view(), false, is_last ? while_reading : nullptr);
+    add_to(std::as_const(y_TD).view(), out.out_TD.view());
+    add_to(std::as_const(y_TD).view(), h_TD.view());
+    const Routing* both[] = {&out.routing, &routing};
+    out.routing = moe::join_visits(both);
+  }
+  if (shared_by_itself) add_shared(compute, spec, weights, x_TD, out.out_TD.view());
+  return out;
 }
 
 }  // namespace moiety::model

@@ -22,14 +22,15 @@ struct MoeOutput {
 
 // x_TD: normed activations of layer number `layer`, whose experts are in the store; `parts` say whose rows they are. Throws Error(Io) if one can't be read.
 // In the store the experts' copies of low precision, where there are any, follow them: that of expert e is number E + e.
-// `while_reading` is called once the store knows what it has to read, for what can be done meanwhile.
+// `while_reading` is called once the store knows what it has to read, for what can be done meanwhile. A chain of experts
+// (spec.iterations) visits the store once an iteration; its routing is that of all, a token's iterations one after the other.
 MoeOutput moe_layer(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights,
                     store::ExpertStore& store, int layer, MatrixView<const float> x_TD, std::span<const StepPart> parts,
                     const Lossy& lossy = {}, const std::function<void()>& while_reading = {});
 
 // Router, in f32, as a choice is not rounded: which experts would be visited by x_TD, normed activations. Parts that have a router
 // of their own have it their way.
-moe::Routing route(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, int layer,
+moe::Routing route(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, int layer, int iteration,
                    MatrixView<const float> x_TD, std::span<const StepPart> parts, const moe::Preference& prefer = {});
 
 // What the tokens ask of a layer's experts, those that none asks for left out.

@@ -148,7 +148,7 @@ void Transformer::add_to_stream(MatrixView<const float> y_TD, MatrixView<float> 
   });
 }
 
-void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe) {
+void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, LayerMomentum& momentum, const RoutingObserver& observe) {
   const LayerWeights& w = weights_.layers[number];
   const auto attention_of_kind = spec().attention.latent ? latent_attention : attention;
 
@@ -164,10 +164,11 @@ void Transformer::layer(int number, const Step& step, Matrix<float>& x_TD, const
   }
   const bool streams = streamed_ && streamed_->is_open();
   store::ExpertStore& experts = streams ? static_cast<store::ExpertStore&>(streamed_->store()) : all_experts_;
-  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), step.parts, lossy_, [&] {
+  MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), step.parts, lossy_, [&] {
     if (streams && streamed_->wants_predictions()) expect_next(number, x_TD.view());
   });
-  add_to_stream(moe.out_TD.view(), x_TD.view());
+  momentum.turn(compute_.threads, moe.out_TD.view());
+  add_to_stream(std::as_const(moe.out_TD).view(), x_TD.view());
   if (observe) observe(number, moe.routing);
 }
 
@@ -178,7 +179,7 @@ void Transformer::expect_next(int number, MatrixView<const float> x_TD) {
   while (next < spec().num_layers && spec().feed_forward[next] != spec::FeedForward::Moe) ++next;
   if (next == spec().num_layers) return;
   const LayerWeights& w = weights_.layers[next];
-  const moe::Routing routing = route(compute_, spec().moe, w.moe, next, norm(x_TD, w.feed_forward_norm).view(), {});
+  const moe::Routing routing = route(compute_, spec().moe, w.moe, next, 0, norm(x_TD, w.feed_forward_norm).view(), {});
   std::vector<store::Demand> demands = demands_of(routing);
   std::ranges::stable_sort(demands, std::greater(), [](const store::Demand& d) { return std::pair(d.tokens, d.weight); });
   std::vector<int> experts;
@@ -229,7 +230,8 @@ Matrix<float> Transformer::forward(std::span<const Chunk> chunks, const RoutingO
   }
   Matrix<float> x_TD = embed(chunks);
   const Step step = make_step(spec().attention, frequencies_, chunks);
-  for (int number = 0; number < spec().num_layers; ++number) layer(number, step, x_TD, observe);
+  LayerMomentum momentum(spec().moe.momentum);
+  for (int number = 0; number < spec().num_layers; ++number) layer(number, step, x_TD, momentum, observe);
   for (const Chunk& chunk : chunks) chunk.cache->advance(chunk.tokens.size());
   Matrix<float> logits = head(chunks, x_TD.view());
   refuse_nans(logits.view());

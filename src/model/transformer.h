@@ -10,6 +10,7 @@
 #include "kernel/linear.h"
 #include "model/kv_cache.h"
 #include "model/lossy.h"
+#include "model/momentum.h"
 #include "model/step.h"
 #include "model/streamed_experts.h"
 #include "model/weights.h"
@@ -17,7 +18,8 @@
 
 namespace moiety::model {
 
-// Told of every sparse layer's routing as it is decided: layer number, routing of this step's tokens.
+// Told of every sparse layer's routing as it is decided: layer number, routing of this step's tokens; of a chain of experts once,
+// all iterations' visits.
 using RoutingObserver = std::function<void(int layer, const moe::Routing&)>;
 
 class Transformer {
@@ -62,7 +64,7 @@ class Transformer {
   Matrix<float> embed(std::span<const Chunk> chunks) const;
   Matrix<float> norm(MatrixView<const float> x_TD, const NormWeights& weights) const;
   void add_to_stream(MatrixView<const float> y_TD, MatrixView<float> x_TD) const;  // x += residual scale * y
-  void layer(int number, const Step& step, Matrix<float>& x_TD, const RoutingObserver& observe);
+  void layer(int number, const Step& step, Matrix<float>& x_TD, LayerMomentum& momentum, const RoutingObserver& observe);
   void expect_next(int number, MatrixView<const float> x_TD);
   Matrix<float> head(std::span<const Chunk> chunks, MatrixView<const float> x_TD) const;
   void refuse_nans(MatrixView<const float> logits) const;

@@ -52,6 +52,7 @@ Routed route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<co
 struct ExpertWeights {
   ExpertStack<const float> value;
   ExpertStack<float> gradient;
+  std::shared_ptr<const void> memory = nullptr;  // of values that are made for the occasion
 };
 // residual + the experts' results, mixed
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const moe::Routing& routing,

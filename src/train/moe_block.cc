@@ -1,21 +1,76 @@
 #include "train/moe_block.h"
 
+#include "format/ternary.h"
+#include "train/parallel.h"
+
 namespace moiety::train {
 
 using spec::Role;
 
+namespace {
+
+// As it is computed with: stacks of gate, up and down one after the other, each expert's matrix with a scale of its own.
+std::shared_ptr<const Buffer> ternary_stacks(const ExpertStack<float>& latent) {
+  const size_t size = latent.hidden * latent.width, experts = latent.num_experts;
+  const auto out = std::make_shared<Buffer>(3 * experts, size);
+  const float* const stacks[] = {latent.gate, latent.up, latent.down};
+  parallel_tasks(3 * experts, [&](size_t i) {
+    format::ternarise({stacks[i / experts] + i % experts * size, size}, out->row(i));
+  });
+  return out;
+}
+
+}  // namespace
+
+std::vector<RouterPlace> routers_of(const spec::ModelSpec& spec) {
+  std::vector<RouterPlace> places;
+  for (int layer = 0; layer < spec.num_layers; ++layer) {
+    if (spec.feed_forward[static_cast<size_t>(layer)] == spec::FeedForward::Dense) continue;
+    for (int iteration = 0; iteration < spec.moe.iterations; ++iteration) places.push_back({layer, iteration});
+  }
+  return places;
+}
+
 Tensor MoeBlock::forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed) {
-  const Routed chosen = choose(layer, x_TD, routed);
-  const Tensor sum_TD = add_experts(stream_TD, x_TD, chosen.mix_N, chosen.saved->routing, experts(layer), mode_);
-  return spec_.moe.shared_hidden > 0 ? add_shared(layer, sum_TD, x_TD) : sum_TD;
+  const spec::MomentumSpec& momentum = spec_.moe.momentum;
+  const bool has_none = momentum.kind == spec::Momentum::HeavyBall && momentum.decay == 0 && momentum.step == 1;
+  if (momentum.kind == spec::Momentum::None || has_none) return add_block(layer, stream_TD, x_TD, routed);
+  return stream_TD + with_momentum(add_block(layer, torch::zeros_like(stream_TD), x_TD, routed), routed);
+}
+
+// The whole block but what momentum makes of it.
+Tensor MoeBlock::add_block(int layer, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed) {
+  if (spec_.moe.shared_mix) return add_mixed(layer, sum_TD, x_TD, routed);
+  const int last = spec_.moe.iterations - 1;
+  Tensor out_TD = sum_TD, h_TD = x_TD;
+  for (int iteration = 0; iteration < last; ++iteration) {
+    const Tensor y_TD = add_iteration(layer, iteration, torch::zeros_like(h_TD), h_TD, routed);
+    out_TD = out_TD + y_TD;
+    h_TD = h_TD + y_TD;
+  }
+  out_TD = add_iteration(layer, last, out_TD, h_TD, routed);
+  return spec_.moe.shared_hidden > 0 ? add_shared(layer, out_TD, x_TD) : out_TD;
+}
+
+Tensor MoeBlock::add_iteration(int layer, int iteration, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed) {
+  const Routed chosen = choose(layer, iteration, x_TD, routed);
+  if (spec_.moe.expert_width == 0) {
+    return add_experts(sum_TD, x_TD, chosen.mix_N, chosen.saved->routing, experts(layer), mode_);
+  }
+  // Experts that are narrower than the model: what is dispatched and combined is as narrow.
+  const Tensor x_TC = linear(x_TD, weights_.matrix(Role::ExpertsDescend, layer), mode_.type);
+  const Tensor y_TC = add_experts(torch::zeros_like(x_TC), x_TC, chosen.mix_N, chosen.saved->routing, experts(layer), mode_);
+  return add_linear(sum_TD, y_TC, weights_.matrix(Role::ExpertsAscend, layer), mode_.type);
 }
 
 // Routers compute in f32 whatever the mode: a choice is not rounded.
-Routed MoeBlock::choose(int layer, const Tensor& x_TD, RoutedLayers& routed) {
-  const Tensor logits_TE = linear(x_TD, weights_.matrix(Role::Router, layer));
-  const bool biased = spec_.moe.router.has_selection_bias;
-  const Routed chosen = route(spec_.moe.router, logits_TE,
-                              biased ? weights_.vector(Role::SelectionBias, layer).value : std::span<float>());
+Routed MoeBlock::choose(int layer, int iteration, const Tensor& x_TD, RoutedLayers& routed) {
+  const spec::RouterRule rule = spec_.router(layer);
+  const size_t choices = static_cast<size_t>(rule.num_choices()), first = static_cast<size_t>(iteration) * choices;
+  const Tensor logits_TE = linear(x_TD, weights_.matrix(Role::Router, layer).middle_rows(first, choices));
+  const std::span<const float> bias_E =
+      rule.has_selection_bias ? weights_.vector(Role::SelectionBias, layer).value.subspan(first, choices) : std::span<float>();
+  const Routed chosen = route(rule, logits_TE, bias_E);
   routed.routes.push_back(chosen.saved);
   routed.balance_losses.push_back(chosen.balance_loss);
   routed.z_losses.push_back(chosen.z_loss);
@@ -23,14 +78,22 @@ Routed MoeBlock::choose(int layer, const Tensor& x_TD, RoutedLayers& routed) {
 }
 
 ExpertWeights MoeBlock::experts(int layer) {
-  const auto pointers = [&](auto part) {
-    return ExpertStack<float>{static_cast<size_t>(spec_.moe.router.num_experts), static_cast<size_t>(spec_.width),
-                              static_cast<size_t>(spec_.moe.expert_hidden), part(Role::ExpertGate),
-                              part(Role::ExpertUp), part(Role::ExpertDown)};
+  const auto stack = [&](std::span<float> WeightVector::* part) {
+    const auto at = [&](Role role) { return (weights_.vector(role, layer).*part).data(); };
+    return ExpertStack<float>{static_cast<size_t>(spec_.experts(layer)), static_cast<size_t>(spec_.expert_width()),
+                              static_cast<size_t>(spec_.moe.expert_hidden), at(Role::ExpertGate), at(Role::ExpertUp),
+                              at(Role::ExpertDown)};
   };
-  const auto value = pointers([&](Role role) { return weights_.vector(role, layer).value.data(); });
-  const auto gradient = pointers([&](Role role) { return weights_.vector(role, layer).gradient.data(); });
-  return {{value.num_experts, value.width, value.hidden, value.gate, value.up, value.down}, gradient};
+  const ExpertStack<float> value = stack(&WeightVector::value), gradient = stack(&WeightVector::gradient);
+  const auto reading = [&](const float* gate, const float* up, const float* down) {
+    return ExpertStack<const float>{value.num_experts, value.width, value.hidden, gate, up, down};
+  };
+  if (!spec_.moe.ternary_experts) return {reading(value.gate, value.up, value.down), gradient};
+
+  // Gradients go straight through the rounding to what is rounded (Bengio et al. 2013).
+  const auto rounded = ternary_stacks(value);
+  const auto stack_at = [&](size_t i) { return rounded->row(i * value.num_experts).data(); };
+  return {reading(stack_at(0), stack_at(1), stack_at(2)), gradient, rounded};
 }
 
 Tensor MoeBlock::add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD) {
@@ -39,6 +102,28 @@ Tensor MoeBlock::add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD)
   if (!spec_.moe.shared_gate) return add_linear(sum_TD, hidden, down, mode_.type);
   const Tensor scale_T1 = torch::sigmoid(linear(x_TD, weights_.matrix(Role::SharedScale, layer)));
   return sum_TD + scale_T1 * linear(hidden, down, mode_.type);
+}
+
+// Routed and shared experts, each by its share of a softmax.
+Tensor MoeBlock::add_mixed(int layer, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed) {
+  const Tensor share_T2 = torch::softmax(linear(x_TD, weights_.matrix(Role::SharedScale, layer)), -1);
+  const Tensor nothing_TD = torch::zeros_like(x_TD);
+  const Tensor routed_TD = add_iteration(layer, 0, nothing_TD, x_TD, routed), shared_TD = add_shared(layer, nothing_TD, x_TD);
+  return sum_TD + share_T2.slice(1, 0, 1) * routed_TD + share_T2.slice(1, 1, 2) * shared_TD;
+}
+
+// What is added to the stream for a block's output (spec::Momentum).
+Tensor MoeBlock::with_momentum(const Tensor& y_TD, RoutedLayers& routed) const {
+  const spec::MomentumSpec& m = spec_.moe.momentum;
+  Tensor &p_TD = routed.momentum_TD, &v_TD = routed.squares_TD;
+  if (!p_TD.defined()) p_TD = v_TD = torch::zeros_like(y_TD);
+  if (m.kind == spec::Momentum::HeavyBall) {
+    p_TD = m.decay * p_TD + y_TD;
+    return m.step * p_TD;
+  }
+  p_TD = m.decay * p_TD + (1 - m.decay) * y_TD;
+  v_TD = m.square_decay * v_TD + (1 - m.square_decay) * y_TD * y_TD;
+  return m.step * p_TD * torch::rsqrt(v_TD + m.eps);
 }
 
 }  // namespace moiety::train

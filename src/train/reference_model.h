@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "format/ternary.h"
 #include "moe/route.h"
 #include "train/batch.h"
 #include "train/functions.h"
@@ -75,6 +76,7 @@ inline Tensor attend(const spec::AttentionSpec& a, double eps, Tensor q, Tensor 
 struct RouterTerms {
   Tensor mix_TE;  // zero where an expert wasn't chosen
   Tensor balance, z;
+  Tensor chosen_TKE;  // 1 where the expert is the token's K-th choice; undefined if tokens choose different numbers
 };
 
 inline RouterTerms route(const spec::RouterRule& rule, const Tensor& logits_TE, std::span<const float> bias_E) {
@@ -82,16 +84,19 @@ inline RouterTerms route(const spec::RouterRule& rule, const Tensor& logits_TE, 
   const Tensor single = scores.detach().to(torch::kFloat32).contiguous();
   const moe::Routing routing = moe::choose_experts(
       rule, {single.data_ptr<float>(), static_cast<size_t>(single.numel())}, bias_E);
-  Tensor chosen = torch::zeros_like(scores);
+  Tensor chosen_TKE = torch::zeros({routing.num_tokens(), rule.experts_per_token, rule.num_experts}, torch::kFloat64);
   for (int t = 0; t < routing.num_tokens(); ++t) {
-    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) chosen[t][routing.experts_N[n]] = 1.0;
+    for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) {
+      chosen_TKE[t][n - routing.begin_T1[t]][routing.experts_N[n]] = 1.0;
+    }
   }
+  const Tensor chosen = chosen_TKE.sum(1);
   Tensor mix = scores * chosen;
   if (rule.renormalise) mix = mix / mix.sum(-1, true);
   const Tensor probability = scores / scores.sum(-1, true);
   const Tensor share = chosen.mean(0) / static_cast<double>(rule.experts_per_token);
   return {mix * static_cast<double>(rule.scale), rule.num_experts * (share * probability.mean(0)).sum(),
-          torch::logsumexp(logits_TE, -1).pow(2).mean()};
+          torch::logsumexp(logits_TE, -1).pow(2).mean(), chosen_TKE};
 }
 
 // Every expert works on every token; the mix makes most of it nothing.
@@ -107,23 +112,114 @@ struct Output {
   Tensor logits, loss;
 };
 
+// What goes from layer to layer beside the residual stream, and the losses.
+struct State {
+  std::vector<Tensor> balance, z;
+  Tensor p, v;  // of momentum
+};
+
+// A stack of ternary matrices, whose gradient is the latent ones'.
+inline Tensor ternary(const Tensor& latent_EFD) {
+  Tensor rounded = latent_EFD.detach().to(torch::kFloat32).clone().contiguous();
+  for (int64_t e = 0; e < rounded.size(0); ++e) format::ternarise(flat(rounded[e]), flat(rounded[e]));
+  return latent_EFD + (rounded.to(torch::kFloat64) - latent_EFD).detach();
+}
+
+inline Tensor moe_block(const Model& m, int layer, const Tensor& x, State& state) {
+  const spec::MoeSpec& moe = m.spec.moe;
+  const spec::RouterRule rule = m.spec.router(layer);
+  const auto stack = [&](const char* what) {
+    const Tensor& w = m.at(layer, fmt::format("experts.{}.weight", what));
+    return moe.ternary_experts ? ternary(w) : w;
+  };
+  const Tensor gate = stack("gate"), up = stack("up"), down = stack("down");
+  Tensor h = x, sum = torch::zeros_like(x);
+  for (int64_t i = 0; i < moe.iterations; ++i) {
+    const auto of_iteration = [&](const Tensor& all) { return all.slice(0, i * rule.num_experts, (i + 1) * rule.num_experts); };
+    std::vector<float> bias;
+    if (rule.has_selection_bias) {
+      const Tensor values = of_iteration(m.at(layer, "router.bias")).detach().to(torch::kFloat32).contiguous();
+      bias.assign(values.data_ptr<float>(), values.data_ptr<float>() + values.numel());
+    }
+    const RouterTerms routed = route(rule, torch::linear(h, of_iteration(m.at(layer, "router.weight"))), bias);
+    state.balance.push_back(routed.balance);
+    state.z.push_back(routed.z);
+    Tensor y;
+    if (moe.expert_width > 0) {
+      y = experts(torch::linear(h, m.at(layer, "experts.descend.weight")), routed.mix_TE, gate, up, down);
+      y = torch::linear(y, m.at(layer, "experts.ascend.weight"));
+    } else {
+      y = experts(h, routed.mix_TE, gate, up, down);
+    }
+    sum = sum + y;
+    h = h + y;
+  }
+  if (moe.shared_hidden == 0) return sum;
+  const Tensor shared = swiglu(x, m.at(layer, "shared.gate.weight"), m.at(layer, "shared.up.weight"), m.at(layer, "shared.down.weight"));
+  if (moe.shared_mix) {
+    const Tensor share = torch::softmax(torch::linear(x, m.at(layer, "shared.scale.weight")), -1);
+    return share.slice(1, 0, 1) * sum + share.slice(1, 1, 2) * shared;
+  }
+  return sum + (moe.shared_gate ? shared * torch::sigmoid(torch::linear(x, m.at(layer, "shared.scale.weight"))) : shared);
+}
+
+inline Tensor with_momentum(const spec::MomentumSpec& spec, const Tensor& y, State& state) {
+  const double mu = spec.decay, beta = spec.square_decay, step = spec.step;
+  const auto before = [&](const Tensor& x) { return x.defined() ? x : torch::zeros_like(y); };
+  switch (spec.kind) {
+    case spec::Momentum::None:
+      return y;
+    case spec::Momentum::HeavyBall:
+      return step * (state.p = mu * before(state.p) + y);
+    case spec::Momentum::Adam:
+      state.p = mu * before(state.p) + (1 - mu) * y;
+      state.v = beta * before(state.v) + (1 - beta) * y.pow(2);
+      return step * state.p / torch::sqrt(state.v + static_cast<double>(spec.eps));
+  }
+  return y;
+}
+
+// Every expert makes queries and outputs of every token; the choice makes most of it nothing.
+inline Tensor attention_experts(const Model& m, int layer, const Tensor& x, const Tensor& key_norm, const Tensor& query_norm,
+                                const std::vector<Segment>& segments, State& state) {
+  const spec::AttentionSpec& a = m.spec.attention;
+  const int64_t tokens = x.size(0), per_token = a.experts->experts_per_token, kv = a.num_kv_heads;
+  const int64_t group = a.num_heads / per_token / kv * a.head_dim;
+  const RouterTerms routed = route(a.experts->rule(), torch::linear(x, m.at(layer, "attention.router.weight")), {});
+  state.balance.push_back(routed.balance);
+  state.z.push_back(routed.z);
+  const Tensor all_TEQ = torch::einsum("td,eqd->teq", {x, m.at(layer, "attention.experts.query.weight")});
+  const Tensor query_TKQ = torch::einsum("tke,teq->tkq", {routed.chosen_TKE, all_TEQ});
+  const Tensor query = query_TKQ.reshape({tokens, per_token, kv, group}).permute({0, 2, 1, 3}).reshape({tokens, -1});
+  const Tensor mixed = attend(a, m.spec.norm_eps, query, torch::linear(x, m.at(layer, "attention.key.weight")),
+                              torch::linear(x, m.at(layer, "attention.value.weight")), query_norm, key_norm, segments);
+  const Tensor mixed_TKQ = mixed.reshape({tokens, kv, per_token, group}).permute({0, 2, 1, 3}).reshape({tokens, per_token, -1});
+  const Tensor out_TKED = torch::einsum("tkq,edq->tked", {mixed_TKQ, m.at(layer, "attention.experts.output.weight")});
+  return torch::einsum("tked,tke,te->td", {out_TKED, routed.chosen_TKE, routed.mix_TE});
+}
+
 inline Output forward(const Model& m, const Batch& batch, double balance_weight, double z_weight) {
   const spec::ModelSpec& s = m.spec;
   const auto ids = [](const std::vector<int32_t>& values) {
     return torch::tensor(std::vector<int64_t>(values.begin(), values.end()));
   };
   Tensor x = torch::embedding(m.at("embedding.weight"), ids(batch.tokens_T));
-  std::vector<Tensor> balance, z;
+  State state;
   for (int layer = 0; layer < s.num_layers; ++layer) {
     const Tensor normed = rms_norm(x, m.at(layer, "attention.norm.weight"), s.norm_eps);
     const auto project = [&](const char* what) {
       return torch::linear(normed, m.at(layer, fmt::format("attention.{}.weight", what)));
     };
     const bool has_norm = s.attention.qk_norm != spec::QkNorm::None;
-    const Tensor attended = attend(s.attention, s.norm_eps, project("query"), project("key"), project("value"),
-                                   has_norm ? m.at(layer, "attention.query_norm.weight") : Tensor(),
-                                   has_norm ? m.at(layer, "attention.key_norm.weight") : Tensor(), batch.segments);
-    x = x + torch::linear(attended, m.at(layer, "attention.output.weight"));
+    const Tensor query_norm = has_norm ? m.at(layer, "attention.query_norm.weight") : Tensor();
+    const Tensor key_norm = has_norm ? m.at(layer, "attention.key_norm.weight") : Tensor();
+    if (s.attention.experts) {
+      x = x + attention_experts(m, layer, normed, key_norm, query_norm, batch.segments, state);
+    } else {
+      const Tensor attended = attend(s.attention, s.norm_eps, project("query"), project("key"), project("value"), query_norm,
+                                     key_norm, batch.segments);
+      x = x + torch::linear(attended, m.at(layer, "attention.output.weight"));
+    }
 
     const Tensor h = rms_norm(x, m.at(layer, "feed_forward.norm.weight"), s.norm_eps);
     if (s.feed_forward[layer] == spec::FeedForward::Dense) {
@@ -131,29 +227,14 @@ inline Output forward(const Model& m, const Batch& batch, double balance_weight,
                      m.at(layer, "dense.down.weight"));
       continue;
     }
-    std::vector<float> bias;
-    if (s.moe.router.has_selection_bias) {
-      const Tensor values = m.at(layer, "router.bias").detach().to(torch::kFloat32);
-      bias.assign(values.data_ptr<float>(), values.data_ptr<float>() + values.numel());
-    }
-    const RouterTerms routed = route(s.moe.router, torch::linear(h, m.at(layer, "router.weight")), bias);
-    balance.push_back(routed.balance);
-    z.push_back(routed.z);
-    x = x + experts(h, routed.mix_TE, m.at(layer, "experts.gate.weight"), m.at(layer, "experts.up.weight"),
-                    m.at(layer, "experts.down.weight"));
-    if (s.moe.shared_hidden > 0) {
-      Tensor shared = swiglu(h, m.at(layer, "shared.gate.weight"), m.at(layer, "shared.up.weight"),
-                             m.at(layer, "shared.down.weight"));
-      if (s.moe.shared_gate) shared = shared * torch::sigmoid(torch::linear(h, m.at(layer, "shared.scale.weight")));
-      x = x + shared;
-    }
+    x = x + with_momentum(s.moe.momentum, moe_block(m, layer, h, state), state);
   }
   const Tensor logits = torch::linear(rms_norm(x, m.at("final_norm.weight"), s.norm_eps),
                                       m.at(s.tied_embeddings ? "embedding.weight" : "head.weight"));
   Tensor loss = torch::nll_loss_nd(torch::log_softmax(logits, -1), ids(batch.targets_T), {},
                                    at::Reduction::Mean, -1);
-  if (!balance.empty()) {
-    loss = loss + balance_weight * torch::stack(balance).mean() + z_weight * torch::stack(z).mean();
+  if (!state.balance.empty()) {
+    loss = loss + balance_weight * torch::stack(state.balance).mean() + z_weight * torch::stack(state.z).mean();
   }
   return {logits, loss};
 }

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "base/progress.h"
+#include "moe/join.h"
 #include "trace/trace_recorder.h"
 #include "train/checkpoint.h"
 #include "train/metrics.h"
@@ -62,7 +63,8 @@ class Trainer {
         optimizer_(config.optimizer, weights_),
         model_(spec_, weights_, mode_of(config.train)),
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
-        step_load_(spec_.moe_layers(), spec_.moe.router.num_experts) {
+        routers_(routers_of(spec_)),
+        step_load_(static_cast<int>(routers_.size()), spec_.moe.router.num_experts) {
     if (config.trace.file.empty()) return;
     trace_writer_.emplace(config.trace.file, trace::header_of(spec_, trace::model_name(dir_)));
     trace_.emplace(*trace_writer_);
@@ -80,6 +82,7 @@ class Trainer {
   void update_bias();
   void report_validation(Metrics& metrics, Progress& progress, bool last);
   void checkpoint();
+  std::span<const int64_t> load_of(size_t router) const;
   Json load_figures() const;
   size_t tokens_per_step() const {
     return static_cast<size_t>(config_.train.sequence * config_.train.batch * config_.train.accumulate);
@@ -95,7 +98,8 @@ class Trainer {
   Transformer model_;
   Sampler sampler_;
   RunState state_;
-  moe::Load step_load_;
+  std::vector<RouterPlace> routers_;
+  moe::Load step_load_;  // by router
   std::optional<trace::TraceWriter> trace_writer_;
   std::optional<trace::TraceRecorder> trace_;
   std::vector<DomainScore> scores_;
@@ -157,7 +161,7 @@ void Trainer::step(Metrics& metrics) {
   const auto accumulate = static_cast<float>(config_.train.accumulate);
   const LossWeights loss_weights{static_cast<float>(config_.balance.aux_loss),
                                  static_cast<float>(config_.balance.z_loss)};
-  step_load_ = moe::Load(spec_.moe_layers(), spec_.moe.router.num_experts);
+  step_load_ = moe::Load(static_cast<int>(routers_.size()), spec_.moe.router.num_experts);
   double loss = 0, balance = 0, z = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
     const Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
@@ -167,8 +171,8 @@ void Trainer::step(Metrics& metrics) {
     loss += losses.cross_entropy / accumulate;
     balance += losses.balance / accumulate;
     z += losses.z / accumulate;
-    for (size_t layer = 0; layer < routes.size(); ++layer) {
-      step_load_.add(static_cast<int>(layer), routes[layer]->routing);
+    for (size_t router = 0; router < routes.size(); ++router) {
+      step_load_.add(static_cast<int>(router), routes[router]->routing);
     }
     if (trace_ && state_.step % config_.trace.every == 0) record(batch, routes);
   }
@@ -204,27 +208,34 @@ void Trainer::record(const Batch& batch, const Routes& routes) {
     parts.push_back({trace_->new_sequence(), 0, segment.length, data_.domains[static_cast<size_t>(segment.domain)].name});
   }
   trace_->begin(std::move(parts));
-  for (size_t layer = 0; layer < routes.size(); ++layer) {
-    trace_->add(trace_writer_->header().sparse_layers[layer], routes[layer]->routing);
+  for (size_t first = 0; first < routes.size(); first += static_cast<size_t>(spec_.moe.iterations)) {
+    std::vector<const moe::Routing*> iterations;
+    for (int i = 0; i < spec_.moe.iterations; ++i) iterations.push_back(&routes[first + static_cast<size_t>(i)]->routing);
+    trace_->add(routers_[first].layer, moe::join_visits(iterations));
   }
   trace_->end();
 }
 
 void Trainer::update_bias() {
   if (!spec_.moe.router.has_selection_bias) return;
-  int moe_layer = 0;
-  for (int layer = 0; layer < spec_.num_layers; ++layer) {
-    if (spec_.feed_forward[layer] != spec::FeedForward::Moe) continue;
-    moe::update_selection_bias(weights_.vector(spec::Role::SelectionBias, layer).value, step_load_.of_layer(moe_layer),
+  for (size_t router = 0; router < routers_.size(); ++router) {
+    const auto [layer, iteration] = routers_[router];
+    const std::span<const int64_t> load_E = load_of(router);
+    const size_t first = static_cast<size_t>(iteration) * load_E.size();
+    moe::update_selection_bias(weights_.vector(spec::Role::SelectionBias, layer).value.subspan(first, load_E.size()), load_E,
                                static_cast<float>(config_.balance.bias_rate));
-    ++moe_layer;
   }
+}
+
+// Of this step, as many numbers as the router's layer has experts.
+std::span<const int64_t> Trainer::load_of(size_t router) const {
+  return step_load_.of_layer(static_cast<int>(router)).first(static_cast<size_t>(spec_.experts(routers_[router].layer)));
 }
 
 Json Trainer::load_figures() const {
   Json layers = Json::array();
-  for (int layer = 0; layer < step_load_.layers(); ++layer) {
-    const moe::Balance balance = moe::balance_of(step_load_.of_layer(layer));
+  for (size_t router = 0; router < routers_.size(); ++router) {
+    const moe::Balance balance = moe::balance_of(load_of(router));
     layers.push_back(
         {{"max_over_mean", balance.max_over_mean}, {"entropy", balance.entropy}, {"idle", balance.idle}});
   }

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "format/safetensors.h"
+#include "train/attention_experts.h"
 #include "train/gemm.h"
 
 namespace moiety::train {
@@ -70,14 +71,17 @@ Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
 
   Tensor x_TD = embed(anchor_, weights_.matrix(Role::Embedding), batch.tokens_T);
   for (int layer = 0; layer < spec_.num_layers; ++layer) {
-    x_TD = attention_block(layer, x_TD, batch);
+    x_TD = attention_block(layer, x_TD, batch, routed);
     x_TD = feed_forward_block(layer, x_TD, routed);
   }
   return rms_norm(x_TD, weights_.vector(Role::FinalNorm), spec_.norm_eps);
 }
 
-Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const Batch& batch) {
+Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const Batch& batch, RoutedLayers& routed) {
   const Tensor normed_TD = rms_norm(x_TD, weights_.vector(Role::AttentionNorm, layer), spec_.norm_eps);
+  if (spec_.attention.experts) {
+    return add_attention_experts(spec_, weights_, mode_, attention_, layer, x_TD, normed_TD, batch.segments, routed);
+  }
   const Tensor qkv_TQ = linear(normed_TD, weights_.joined(Role::Query, Role::Value, layer), mode_.type);
   HeadNorms norms;
   if (spec_.attention.qk_norm != spec::QkNorm::None) {

@@ -33,7 +33,7 @@ class Transformer {
 
  private:
   Tensor hidden_states(const Batch& batch, RoutedLayers& routed);
-  Tensor attention_block(int layer, const Tensor& x_TD, const Batch& batch);
+  Tensor attention_block(int layer, const Tensor& x_TD, const Batch& batch, RoutedLayers& routed);
   Tensor feed_forward_block(int layer, const Tensor& x_TD, RoutedLayers& routed);
   WeightMatrix head();
 

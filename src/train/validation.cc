@@ -14,7 +14,7 @@ DomainScore score(Transformer& model, const PreparedDomain& domain, size_t seque
   const DomainStream stream(domain.name, *domain.valid, sequence, std::nullopt);
   const size_t all = stream.windows_per_epoch(), count = windows == 0 ? all : std::min(windows, all);
   const spec::ModelSpec& spec = model.spec();
-  DomainScore result{.name = domain.name, .load = moe::Load(spec.moe_layers(), spec.moe.router.num_experts)};
+  DomainScore result{.name = domain.name, .load = moe::Load(static_cast<int>(routers_of(spec).size()), spec.moe.router.num_experts)};
   double nats = 0;
   for (size_t first = 0; first < count; first += sequences) {
     Batch batch;
@@ -23,8 +23,8 @@ DomainScore score(Transformer& model, const PreparedDomain& domain, size_t seque
     Routes routes;
     nats += static_cast<double>(model.forward(batch, {}, &routes).cross_entropy) * static_cast<double>(counted);
     result.tokens += static_cast<uint64_t>(counted);
-    for (size_t layer = 0; layer < routes.size(); ++layer) {
-      result.load.add(static_cast<int>(layer), routes[layer]->routing);
+    for (size_t router = 0; router < routes.size(); ++router) {
+      result.load.add(static_cast<int>(router), routes[router]->routing);
     }
   }
   // Every token counts, the end of a document too; bytes are those of the text.

@@ -12,6 +12,7 @@
 #include "model/transformer.h"
 #include "support/fixtures.h"
 #include "support/packed_file.h"
+#include "support/random_model.h"
 
 namespace moiety::model {
 namespace {
@@ -103,6 +104,24 @@ TEST_P(Streamed, TheSameBitsWithAnyNumberOfSlots) {
   if (model.spec().width % 32 != 0 || model.spec().moe.expert_hidden % 32 != 0) return;  // no whole blocks of Q8_0
   test::write_packed(model, folder.path() / "packed.gguf", {.wishes = kAllQ8_0, .in_planes = true});
   expect_the_same_bits(folder.path() / "packed.gguf", kernel::Arithmetic::Fast, random);
+}
+
+// Chains visit a layer's experts several times a step; layers have different numbers of them.
+TEST(StreamedBlockShapes, TheSameBitsWithAnyNumberOfSlots) {
+  spec::ModelSpec spec = test::small_spec();
+  spec.num_layers = 3;
+  spec.feed_forward.assign(3, spec::FeedForward::Moe);
+  spec.moe.router.num_experts = 6;
+  spec.moe.experts_L = {3, 4, 6};
+  spec.moe.iterations = 2;
+  spec.moe.expert_width = 16;
+  spec.moe.shared_hidden = 24;
+  spec.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0.5f};
+  const test::TemporaryFolder folder;
+  test::write_random_checkpoint(spec, folder.path());
+  Random random(11);
+  expect_the_same_bits(folder.path(), kernel::Arithmetic::Fast, random);
+  expect_the_same_bits(folder.path(), kernel::Arithmetic::Exact, random);
 }
 
 // The model of a packed file of which nothing stays in memory.

@@ -28,8 +28,8 @@ inline void write_random_checkpoint(const spec::ModelSpec& spec, const fs::path&
   std::vector<std::vector<float>> values;
   std::vector<format::TensorView> tensors;
   for (const spec::Weight& w : spec::weights_of(spec, false)) {
-    auto shape = spec::shape_of(spec, w.role);
-    if (spec::is_expert(w.role)) shape.insert(shape.begin(), spec.moe.router.num_experts);
+    auto shape = spec::shape_of(spec, w.role, w.layer);
+    if (spec::is_expert(w.role)) shape.insert(shape.begin(), spec.experts(w.layer));
     format::TensorView tensor{format::our_name(w), spec::ElementType::F32, shape, {}};
     const bool is_matrix = shape.size() > 1;
     const double spread = is_matrix ? 1.5 / std::sqrt(static_cast<double>(shape.back())) : 0.2;
