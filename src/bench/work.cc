@@ -44,6 +44,7 @@ double cache_bytes_per_token(const spec::AttentionSpec& a, kernel::KvType type) 
 bool WorkCounter::decides(const spec::Weight& weight) const {
   switch (weight.role) {
     case Role::Router:
+    case Role::AttentionRouter:
     case Role::GateDown:
     case Role::GateLeaf:
     case Role::GruInput:
@@ -60,12 +61,14 @@ WorkCounter::WorkCounter(const format::ModelFile& file, const kernel::Compute& c
   const auto place = [&](const spec::Weight& weight) -> Matrices& {
     if (weight.layer < 0) return head_;
     Layer& layer = layers_[static_cast<size_t>(weight.layer)];
+    if (spec::is_attention_expert(weight.role)) return layer.attention_expert;
     return spec::is_expert(weight.role) ? layer.expert : layer.dense;
   };
   for (spec::Weight weight : spec::weights_of(spec_, false)) {
     if (spec::is_expert(weight.role)) weight.expert = 0;
-    const std::vector<int64_t> shape = spec::shape_of(spec_, weight.role);
-    const double elements = static_cast<double>(std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>()));
+    const std::vector<int64_t> shape = spec::shape_of(spec_, weight.role, weight.layer);
+    double elements = static_cast<double>(std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>()));
+    if (spec::is_attention_expert(weight.role)) elements /= static_cast<double>(shape[0]);
     const ElementType type = file.type_of(weight);
     const double bytes = elements / static_cast<double>(spec::info(type).block_elements) * static_cast<double>(spec::info(type).block_bytes);
     if (weight.role == Role::Embedding) {
@@ -85,12 +88,23 @@ void WorkCounter::add(const Matrices& matrices, double tokens) {
   for (size_t unit = 0; unit < kUnits; ++unit) work_.operations[unit] += tokens * matrices.operations[unit];
 }
 
+// Nobody tells which ones were visited: of bytes, as many experts as there are visits, at most all.
+void WorkCounter::add_attention_experts(double tokens) {
+  const double visits = tokens * spec_.attention.experts->experts_per_token;
+  const double read = std::min<double>(visits, spec_.attention.experts->num_experts);
+  for (const Layer& layer : layers_) {
+    work_.weight_bytes += read * layer.attention_expert.bytes;
+    for (size_t unit = 0; unit < kUnits; ++unit) work_.operations[unit] += visits * layer.attention_expert.operations[unit];
+  }
+}
+
 void WorkCounter::add_step(std::span<const model::Chunk> chunks) {
   double tokens = 0;
   for (const model::Chunk& chunk : chunks) tokens += static_cast<double>(chunk.tokens.size());
   work_.steps += 1;
   work_.weight_bytes += tokens * embedding_row_bytes_;
   for (const Layer& layer : layers_) add(layer.dense, tokens);
+  if (spec_.attention.experts) add_attention_experts(tokens);
   add(head_, static_cast<double>(chunks.size()));
 
   const spec::AttentionSpec& attention = spec_.attention;

@@ -47,9 +47,11 @@ class WorkCounter {
   struct Layer {
     Matrices dense;   // all that every token meets
     Matrices expert;  // one of them
+    Matrices attention_expert;
   };
   void add(const Matrices& matrices, double tokens);
   bool decides(const spec::Weight& weight) const;
+  void add_attention_experts(double tokens);
 
   const spec::ModelSpec& spec_;
   std::vector<Layer> layers_;

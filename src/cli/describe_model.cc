@@ -117,9 +117,21 @@ std::string describe_router(const MoeSpec& moe) {
 std::string describe_experts(const ModelSpec& s) {
   const MoeSpec& moe = s.moe;
   Phrases p;
-  p.add(fmt::format("{} of {} a token, {} wide", moe.router.experts_per_token, moe.router.num_experts, moe.expert_hidden));
+  std::vector<int> by_layer;
+  for (const int experts : moe.experts_L) {
+    if (experts > 0) by_layer.push_back(experts);
+  }
+  p.add(fmt::format("{} of {} a token, {} wide", moe.router.experts_per_token,
+                    by_layer.empty() ? fmt::format("{}", moe.router.num_experts) : fmt::format("{}", fmt::join(by_layer, ", ")),
+                    moe.expert_hidden));
   p.add_if(moe.router.zero_cost_experts() > 0, fmt::format("{} that cost nothing", moe.router.zero_cost_experts()));
-  p.add_if(moe.shared_hidden > 0, fmt::format("shared {} wide{}", moe.shared_hidden, moe.shared_gate ? ", gated" : ""));
+  p.add_if(moe.expert_width > 0, fmt::format("taking and giving {}", moe.expert_width));
+  p.add_if(moe.ternary_experts, "ternary");
+  p.add_if(moe.iterations > 1, fmt::format("a chain of {}", moe.iterations));
+  p.add_if(moe.momentum.kind != spec::Momentum::None,
+           fmt::format("{} from layer to layer", moe.momentum.kind == spec::Momentum::Adam ? "Adam's momentum" : "momentum"));
+  p.add_if(moe.shared_hidden > 0, fmt::format("shared {} wide{}", moe.shared_hidden,
+                                              moe.shared_gate ? ", gated" : moe.shared_mix ? ", mixed by a softmax" : ""));
   p.add_if(moe.expert_bias, "biases");
   p.add_if(moe.activation == spec::Activation::ClampedSwiGlu, "clamped activation");
   return p.text();

@@ -89,9 +89,9 @@ TensorSource convert_one(const ModelFile& model, const Target& target, const Wei
 
   TensorSource out;
   out.name = name_of(row, weight);
-  out.shape = stored_shape(spec, weight.role, row.layout);
+  out.shape = stored_shape(spec, weight.role, row.layout, weight.layer);
   out.type = type_for(target, first, weight.role);
-  const int pieces = stack ? spec.moe.router.num_experts : 1;
+  const int pieces = stack ? spec.experts(weight.layer) : 1;
   if (stack) out.shape.insert(out.shape.begin(), pieces);
   for (int expert = 0; expert < pieces; ++expert) {
     if (row.layout != Layout::Plain) {

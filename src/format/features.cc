@@ -44,6 +44,12 @@ constexpr FeatureName kNames[] = {
     {Feature::SharedExperts, "shared experts"},
     {Feature::GatedShared, "a gated shared expert"},
     {Feature::UnevenShared, "a shared width that is no multiple of the experts'"},
+    {Feature::MixedShared, "shared experts mixed with the others by a softmax"},
+    {Feature::UnevenExperts, "layers of different numbers of experts"},
+    {Feature::ExpertChain, "chains of experts"},
+    {Feature::NarrowExperts, "experts of a width of their own"},
+    {Feature::LayerMomentum, "momentum from layer to layer"},
+    {Feature::AttentionExperts, "attention experts"},
     {Feature::QkvBias, "query, key and value biases"},
     {Feature::OutputBias, "a bias after attention"},
     {Feature::NormPerHead, "a query norm per head"},
@@ -74,6 +80,9 @@ constexpr FeatureName kNames[] = {
 
 void add_layers(const ModelSpec& s, Features& f) {
   f.add(Feature::Experts, s.moe_layers() > 0);
+  for (int layer = 0; layer < s.num_layers; ++layer) {
+    f.add(Feature::UnevenExperts, s.experts(layer) > 0 && s.experts(layer) != s.moe.router.num_experts);
+  }
   f.add(Feature::DenseLayers, s.moe_layers() < s.num_layers);
   for (int layer = 1; layer < s.num_layers; ++layer) {
     f.add(Feature::DenseAfterSparse,
@@ -109,6 +118,10 @@ void add_moe(const spec::MoeSpec& moe, Features& f) {
   f.add(Feature::SharedExperts, moe.shared_hidden > 0);
   f.add(Feature::GatedShared, moe.shared_hidden > 0 && moe.shared_gate);
   f.add(Feature::UnevenShared, moe.shared_hidden % moe.expert_hidden != 0);
+  f.add(Feature::MixedShared, moe.shared_mix);
+  f.add(Feature::ExpertChain, moe.iterations > 1);
+  f.add(Feature::NarrowExperts, moe.expert_width > 0);
+  f.add(Feature::LayerMomentum, moe.momentum.kind != spec::Momentum::None);
 }
 
 void add_windows(const ModelSpec& s, Features& f) {
@@ -145,6 +158,7 @@ void add_attention(const ModelSpec& s, Features& f) {
   const AttentionSpec& a = s.attention;
   f.add(Feature::LatentAttention, a.latent.has_value());
   f.add(Feature::LatentQueries, a.latent && a.latent->query_rank > 0);
+  f.add(Feature::AttentionExperts, a.experts.has_value());
   f.add(Feature::QkvBias, a.qkv_bias);
   f.add(Feature::OutputBias, a.output_bias);
   f.add(Feature::NormPerHead, a.qk_norm == spec::QkNorm::PerHead);

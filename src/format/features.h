@@ -36,6 +36,12 @@ enum class Feature : uint8_t {
   SharedExperts,
   GatedShared,  // a gate scales what the shared experts give
   UnevenShared,  // a width that is no multiple of the experts'
+  MixedShared,   // a softmax mixes them with the others
+  UnevenExperts,  // layers of different numbers of experts
+  ExpertChain,
+  NarrowExperts,  // experts of a width of their own
+  LayerMomentum,
+  AttentionExperts,
   QkvBias,
   OutputBias,
   NormPerHead,
@@ -63,6 +69,8 @@ enum class Feature : uint8_t {
   HeadBias,
   TiedEmbeddings,
 };
+
+static_assert(static_cast<int>(Feature::TiedEmbeddings) < 64, "a bit each, of the last one too");
 
 class Features {
  public:

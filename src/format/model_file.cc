@@ -77,7 +77,7 @@ ModelFile::ModelFile(const fs::path& path) : path_(resolve_model_path(path)) {
 void ModelFile::open_folder() {
   spec_ = read_hf_config(path_);
   const Family* family = family_named(spec_.family);
-  names_ = family != nullptr ? &family->hf.names : &kOurNames;
+  names_ = family != nullptr ? &family->hf.names : spec_.moe.ternary_experts ? &kOurTernaryNames : &kOurNames;
   fp8_block_ = fp8_block(path_);
   shard_paths_ = shards_of(path_);
   for (const fs::path& shard : shard_paths_) {
@@ -104,8 +104,8 @@ ModelFile::Stored ModelFile::find(const Weight& weight) const {
 
   Stored stored{*index_.at(name_of(*row, weight)), row->layout, is_stack(*row)};
   const TensorView& tensor = stored.tensor;
-  std::vector<int64_t> wanted = stored_shape(spec_, weight.role, row->layout);
-  if (stored.is_stack) wanted.insert(wanted.begin(), spec_.moe.router.num_experts);
+  std::vector<int64_t> wanted = stored_shape(spec_, weight.role, row->layout, weight.layer);
+  if (stored.is_stack) wanted.insert(wanted.begin(), spec_.experts(weight.layer));
   require(same_shape(tensor.shape, wanted), "{}: tensor {} has the shape {}, the config calls for {}", path_.string(),
           tensor.name, shape_text(tensor.shape), shape_text(wanted));
   require(has_planes(row->layout) ? tensor.type == spec::ElementType::U8 : spec::info(tensor.type).is_weight,
@@ -212,7 +212,7 @@ void ModelFile::check_weights() const {
   // Expert by expert without a list of them all: a config that lies about their number ends at the first that is missing.
   for (const Weight& w : spec::weights_of(spec_, false)) {
     if (packed_ && spec::is_expert_matrix(w.role)) continue;
-    const int experts = spec::is_expert(w.role) ? spec_.moe.router.num_experts : 0;
+    const int experts = spec::is_expert(w.role) ? spec_.experts(w.layer) : 0;
     if (experts == 0) find(w);
     for (int expert = 0; expert < experts; ++expert) find({w.role, w.layer, expert});
   }

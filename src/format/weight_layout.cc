@@ -3,7 +3,9 @@
 #include <cassert>
 #include <cstring>
 
+#include "base/bytes.h"
 #include "format/elements.h"
+#include "format/ternary.h"
 
 namespace moiety::format {
 namespace {
@@ -60,6 +62,17 @@ TensorView half_of_rows(const TensorView& stored, std::vector<int64_t> shape, bo
   return out;
 }
 
+TensorView ternary(const TensorView& stored, OwnedBytes& owned) {
+  std::vector<float> floats = to_floats(stored);
+  ternarise(floats, floats);
+  std::vector<std::byte>& bytes = owned.emplace_back(floats.size() * sizeof(uint16_t));
+  for (size_t i = 0; i < floats.size(); ++i) {
+    const uint16_t bits = float_to_bf16(floats[i]);
+    std::memcpy(&bytes[i * sizeof(bits)], &bits, sizeof(bits));
+  }
+  return {stored.name, ElementType::BF16, stored.shape, bytes};
+}
+
 TensorView planes(const TensorView& stored, std::vector<int64_t> shape, size_t first, size_t step) {
   TensorView nibbles = stored;
   nibbles.type = ElementType::MXFP4_PLANES;
@@ -72,11 +85,12 @@ bool has_planes(Layout layout) {
   return layout == Layout::Planes || layout == Layout::EvenPlanes || layout == Layout::OddPlanes;
 }
 
-std::vector<int64_t> stored_shape(const ModelSpec& spec, Role role, Layout layout) {
-  const std::vector<int64_t> shape = spec::shape_of(spec, role);
+std::vector<int64_t> stored_shape(const ModelSpec& spec, Role role, Layout layout, int layer) {
+  const std::vector<int64_t> shape = spec::shape_of(spec, role, layer);
   const int64_t out = shape[0], in = shape.back();
   switch (layout) {
     case Layout::Plain:
+    case Layout::Ternary:
       return shape;
     case Layout::FirstHalf:
     case Layout::SecondHalf:
@@ -107,11 +121,10 @@ TensorView cut_weight(const ModelSpec& spec, Role role, Layout layout, const Ten
   std::vector<int64_t> shape = spec::shape_of(spec, role);
   const size_t out = static_cast<size_t>(shape[0]), in = static_cast<size_t>(shape.back());
   switch (layout) {
-    case Layout::Plain: {
-      TensorView same = stored;
-      same.shape = shape;
-      return same;
-    }
+    case Layout::Plain:
+      return stored;
+    case Layout::Ternary:
+      return ternary(stored, owned);
     case Layout::FirstHalf:
     case Layout::SecondHalf:
       return half_of_rows(stored, shape, layout == Layout::SecondHalf);
@@ -154,6 +167,7 @@ TensorView cut_weight(const ModelSpec& spec, Role role, Layout layout, const Ten
 
 ElementType type_when_cut(Layout layout, ElementType stored) {
   if (has_planes(layout)) return ElementType::MXFP4_PLANES;
+  if (layout == Layout::Ternary) return ElementType::BF16;
   const bool rows_stay = layout == Layout::Plain || layout == Layout::FirstHalf || layout == Layout::SecondHalf;
   return rows_stay || stands_alone(stored) ? stored : ElementType::F32;
 }

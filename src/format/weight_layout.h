@@ -21,10 +21,11 @@ enum class Layout {
   EvenColumns, OddColumns, // every second column of [in, 2 out]
   Even, Odd,               // every second number of a vector [2 n]
   KeyOfKv, ValueOfKv,      // keys and values of a head follow each other: [heads * (plain + value), rank]
+  Ternary,                 // what training turns: the weight is made of it by ternarise(), in bf16
 };
 
-// The shape of the tensor that holds one expert's weight, or a weight that is no expert's.
-std::vector<int64_t> stored_shape(const spec::ModelSpec& spec, spec::Role role, Layout layout);
+// The shape of the tensor that holds one expert's weight, or a weight that is no expert's; `layer` as for spec::shape_of.
+std::vector<int64_t> stored_shape(const spec::ModelSpec& spec, spec::Role role, Layout layout, int layer = -1);
 
 // Whether its scales are the tensor's whose name ends in _scales instead of _blocks.
 bool has_planes(Layout layout);

@@ -30,6 +30,9 @@ constexpr WeightName kOurs[] = {
     {Role::QueryNorm, "layers.{L}.attention.query_norm.weight"},
     {Role::KeyNorm, "layers.{L}.attention.key_norm.weight"},
     {Role::Sinks, "layers.{L}.attention.sinks"},
+    {Role::AttentionRouter, "layers.{L}.attention.router.weight"},
+    {Role::AttentionExpertQuery, "layers.{L}.attention.experts.query.weight"},
+    {Role::AttentionExpertOutput, "layers.{L}.attention.experts.output.weight"},
     {Role::QueryDown, "layers.{L}.attention.query_down.weight"},
     {Role::QueryDownNorm, "layers.{L}.attention.query_down_norm.weight"},
     {Role::QueryUp, "layers.{L}.attention.query_up.weight"},
@@ -51,6 +54,8 @@ constexpr WeightName kOurs[] = {
     {Role::GateDown, "layers.{L}.router.down.weight"},
     {Role::GateTemperature, "layers.{L}.router.temperature"},
     {Role::GateLeaf, "layers.{L}.router.leaf.weight"},
+    {Role::ExpertsDescend, "layers.{L}.experts.descend.weight"},
+    {Role::ExpertsAscend, "layers.{L}.experts.ascend.weight"},
     {Role::SharedGate, "layers.{L}.shared.gate.weight"},
     {Role::SharedUp, "layers.{L}.shared.up.weight"},
     {Role::SharedDown, "layers.{L}.shared.down.weight"},
@@ -61,6 +66,13 @@ constexpr WeightName kOurs[] = {
     {Role::ExpertGateBias, "layers.{L}.experts.gate.bias"},
     {Role::ExpertUpBias, "layers.{L}.experts.up.bias"},
     {Role::ExpertDownBias, "layers.{L}.experts.down.bias"},
+};
+
+// Training keeps what it rounds to -1, 0 or 1 when it computes.
+constexpr WeightName kOurTernary[] = {
+    {Role::ExpertGate, "layers.{L}.experts.gate.weight", Layout::Ternary},
+    {Role::ExpertUp, "layers.{L}.experts.up.weight", Layout::Ternary},
+    {Role::ExpertDown, "layers.{L}.experts.down.weight", Layout::Ternary},
 };
 
 constexpr WeightName kGguf[] = {
@@ -205,6 +217,7 @@ void replace(std::string& text, std::string_view what, int number) {
 }  // namespace
 
 const WeightNames kOurNames{kOurs, {}};
+const WeightNames kOurTernaryNames{kOurs, kOurTernary};
 const WeightNames kGgufNames{kGguf, {}};
 const WeightNames kGgufPostNormNames{kGguf, kGgufPostNorm};
 const WeightNames kMixtralNames{kHuggingFace, kMixtral};

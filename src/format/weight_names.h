@@ -35,6 +35,7 @@ bool is_stack(const WeightName& row);  // of all experts
 std::string our_name(const spec::Weight& weight);  // in training checkpoints
 
 extern const WeightNames kOurNames;           // training checkpoints
+extern const WeightNames kOurTernaryNames;    // … of models with ternary experts
 extern const WeightNames kGgufNames;          // all GGUF families
 extern const WeightNames kGgufPostNormNames;  // GLM-4.5 and gpt-oss differ in a norm
 extern const WeightNames kMixtralNames;       // Hugging Face, by family

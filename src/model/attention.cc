@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/attend.h"
+#include "model/attention_experts.h"
 #include "model/elementwise.h"
 
 namespace moiety::model {
@@ -37,9 +38,14 @@ Matrix<float> attention(const kernel::Compute& compute, const AttentionSpec& spe
   auto query = Matrix<float>::uninitialised(tokens, heads * head_dim);
   auto key = Matrix<float>::uninitialised(tokens, kv_heads * head_dim), value = Matrix<float>::uninitialised(tokens, kv_heads * head_dim);
   kernel::Activations x(x_TD);
+  AttentionChoice choice;
+  if (spec.experts) {
+    choice = choose_attention_experts(compute, spec, weights.experts, x_TD);
+    expert_queries(compute, spec, weights.experts, choice, x_TD, query.view());
+  }
   const kernel::Product projections[] = {
       {weights.query, query.view()}, {weights.key, key.view()}, {weights.value, value.view()}};
-  kernel::linear(compute, x, projections);
+  kernel::linear(compute, x, std::span(projections).subspan(spec.experts ? 1 : 0));
 
   // Norms, rotation, into the cache
   for_each_token(compute, step, [&](const StepPart& part, size_t t, size_t position) {
@@ -67,7 +73,11 @@ Matrix<float> attention(const kernel::Compute& compute, const AttentionSpec& spe
   attend(compute, options, runs, std::as_const(query).view(), mixed.view());
 
   auto out_TD = Matrix<float>::uninitialised(tokens, x_TD.cols());
-  kernel::linear(compute, mixed.view(), weights.output, out_TD.view());
+  if (spec.experts) {
+    expert_outputs(compute, spec, weights.experts, choice, std::as_const(mixed).view(), out_TD.view());
+  } else {
+    kernel::linear(compute, mixed.view(), weights.output, out_TD.view());
+  }
   for (size_t t = 0; t < tokens; ++t) add(weights.output_bias, out_TD.row(t));
   return out_TD;
 }

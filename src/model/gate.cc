@@ -8,6 +8,7 @@
 #include "model/attention.h"
 #include "model/elementwise.h"
 #include "model/latent_attention.h"
+#include "model/moe_layer.h"
 #include "model/norm.h"
 #include "moe/gate.h"
 #include "moe/tree.h"
@@ -64,9 +65,9 @@ Matrix<float> StepGate::likely_logits(int layer, MatrixView<const float> x_TD) c
 Matrix<float> StepGate::own_logits(int layer, MatrixView<const float> x_TD) const {
   const MoeWeights& w = this->layer(layer);
   if (gate_ == Gate::Cosine) return with_bias(cosine(w, x_TD), layer);
-  if (gate_ == Gate::Tree) return with_bias(tree(w, x_TD), layer);
+  if (gate_ == Gate::Tree) return with_bias(tree(layer, x_TD), layer);
   if (gate_ == Gate::Recurrent) return with_bias(linear(next_state(w, x_TD).view(), w.router_ED), layer);
-  return with_bias(linear(x_TD, w.router_ED), layer);
+  return linear_logits(compute_, spec_.moe, w, 0, x_TD);
 }
 
 Matrix<float> StepGate::linear(MatrixView<const float> x, const kernel::WeightView& w) const {
@@ -90,9 +91,10 @@ Matrix<float> StepGate::cosine(const MoeWeights& w, MatrixView<const float> x_TD
   return logits_TE;
 }
 
-Matrix<float> StepGate::tree(const MoeWeights& w, MatrixView<const float> x_TD) const {
+Matrix<float> StepGate::tree(int layer, MatrixView<const float> x_TD) const {
+  const MoeWeights& w = this->layer(layer);
   const Matrix<float> decisions = linear(x_TD, w.router_ED), leaves = linear(x_TD, w.gate_leaf);
-  const spec::RouterRule& rule = spec_.moe.router;
+  const spec::RouterRule rule = spec_.router(layer);
   auto logits_TE = Matrix<float>::uninitialised(x_TD.rows(), leaves.cols() / static_cast<size_t>(rule.experts_per_token));
   for (size_t t = 0; t < logits_TE.rows(); ++t) {
     moe::tree_logits(rule, decisions.row(t), leaves.row(t), logits_TE.row(t));

@@ -33,7 +33,7 @@ class StepGate {
   Matrix<float> with_bias(Matrix<float> logits_TE, int layer) const;
   Matrix<float> own_logits(int layer, MatrixView<const float> x_TD) const;
   Matrix<float> cosine(const MoeWeights& w, MatrixView<const float> x_TD) const;
-  Matrix<float> tree(const MoeWeights& w, MatrixView<const float> x_TD) const;
+  Matrix<float> tree(int layer, MatrixView<const float> x_TD) const;
   Matrix<float> chosen(int layer) const;
   Matrix<float> next_state(const MoeWeights& w, MatrixView<const float> x_TD) const;
   Matrix<float> run_own_router(MatrixView<const float> x_TD) const;

@@ -141,7 +141,8 @@ void Transformer::add_to_stream(MatrixView<const float> y_TD, MatrixView<float> 
   });
 }
 
-void Transformer::layer(int number, const Step& step, StepGate& gate, Matrix<float>& x_TD, const RoutingObserver& observe) {
+void Transformer::layer(int number, const Step& step, StepGate& gate, LayerMomentum& momentum, Matrix<float>& x_TD,
+                        const RoutingObserver& observe) {
   const LayerWeights& w = weights_.layers[number];
   const auto attention_of_kind = spec().attention.latent ? latent_attention : attention;
 
@@ -157,18 +158,19 @@ void Transformer::layer(int number, const Step& step, StepGate& gate, Matrix<flo
   }
   store::ExpertStore& experts = streams() ? static_cast<store::ExpertStore&>(streamed_->store()) : all_experts_;
   Matrix<float> logits_TE = gate.logits(number, feed_forward_in.view());
-  const MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), std::move(logits_TE), step.parts,
-                                  lossy_, [&] {
+  MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), std::move(logits_TE), step.parts, lossy_,
+                            [&] {
     if (streams() && streamed_->wants_predictions()) expect_next(number, step, gate, x_TD.view());
   });
-  add_to_stream(moe.out_TD.view(), x_TD.view());
+  momentum.turn(compute_.threads, moe.out_TD.view());
+  add_to_stream(std::as_const(moe.out_TD).view(), x_TD.view());
   if (observe) observe(number, moe.routing);
 }
 
-// Tells the store which experts a layer with these logits will want.
+// Tells the store which experts a layer with these logits will want: a chain's first iteration, of which it is known.
 void Transformer::expect(int layer, Matrix<float> logits_TE, std::span<const StepPart> parts) {
   const MoeWeights& w = weights_.layers[static_cast<size_t>(layer)].moe;
-  std::vector<store::Demand> demands = demands_of(route(spec().moe, w, layer, logits_TE.view(), parts));
+  std::vector<store::Demand> demands = demands_of(route(spec().moe, w, layer, 0, logits_TE.view(), parts));
   std::ranges::stable_sort(demands, std::greater(), [](const store::Demand& d) { return std::pair(d.tokens, d.weight); });
   std::vector<int> experts;
   for (const store::Demand& demand : demands) experts.push_back(demand.expert);
@@ -237,8 +239,9 @@ Matrix<float> Transformer::forward(std::span<const Chunk> chunks, const RoutingO
   Matrix<float> x_TD = embed(chunks);
   const Step step = make_step(spec().attention, frequencies_, chunks);
   StepGate gate(compute_, spec(), weights_, step, x_TD.view());
+  LayerMomentum momentum(spec().moe.momentum);
   if (streams() && streamed_->wants_certainties()) expect_known(step, gate, 0);
-  for (int number = 0; number < spec().num_layers; ++number) layer(number, step, gate, x_TD, observe);
+  for (int number = 0; number < spec().num_layers; ++number) layer(number, step, gate, momentum, x_TD, observe);
   for (const Chunk& chunk : chunks) chunk.cache->advance(chunk.tokens.size());
   Matrix<float> logits = head(chunks, x_TD.view());
   refuse_nans(logits.view());

@@ -11,6 +11,7 @@
 #include "model/gate.h"
 #include "model/kv_cache.h"
 #include "model/lossy.h"
+#include "model/momentum.h"
 #include "model/step.h"
 #include "model/streamed_experts.h"
 #include "model/weights.h"
@@ -18,7 +19,8 @@
 
 namespace moiety::model {
 
-// Told of every sparse layer's routing as it is decided: layer number, routing of this step's tokens.
+// Told of every sparse layer's routing as it is decided: layer number, routing of this step's tokens; of a chain of experts once,
+// all iterations' visits.
 using RoutingObserver = std::function<void(int layer, const moe::Routing&)>;
 
 class Transformer {
@@ -63,7 +65,7 @@ class Transformer {
   Matrix<float> embed(std::span<const Chunk> chunks) const;
   Matrix<float> norm(MatrixView<const float> x_TD, const NormWeights& weights) const;
   void add_to_stream(MatrixView<const float> y_TD, MatrixView<float> x_TD) const;  // x += residual scale * y
-  void layer(int number, const Step& step, StepGate& gate, Matrix<float>& x_TD, const RoutingObserver& observe);
+  void layer(int number, const Step& step, StepGate& gate, LayerMomentum& momentum, Matrix<float>& x_TD, const RoutingObserver& observe);
   bool streams() const { return streamed_ && streamed_->is_open(); }
   void expect(int layer, Matrix<float> logits_TE, std::span<const StepPart> parts);
   void expect_known(const Step& step, const StepGate& gate, int from);

@@ -78,18 +78,39 @@ LatentWeights load_latent(const ModelFile& file, int layer) {
   return w;
 }
 
+// Every expert's matrix of a stack [experts, out, in].
+std::vector<kernel::Projection> stacked_matrices(const ModelFile& file, const Weight& weight, int experts) {
+  const WeightView all = matrix(file, weight);
+  std::vector<kernel::Projection> matrices_E;
+  for (size_t e = 0, rows = all.rows / static_cast<size_t>(experts); e < static_cast<size_t>(experts); ++e) {
+    WeightView one = all;
+    one.data = all.row(e * rows);
+    one.rows = rows;
+    matrices_E.push_back(one);
+  }
+  return matrices_E;
+}
+
+AttentionExpertWeights load_attention_experts(const ModelFile& file, int layer) {
+  const int experts = file.spec().attention.experts->num_experts;
+  floats(file, {Role::AttentionRouter, layer});  // one NaN here would mislead every token
+  return {matrix(file, {Role::AttentionRouter, layer}), stacked_matrices(file, {Role::AttentionExpertQuery, layer}, experts),
+          stacked_matrices(file, {Role::AttentionExpertOutput, layer}, experts)};
+}
+
 AttentionWeights load_attention(const ModelFile& file, int layer) {
   const spec::AttentionSpec& spec = file.spec().attention;
   AttentionWeights w;
   w.norm = load_norm(file, Role::AttentionNorm, Role::AttentionNormBias, layer);
-  if (!spec.latent || spec.latent->query_rank == 0) w.query = matrix(file, {Role::Query, layer});
+  if (spec.experts) w.experts = load_attention_experts(file, layer);
+  else if (!spec.latent || spec.latent->query_rank == 0) w.query = matrix(file, {Role::Query, layer});
   if (spec.latent) {
     w.latent = load_latent(file, layer);
   } else {
     w.key = matrix(file, {Role::Key, layer});
     w.value = matrix(file, {Role::Value, layer});
   }
-  w.output = matrix(file, {Role::AttentionOutput, layer});
+  if (!spec.experts) w.output = matrix(file, {Role::AttentionOutput, layer});
   if (spec.qkv_bias) {
     w.query_bias = floats(file, {Role::QueryBias, layer});
     w.key_bias = floats(file, {Role::KeyBias, layer});
@@ -158,7 +179,11 @@ MoeWeights load_moe(const ModelFile& file, int layer, kernel::Arithmetic arithme
     w.constant_mix = matrix(file, {Role::ConstantMix, layer});
     w.constant_vectors = floats(file, {Role::ConstantVector, layer});
   }
-  for (int expert = 0; expert < spec.router.num_experts; ++expert) {
+  if (spec.expert_width > 0) {
+    w.descend = matrix(file, {Role::ExpertsDescend, layer});
+    w.ascend = matrix(file, {Role::ExpertsAscend, layer});
+  }
+  for (int expert = 0; expert < file.spec().experts(layer); ++expert) {
     w.experts_E.push_back(load_expert(file, layer, expert, arithmetic));
     const auto low = file.packed() == nullptr ? std::nullopt : file.packed()->low_copy();
     if (low) w.low_E.push_back(load_expert(file, layer, expert, arithmetic, *low));
@@ -167,7 +192,7 @@ MoeWeights load_moe(const ModelFile& file, int layer, kernel::Arithmetic arithme
     w.shared.gate = matrix(file, {Role::SharedGate, layer});
     w.shared.up = matrix(file, {Role::SharedUp, layer});
     w.shared.down = matrix(file, {Role::SharedDown, layer});
-    if (spec.shared_gate) w.shared_scale = matrix(file, {Role::SharedScale, layer});
+    if (spec.shared_gate || spec.shared_mix) w.shared_scale = matrix(file, {Role::SharedScale, layer});
   }
   return w;
 }
@@ -215,8 +240,13 @@ DenseMatrices dense_matrices(Weights& weights) {
     AttentionWeights& a = layer.attention;
     LatentWeights& l = a.latent;
     all.multiplied.insert(all.multiplied.end(), {&a.query, &a.key, &a.value, &a.output, &l.query_down, &l.query_up, &l.kv_down});
-    all.as_they_lie.insert(all.as_they_lie.end(), {&l.key_up, &l.value_up, &layer.moe.router_ED, &layer.moe.gate_down, &layer.moe.gate_leaf,
-                                                   &layer.moe.gating_residual_CC, &layer.moe.constant_mix, &layer.moe.shared_scale});
+    all.multiplied.insert(all.multiplied.end(), {&layer.moe.descend, &layer.moe.ascend});
+    for (auto* experts_E : {&a.experts.query_E, &a.experts.output_E}) {
+      for (kernel::Projection& expert : *experts_E) all.multiplied.push_back(&expert);
+    }
+    all.as_they_lie.insert(all.as_they_lie.end(), {&l.key_up, &l.value_up, &a.experts.router_ED, &layer.moe.router_ED, &layer.moe.gate_down,
+                                                   &layer.moe.gate_leaf, &layer.moe.gating_residual_CC, &layer.moe.constant_mix,
+                                                   &layer.moe.shared_scale});
     add_block(layer.dense);
     add_block(layer.moe.shared);
   }

@@ -22,9 +22,16 @@ struct LatentWeights {
   std::vector<float> kv_down_norm;
 };
 
+// Of attention experts.
+struct AttentionExpertWeights {
+  kernel::Projection router_ED;  // empty: attention is no matter of experts
+  std::vector<kernel::Projection> query_E, output_E;
+};
+
 struct AttentionWeights {
   NormWeights norm;
   kernel::Projection query, key, value, output;
+  AttentionExpertWeights experts;  // instead of query and output
   std::vector<float> query_bias, key_bias, value_bias, output_bias;  // empty: none
   std::vector<float> query_norm, key_norm;                           // empty: none
   std::vector<float> sinks_H;                                        // empty: none
@@ -50,6 +57,7 @@ struct MoeWeights {
   std::vector<float> constant_vectors;        // [constant experts, D]
   std::vector<FeedForwardWeights> experts_E;
   std::vector<FeedForwardWeights> low_E;  // the same in low precision, for model/lossy.h; empty: none
+  kernel::Projection descend, ascend;  // to the experts' width and back; empty: it is the model's
   FeedForwardWeights shared;        // empty: none
   kernel::Projection shared_scale;  // empty: the shared experts' output is taken as it is
 };

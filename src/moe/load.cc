@@ -8,7 +8,7 @@
 namespace moiety::moe {
 
 void Load::add(int layer, const Routing& routing) {
-  assert(routing.num_experts == experts_);
+  assert(routing.num_experts <= experts_);
   for (const int32_t expert : routing.experts_N) add(layer, expert, 1);
 }
 

@@ -20,6 +20,7 @@ class Load {
   std::span<const int64_t> of_layer(int layer) const {
     return std::span(visits_LE_).subspan(size_t(layer) * experts_, experts_);
   }
+  // A layer may have fewer experts.
   void add(int layer, const Routing& routing);
   void add(int layer, int expert, int64_t visits) { visits_LE_[size_t(layer) * experts_ + expert] += visits; }
 

@@ -265,6 +265,8 @@ void check_moe(const Checker& c, const ModelSpec& s) {
           c.where);
   require(moe.experts_L.empty() || !moe.router.gating_residual,
           "{}: gating residuals need the same number of experts in all layers", c.where);
+  require(!s.attention.experts || moe.router.gate != Gate::Decoupled,
+          "{}: attention experts with a decoupled gate, which has attention of its own, are not supported", c.where);
   require(!moe.ternary_experts || !moe.expert_bias, "{}: ternary experts with biases are not supported", c.where);
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "moe/join.h"
+
 namespace moiety::trace {
 
 uint64_t TraceRecorder::new_sequence() {
@@ -26,18 +28,14 @@ void TraceRecorder::add(int layer, const moe::Routing& routing) {
   assert(skipped_ <= routing.num_tokens());
   (void)layer;
   moe::Routing& kept = step_.by_sparse_layer[layers_done_++];
-  if (skipped_ == 0) {
-    kept = routing;
-    return;
-  }
-  const auto first = routing.begin_T1.begin() + skipped_;
-  const int32_t before = *first;
-  kept.num_experts = routing.num_experts;
-  kept.begin_T1.assign(first, routing.begin_T1.end());
+  kept = moe::without_repeats(routing);  // a chain's iterations may meet one expert again
+  kept.num_experts = writer_.header().num_experts;  // this layer may have fewer
+  if (skipped_ == 0) return;
+  const int32_t before = kept.begin_T1[static_cast<size_t>(skipped_)];
+  kept.begin_T1.erase(kept.begin_T1.begin(), kept.begin_T1.begin() + skipped_);
   for (int32_t& begin : kept.begin_T1) begin -= before;
-  kept.experts_N.assign(routing.experts_N.begin() + before, routing.experts_N.end());
-  kept.weights_N.clear();
-  if (!routing.weights_N.empty()) kept.weights_N.assign(routing.weights_N.begin() + before, routing.weights_N.end());
+  kept.experts_N.erase(kept.experts_N.begin(), kept.experts_N.begin() + before);
+  if (!kept.weights_N.empty()) kept.weights_N.erase(kept.weights_N.begin(), kept.weights_N.begin() + before);
 }
 
 void TraceRecorder::end() {

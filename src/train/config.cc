@@ -1,5 +1,6 @@
 #include "train/config.h"
 
+#include <fmt/ranges.h>
 #include <toml++/toml.h>
 
 #include <algorithm>
@@ -34,11 +35,21 @@ void visit(Config& c, Visitor& v) {
   v.integer("heads", c.model.heads, 1, 4096);
   v.integer("kv_heads", c.model.kv_heads, 1, 4096);
   v.integer("head_dim", c.model.head_dim, 2, 4096);
-  v.integer("experts", c.model.experts, 1, 1 << 14);
+  v.counts("experts", c.model.experts, c.model.experts_by_layer, 1, 1 << 14);
   v.integer("experts_per_token", c.model.experts_per_token, 1, 1 << 14);
   v.integer("expert_hidden", c.model.expert_hidden, 1, 1 << 18);
   v.integer("shared_hidden", c.model.shared_hidden, 0, 1 << 18);
   v.boolean("shared_gate", c.model.shared_gate);
+  v.boolean("shared_mix", c.model.shared_mix);
+  v.integer("iterations", c.model.iterations, 1, 64);
+  v.integer("expert_width", c.model.expert_width, 0, 1 << 16);
+  v.boolean("ternary_experts", c.model.ternary_experts);
+  v.choice("momentum", c.model.momentum, {"none", "heavy_ball", "adam"});
+  v.number("momentum_decay", c.model.momentum_decay, 0, 0.999999);
+  v.number("momentum_square_decay", c.model.momentum_square_decay, 0, 0.999999);
+  v.number("momentum_step", c.model.momentum_step, 1e-6, 1e6);
+  v.integer("attention_experts", c.model.attention_experts, 0, 1 << 14);
+  v.integer("attention_experts_per_token", c.model.attention_experts_per_token, 1, 1 << 14);
   v.boolean("router_trained", c.model.router_trained);
   v.choice("gate", c.model.gate, {"linear", "cosine", "hash", "random", "recurrent", "tree", "ahead", "decoupled"});
   v.integer("gate_width", c.model.gate_width, 1, 1 << 16);
@@ -71,6 +82,8 @@ void visit(Config& c, Visitor& v) {
   v.boolean("tied_embeddings", c.model.tied_embeddings);
   v.integer("dense_layers", c.model.dense_layers, 0, 1024);
   v.integer("dense_hidden", c.model.dense_hidden, 1, 1 << 18);
+  v.integer("moe_every", c.model.moe_every, 1, 1024);
+  v.integer("moe_offset", c.model.moe_offset, 0, 1023);
   v.integer("max_positions", c.model.max_positions, 0, 1 << 24);
 
   v.section("balance");
@@ -197,6 +210,24 @@ class Reader {
     require(value >= low && value <= high, "{}: {}.{} is {}, expected {} to {}", place(*node), name_, key, value, low,
             high);
     field = value;
+  }
+  // One number, or a list of them, of which the field is the largest.
+  void counts(const char* key, int64_t& field, std::vector<int64_t>& list, int64_t low, int64_t high) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return;
+    if (!node->is_array()) {
+      list.clear();
+      return integer(key, field, low, high);
+    }
+    expect(!node->as_array()->empty(), *node, key, "an integer or a list of integers that is not empty");
+    list.clear();
+    for (const toml::node& entry : *node->as_array()) {
+      expect(entry.is_integer(), entry, key, "an integer or a list of integers");
+      const int64_t value = entry.as_integer()->get();
+      require(value >= low && value <= high, "{}: {}.{} holds {}, expected {} to {}", place(*node), name_, key, value, low, high);
+      list.push_back(value);
+    }
+    field = *std::ranges::max_element(list);
   }
   void number(const char* key, double& field, double low, double high) {
     const toml::node* node = find(key);
@@ -378,10 +409,10 @@ void check_router(const TrainConfig& c, const std::string& where) {
 // A layer is computed again by itself, from its input and its routing.
 void check_recompute(const TrainConfig& c, const std::string& where) {
   const TrainConfig::Model& m = c.model;
-  const bool passes_state = m.gate == "recurrent" || m.gate == "ahead" || m.gate == "decoupled" || m.gating_residual;
+  const bool passes_state = m.gate == "recurrent" || m.gate == "ahead" || m.gate == "decoupled" || m.gating_residual || m.momentum != "none";
   require(c.train.recompute == "none" || (!passes_state && c.balance.consistency == 0),
           "{}: train.recompute = \"layers\" needs layers that hand on nothing but their output: no recurrent, ahead or decoupled gate, no "
-          "gating residual, no consistency", where);
+          "gating residual, no momentum, no consistency", where);
   const bool is_plain = m.null_experts + m.zero_experts + m.copy_experts + m.constant_experts == 0 && m.weigh == "scores" &&
                         m.select != "expert_choice";
   require(c.train.round_tokens == 0 || is_plain,
@@ -389,6 +420,17 @@ void check_recompute(const TrainConfig& c, const std::string& where) {
           "sparse_mixer or expert_choice", where);
   require(c.train.round_tokens == 0 || c.train.receive_budget == 0,
           "{}: train.round_tokens is of a whole pass, which train.receive_budget takes apart", where);
+}
+
+// After the first dense layers every moe_every-th has experts.
+bool is_moe_layer(const TrainConfig::Model& m, int64_t layer) {
+  return layer >= m.dense_layers && (layer - m.dense_layers) % m.moe_every == m.moe_offset;
+}
+
+int64_t count_moe_layers(const TrainConfig::Model& m) {
+  int64_t count = 0;
+  for (int64_t layer = 0; layer < m.layers; ++layer) count += is_moe_layer(m, layer);
+  return count;
 }
 
 void check(const TrainConfig& c, const std::string& where) {
@@ -412,6 +454,11 @@ void check(const TrainConfig& c, const std::string& where) {
   check_recompute(c, where);
   require(c.optimizer.offload == "none" || c.optimizer.state != "factored",
           "{}: optimizer.offload is \"{}\", expected \"none\" with optimizer.state \"factored\"", where, c.optimizer.offload);
+  const int64_t moe_layers = count_moe_layers(c.model);
+  require(c.model.experts_by_layer.empty() || static_cast<int64_t>(c.model.experts_by_layer.size()) == moe_layers,
+          "{}: model.experts holds {} numbers, but {} of the layers have experts", where, c.model.experts_by_layer.size(), moe_layers);
+  require(c.model.moe_offset < c.model.moe_every, "{}: model.moe_offset ({}) must be less than model.moe_every ({})", where,
+          c.model.moe_offset, c.model.moe_every);
   require(c.train.batch * c.train.sequence <= (1 << 24), "{}: train.batch * train.sequence is {}, expected at most {}",
           where, c.train.batch * c.train.sequence, 1 << 24);
 }
@@ -430,6 +477,10 @@ class Printer {
   }
   void boolean(const char* key, bool value) { text_ += fmt::format("{} = {}\n", key, value); }
   void integer(const char* key, int64_t value, int64_t, int64_t) { text_ += fmt::format("{} = {}\n", key, value); }
+  void counts(const char* key, int64_t value, const std::vector<int64_t>& list, int64_t low, int64_t high) {
+    if (list.empty()) return integer(key, value, low, high);
+    text_ += fmt::format("{} = [{}]\n", key, fmt::join(list, ", "));
+  }
   void number(const char* key, double value, double, double) { text_ += fmt::format("{} = {}\n", key, value); }
   void choice(const char* key, const std::string& value, std::initializer_list<const char*>) { text(key, value); }
 
@@ -443,6 +494,9 @@ class Flattener {
   void text(const char* key, const std::string& value) { add(key, value); }
   void boolean(const char* key, bool value) { add(key, value); }
   void integer(const char* key, int64_t value, int64_t, int64_t) { add(key, value); }
+  void counts(const char* key, int64_t value, const std::vector<int64_t>& list, int64_t, int64_t) {
+    list.empty() ? add(key, value) : add(key, list);
+  }
   void number(const char* key, double value, double, double) { add(key, value); }
   void choice(const char* key, const std::string& value, std::initializer_list<const char*>) { add(key, value); }
 
@@ -554,6 +608,9 @@ spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of
                             : m.qk_norm == "per_head" ? spec::QkNorm::PerHead
                                                       : spec::QkNorm::Whole,
                  .rope = {.theta = static_cast<float>(m.rope_theta)}};
+  if (m.attention_experts > 0) {
+    s.attention.experts = spec::AttentionExperts{as_int(m.attention_experts), as_int(m.attention_experts_per_token)};
+  }
   s.moe.router = {.num_experts = as_int(m.experts),
                   .experts_per_token = as_int(m.experts_per_token),
                   .logit_activation = logit_activation_named(m.logit_activation),
@@ -581,8 +638,22 @@ spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of
   s.moe.shared_hidden = as_int(m.shared_hidden);
   s.moe.shared_gate = m.shared_gate;
   s.dense_hidden = as_int(m.dense_hidden);
-  s.feed_forward.assign(s.num_layers, spec::FeedForward::Moe);
-  std::fill_n(s.feed_forward.begin(), m.dense_layers, spec::FeedForward::Dense);
+  s.moe.shared_mix = m.shared_mix;
+  s.moe.iterations = as_int(m.iterations);
+  s.moe.expert_width = as_int(m.expert_width);
+  s.moe.ternary_experts = m.ternary_experts;
+  s.moe.momentum = {.kind = m.momentum == "heavy_ball" ? spec::Momentum::HeavyBall
+                            : m.momentum == "adam"     ? spec::Momentum::Adam
+                                                       : spec::Momentum::None,
+                    .decay = static_cast<float>(m.momentum_decay),
+                    .square_decay = static_cast<float>(m.momentum_square_decay),
+                    .step = static_cast<float>(m.momentum_step)};
+  size_t moe_layer = 0;
+  for (int64_t layer = 0; layer < m.layers; ++layer) {
+    const bool is_moe = is_moe_layer(m, layer);
+    s.feed_forward.push_back(is_moe ? spec::FeedForward::Moe : spec::FeedForward::Dense);
+    if (!m.experts_by_layer.empty()) s.moe.experts_L.push_back(is_moe ? as_int(m.experts_by_layer[moe_layer++]) : 0);
+  }
   s.eos_tokens = {end_of_text};
   spec::check(s, "the configuration");
   return s;

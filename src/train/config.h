@@ -39,7 +39,13 @@ struct TrainConfig {
   struct Model {
     int64_t layers = 4, width = 128, heads = 4, kv_heads = 4, head_dim = 32;
     int64_t experts = 8, experts_per_token = 2, expert_hidden = 256, shared_hidden = 0;
-    bool shared_gate = false, router_trained = true;
+    std::vector<int64_t> experts_by_layer;  // of MoE layers; empty: `experts` in each
+    bool shared_gate = false, shared_mix = false, router_trained = true;
+    int64_t iterations = 1, expert_width = 0;
+    bool ternary_experts = false;
+    std::string momentum = "none";
+    double momentum_decay = 0.7, momentum_square_decay = 0.999, momentum_step = 1;
+    int64_t attention_experts = 0, attention_experts_per_token = 2;
     // The router's stages, by the names and in the order of spec::RouterRule
     std::string logit_activation = "none";
     double temperature = 1;
@@ -61,6 +67,7 @@ struct TrainConfig {
     double rope_theta = 10000, norm_eps = 1e-5;
     bool tied_embeddings = false;
     int64_t dense_layers = 0, dense_hidden = 512, max_positions = 0;  // 0: the training sequence's length
+    int64_t moe_every = 1, moe_offset = 0;  // after the first dense layers
   } model;
 
   struct Balance {

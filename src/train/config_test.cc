@@ -107,6 +107,43 @@ TEST(TrainConfig, WhatIsSmallIsNotOffloaded) {
             "c.toml:2: optimizer.state is \"int4\", expected one of \"f32\", \"int8\", \"factored\"");
 }
 
+TEST(TrainConfig, BlockShapesBecomeTheModels) {
+  const auto spec_of = [](const char* model) {
+    return model_spec(parse_config(std::string("[model]\nlayers = 6\n") + model, "c.toml", {}), 300, 0);
+  };
+  using enum spec::FeedForward;
+  EXPECT_EQ(spec_of("dense_layers = 1\nmoe_every = 2\nmoe_offset = 1\n").feed_forward,
+            (std::vector{Dense, Dense, Moe, Dense, Moe, Dense}));
+  const spec::ModelSpec pyramid = spec_of("moe_every = 2\nmoe_offset = 1\nexperts = [8, 8, 16]\n");
+  EXPECT_EQ(pyramid.moe.experts_L, (std::vector<int>{0, 8, 0, 8, 0, 16}));
+  EXPECT_EQ(pyramid.moe.router.num_experts, 16);
+  const spec::ModelSpec odd = spec_of(
+      "iterations = 2\nexpert_width = 64\nternary_experts = true\nmomentum = \"adam\"\nmomentum_decay = 0.5\n"
+      "shared_hidden = 64\nattention_experts = 4\nattention_experts_per_token = 1\nheads = 8\n");
+  EXPECT_EQ(odd.moe.iterations, 2);
+  EXPECT_EQ(odd.expert_width(), 64);
+  EXPECT_TRUE(odd.moe.ternary_experts);
+  EXPECT_EQ(odd.moe.momentum.kind, spec::Momentum::Adam);
+  EXPECT_EQ(odd.moe.momentum.decay, 0.5f);
+  EXPECT_EQ(odd.attention.expert_heads(), 8);
+  EXPECT_TRUE(spec_of("shared_hidden = 64\nshared_mix = true\n").moe.shared_mix);
+}
+
+TEST(TrainConfig, ListsOfExpertsAreReadAndPrinted) {
+  const char* text = "[model]\nlayers = 2\nexperts = [4, 8]\n";
+  const std::string printed = print_config(parse_config(text, "c.toml", {}));
+  EXPECT_NE(printed.find("experts = [4, 8]"), printed.npos);
+  EXPECT_EQ(print_config(parse_config(printed, "p.toml", {})), printed);
+  EXPECT_EQ(parse_config(text, "c.toml", {"model.experts=3"}).model.experts_by_layer.size(), 0u);
+  EXPECT_EQ(parse_config("", "c.toml", {"model.experts=[3,4,5,6]"}).model.experts, 6);
+  EXPECT_EQ(complaint("[model]\nexperts = [8, 8]\n"), "c.toml: model.experts holds 2 numbers, but 4 of the layers have experts");
+  EXPECT_EQ(complaint("[model]\nexperts = [8, 0, 8, 8]\n"), "c.toml:2: model.experts holds 0, expected 1 to 16384");
+  EXPECT_EQ(complaint("[model]\nexperts = [8, \"8\"]\n"), "c.toml:2: model.experts is a string, expected an integer or a list of integers");
+  EXPECT_NE(complaint("[model]\nexperts = []\n"), "");
+  EXPECT_NE(complaint("[model]\nexperts = \"many\"\n"), "");
+  EXPECT_NE(complaint("[model]\nmoe_every = 2\nmoe_offset = 2\n"), "");
+}
+
 TEST(TrainConfig, DeepNestingIsRefusedAndNotFollowed) {
   EXPECT_NE(complaint("a = " + std::string(100000, '[')), "");
   EXPECT_NE(complaint("a = " + std::string(100000, '{')), "");

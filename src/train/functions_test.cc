@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/random.h"
+#include "train/attention_experts.h"
 #include "train/reference_model.h"
 
 namespace moiety::train {
@@ -410,6 +411,24 @@ TEST(Functions, ThePlainExpertsHaveTheGradientsOfFiniteDifferences) {
       EXPECT_NEAR(gradients[i].item<double>(), difference, 1e-7 * (1 + std::abs(difference)));
     }
   }
+}
+
+TEST(Functions, ExpertLinear) {
+  // Two visits a token; one expert that nobody visits.
+  moe::Routing routing{.num_experts = 4};
+  for (int t = 0; t < 9; ++t) {
+    routing.experts_N.insert(routing.experts_N.end(), {t % 2 == 0 ? 3 : 1, t % 3 == 0 ? 0 : 3});
+    routing.begin_T1.push_back(static_cast<int32_t>(routing.experts_N.size()));
+  }
+  const auto plan = std::make_shared<const moe::DispatchPlan>(moe::plan_dispatch(routing));
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({4, 7, 5}, 1))};
+  check({random_tensor({18, 5}, 2)}, weights,
+        [&](const Inputs& x) { return Inputs{expert_linear(x[0], plan, weights[0].matrix())}; },
+        [&](const Inputs& x, const Inputs& w) {
+          std::vector<Tensor> rows;
+          for (int64_t n = 0; n < 18; ++n) rows.push_back(torch::linear(x[0][n], w[0][routing.experts_N[static_cast<size_t>(n)]]));
+          return Inputs{torch::stack(rows)};
+        });
 }
 
 TEST(Functions, LinearInBf16) {

@@ -42,7 +42,7 @@ TrainedMicroBatch train_in_pieces(Transformer& model, const Batch& whole, const 
   }
 
   // Learn
-  const moe::Load none(model.spec().moe_layers(), model.spec().moe.router.num_experts);
+  const moe::Load none(static_cast<int>(routers_of(model.spec()).size()), model.spec().moe.router.num_experts);
   const moe::Load before = order.others != nullptr ? *order.others : none;
   const auto share_of = [](auto part, auto all) { return static_cast<float>(part) / static_cast<float>(std::max<decltype(all)>(1, all)); };
   TrainedMicroBatch result;

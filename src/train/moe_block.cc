@@ -1,12 +1,64 @@
 #include "train/moe_block.h"
 
+#include "format/ternary.h"
+#include "train/parallel.h"
+
 namespace moiety::train {
 
 using spec::Role;
 
+namespace {
+
+// As it is computed with: stacks of gate, up and down one after the other, each expert's matrix with a scale of its own.
+std::shared_ptr<const Buffer> ternary_stacks(const ExpertStack<float>& latent) {
+  const size_t size = latent.hidden * latent.width, experts = latent.num_experts;
+  const auto out = std::make_shared<Buffer>(3 * experts, size);
+  const float* const stacks[] = {latent.gate, latent.up, latent.down};
+  parallel_tasks(3 * experts, [&](size_t i) {
+    format::ternarise({stacks[i / experts] + i % experts * size, size}, out->row(i));
+  });
+  return out;
+}
+
+}  // namespace
+
+std::vector<RouterPlace> routers_of(const spec::ModelSpec& spec) {
+  std::vector<RouterPlace> places;
+  for (int layer = 0; layer < spec.num_layers; ++layer) {
+    if (spec.feed_forward[static_cast<size_t>(layer)] == spec::FeedForward::Dense) continue;
+    for (int iteration = 0; iteration < spec.moe.iterations; ++iteration) places.push_back({layer, iteration});
+  }
+  return places;
+}
+
 Tensor MoeBlock::forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed) {
-  const Routed chosen = choose(layer, x_TD, routed);
-  if (!moe::fits(routed.order.budget, chosen.saved->plan->dispatch)) {
+  const spec::MomentumSpec& momentum = spec_.moe.momentum;
+  const bool has_none = momentum.kind == spec::Momentum::HeavyBall && momentum.decay == 0 && momentum.step == 1;
+  if (momentum.kind == spec::Momentum::None || has_none) return add_block(layer, stream_TD, x_TD, routed);
+  const Tensor y_TD = add_block(layer, torch::zeros_like(stream_TD), x_TD, routed);
+  return routed.overflowed ? Tensor() : stream_TD + with_momentum(y_TD, routed);
+}
+
+// The whole block but what momentum makes of it.
+Tensor MoeBlock::add_block(int layer, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed) {
+  if (spec_.moe.shared_mix) return add_mixed(layer, sum_TD, x_TD, routed);
+  const int last = spec_.moe.iterations - 1;
+  Tensor out_TD = sum_TD, h_TD = x_TD;
+  for (int iteration = 0; iteration < last; ++iteration) {
+    const Tensor y_TD = add_iteration(layer, iteration, torch::zeros_like(h_TD), h_TD, routed);
+    if (routed.overflowed) return {};
+    out_TD = out_TD + y_TD;
+    h_TD = h_TD + y_TD;
+  }
+  out_TD = add_iteration(layer, last, out_TD, h_TD, routed);
+  return spec_.moe.shared_hidden > 0 && !routed.overflowed ? add_shared(layer, out_TD, x_TD) : out_TD;
+}
+
+// Undefined after an overflow.
+Tensor MoeBlock::add_iteration(int layer, int iteration, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed) {
+  const Routed chosen = choose(layer, iteration, x_TD, routed);
+  const std::shared_ptr<const moe::LayerPlan>& plan = chosen.saved->plan;
+  if (!moe::fits(routed.order.budget, plan->dispatch)) {
     routed.overflowed = true;
     return {};
   }
@@ -14,22 +66,32 @@ Tensor MoeBlock::forward(int layer, const Tensor& stream_TD, const Tensor& x_TD,
   routed.balance_losses.push_back(chosen.balance_loss);
   routed.z_losses.push_back(chosen.z_loss);
   routed.entropy_losses.push_back(chosen.entropy_loss);
-  Tensor sum_TD = add_experts(stream_TD, x_TD, chosen.mix_N, chosen.saved->plan, experts(layer), mode_);
-  sum_TD = add_free(layer, sum_TD, x_TD, chosen);
-  return spec_.moe.shared_hidden > 0 ? add_shared(layer, sum_TD, x_TD) : sum_TD;
+  if (spec_.moe.expert_width == 0) {
+    return add_free(layer, add_experts(sum_TD, x_TD, chosen.mix_N, plan, experts(layer), mode_), x_TD, chosen);
+  }
+  // Experts that are narrower than the model: what is dispatched and combined is as narrow.
+  const Tensor x_TC = linear(x_TD, weights_.matrix(Role::ExpertsDescend, layer), mode_.type);
+  const Tensor y_TC = add_experts(torch::zeros_like(x_TC), x_TC, chosen.mix_N, plan, experts(layer), mode_);
+  return add_free(layer, add_linear(sum_TD, y_TC, weights_.matrix(Role::ExpertsAscend, layer), mode_.type), x_TD, chosen);
 }
 
 // Routers compute in f32 whatever the mode: a choice is not rounded.
-Tensor MoeBlock::router_logits(int layer, const Tensor& x_TD, RoutedLayers& routed) {
+Tensor MoeBlock::router_logits(int layer, int iteration, const Tensor& x_TD, const spec::RouterRule& rule, RoutedLayers& routed) {
+  if (spec_.moe.iterations > 1) {  // of linear gates
+    const size_t choices = static_cast<size_t>(rule.num_choices());
+    WeightMatrix router_CD = weights_.matrix(Role::Router, layer).middle_rows(static_cast<size_t>(iteration) * choices, choices);
+    if (!routed.order.router_trained) router_CD.gradient = {};
+    return linear(x_TD, router_CD);
+  }
   Tensor logits_TC = gates_.logits(layer, x_TD, routed.order.router_trained);
   if (!spec_.moe.router.gating_residual) return logits_TC;
   if (routed.logits_TC.defined()) logits_TC = add_linear(logits_TC, routed.logits_TC, weights_.matrix(Role::GatingResidual, layer));
   return routed.logits_TC = logits_TC;
 }
 
-Routed MoeBlock::choose(int layer, const Tensor& x_TD, RoutedLayers& routed) {
+Routed MoeBlock::choose(int layer, int iteration, const Tensor& x_TD, RoutedLayers& routed) {
   const PassOrder& order = routed.order;
-  const size_t moe_layer = routed.first + routed.routes.size();
+  const size_t router = routed.first + routed.routes.size();  // of routers_of
   const spec::RouterRule rule = order.rule(spec_, layer);
   if (order.first_expert_only) return route_to_first(rule.num_experts, static_cast<int>(x_TD.size(0)));
 
@@ -37,12 +99,18 @@ Routed MoeBlock::choose(int layer, const Tensor& x_TD, RoutedLayers& routed) {
                   .choosing = routed.choosing,
                   .capacity = order.capacity,
                   .round_tokens = order.round_tokens};
-  mine.choosing.layer = static_cast<uint64_t>(layer);
-  if (order.others != nullptr) mine.balancing.others_E = order.others->of_layer(static_cast<int>(moe_layer));
-  if (order.decided != nullptr) mine.decided = (*order.decided)[moe_layer];
+  mine.choosing.layer = static_cast<uint64_t>(layer * spec_.moe.iterations + iteration);
+  if (order.others != nullptr) {
+    mine.balancing.others_E = order.others->of_layer(static_cast<int>(router)).first(static_cast<size_t>(rule.num_experts));
+  }
+  if (order.decided != nullptr) mine.decided = (*order.decided)[router];
   if (!routed.decided.empty()) mine.decided = routed.decided[routed.routes.size()]->plan;
-  return route(rule, router_logits(layer, x_TD, routed),
-               rule.has_selection_bias ? weights_.vector(Role::SelectionBias, layer).value : std::span<float>(), mine);
+  std::span<const float> bias_C;
+  if (rule.has_selection_bias) {
+    const size_t choices = static_cast<size_t>(rule.num_choices());
+    bias_C = weights_.vector(Role::SelectionBias, layer).value.subspan(static_cast<size_t>(iteration) * choices, choices);
+  }
+  return route(rule, router_logits(layer, iteration, x_TD, rule, routed), bias_C, mine);
 }
 
 // What copy and constant experts give.
@@ -55,14 +123,22 @@ Tensor MoeBlock::add_free(int layer, const Tensor& sum_TD, const Tensor& x_TD, c
 }
 
 ExpertWeights MoeBlock::experts(int layer) {
-  const auto pointers = [&](auto part) {
-    return ExpertStack<float>{static_cast<size_t>(spec_.moe.router.num_experts), static_cast<size_t>(spec_.width),
-                              static_cast<size_t>(spec_.moe.expert_hidden), part(Role::ExpertGate),
-                              part(Role::ExpertUp), part(Role::ExpertDown)};
+  const auto stack = [&](std::span<float> WeightVector::* part) {
+    const auto at = [&](Role role) { return (weights_.vector(role, layer).*part).data(); };
+    return ExpertStack<float>{static_cast<size_t>(spec_.experts(layer)), static_cast<size_t>(spec_.expert_width()),
+                              static_cast<size_t>(spec_.moe.expert_hidden), at(Role::ExpertGate), at(Role::ExpertUp),
+                              at(Role::ExpertDown)};
   };
-  const auto value = pointers([&](Role role) { return weights_.vector(role, layer).value.data(); });
-  const auto gradient = pointers([&](Role role) { return weights_.vector(role, layer).gradient.data(); });
-  return {{value.num_experts, value.width, value.hidden, value.gate, value.up, value.down}, gradient};
+  const ExpertStack<float> value = stack(&WeightVector::value), gradient = stack(&WeightVector::gradient);
+  const auto reading = [&](const float* gate, const float* up, const float* down) {
+    return ExpertStack<const float>{value.num_experts, value.width, value.hidden, gate, up, down};
+  };
+  if (!spec_.moe.ternary_experts) return {reading(value.gate, value.up, value.down), gradient};
+
+  // Gradients go straight through the rounding to what is rounded (Bengio et al. 2013).
+  const auto rounded = ternary_stacks(value);
+  const auto stack_at = [&](size_t i) { return rounded->row(i * value.num_experts).data(); };
+  return {reading(stack_at(0), stack_at(1), stack_at(2)), gradient, rounded};
 }
 
 Tensor MoeBlock::add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD) {
@@ -71,6 +147,30 @@ Tensor MoeBlock::add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD)
   if (!spec_.moe.shared_gate) return add_linear(sum_TD, hidden, down, mode_.type);
   const Tensor scale_T1 = torch::sigmoid(linear(x_TD, weights_.matrix(Role::SharedScale, layer)));
   return sum_TD + scale_T1 * linear(hidden, down, mode_.type);
+}
+
+// Routed and shared experts, each by its share of a softmax.
+Tensor MoeBlock::add_mixed(int layer, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed) {
+  const Tensor share_T2 = torch::softmax(linear(x_TD, weights_.matrix(Role::SharedScale, layer)), -1);
+  const Tensor nothing_TD = torch::zeros_like(x_TD);
+  const Tensor routed_TD = add_iteration(layer, 0, nothing_TD, x_TD, routed);
+  if (routed.overflowed) return {};
+  const Tensor shared_TD = add_shared(layer, nothing_TD, x_TD);
+  return sum_TD + share_T2.slice(1, 0, 1) * routed_TD + share_T2.slice(1, 1, 2) * shared_TD;
+}
+
+// What is added to the stream for a block's output (spec::Momentum).
+Tensor MoeBlock::with_momentum(const Tensor& y_TD, RoutedLayers& routed) const {
+  const spec::MomentumSpec& m = spec_.moe.momentum;
+  Tensor &p_TD = routed.momentum_TD, &v_TD = routed.squares_TD;
+  if (!p_TD.defined()) p_TD = v_TD = torch::zeros_like(y_TD);
+  if (m.kind == spec::Momentum::HeavyBall) {
+    p_TD = m.decay * p_TD + y_TD;
+    return m.step * p_TD;
+  }
+  p_TD = m.decay * p_TD + (1 - m.decay) * y_TD;
+  v_TD = m.square_decay * v_TD + (1 - m.square_decay) * y_TD * y_TD;
+  return m.step * p_TD * torch::rsqrt(v_TD + m.eps);
 }
 
 }  // namespace moiety::train

@@ -1,4 +1,5 @@
-// The mixture-of-experts block with gradients: route, dispatch, experts, combine, shared experts. The twin of model/moe_layer.
+// The mixture-of-experts block with gradients: route, dispatch, experts, combine, shared experts; in a chain several times over.
+// The twin of model/moe_layer.
 #pragma once
 
 #include <memory>
@@ -10,18 +11,26 @@
 
 namespace moiety::train {
 
-// What the MoE layers of a pass are told, and what they leave beside their outputs, layer by layer.
+// Of each Route, in their order: by MoE layer and, in each, by iteration.
+struct RouterPlace {
+  int layer, iteration;
+};
+std::vector<RouterPlace> routers_of(const spec::ModelSpec& spec);
+
+// What the MoE layers of a pass are told, what they leave for each other, and what beside their outputs.
 struct RoutedLayers {
   const PassOrder& order;
   Choosing choosing;
   size_t sequence = 0;  // Batch::sequence
   bool with_entropy = false;
-  size_t first = 0;         // which MoE layer of the model comes first here
+  size_t first = 0;         // which router of the model comes first here
   Routes decided;           // of layers that run again: nothing is chosen a second time
   Routes routes;
-  tensor_list balance_losses, z_losses, entropy_losses;
-  Tensor logits_TC;         // of the layer before, if logits have a gating residual
-  bool overflowed = false;  // experts would have received more than the budget: the pass ends
+  tensor_list balance_losses, z_losses;  // of attention's experts, too
+  tensor_list entropy_losses;
+  Tensor logits_TC;                // of the layer before, if logits have a gating residual
+  Tensor momentum_TD, squares_TD;  // spec::Momentum's p and v; undefined before the first layer
+  bool overflowed = false;         // experts would have received more than the budget: the pass ends
 };
 
 class MoeBlock {
@@ -30,15 +39,19 @@ class MoeBlock {
   MoeBlock(const spec::ModelSpec& spec, Weights& weights, const Mode& mode, Gates& gates)
       : spec_(spec), weights_(weights), mode_(mode), gates_(gates) {}
 
-  // stream_TD + the block's output for its norm's x_TD; undefined after an overflow.
+  // stream_TD + what the block adds for its norm's x_TD; undefined after an overflow.
   Tensor forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed);
 
  private:
-  Routed choose(int layer, const Tensor& x_TD, RoutedLayers& routed);
-  Tensor router_logits(int layer, const Tensor& x_TD, RoutedLayers& routed);
-  ExpertWeights experts(int layer);
+  Tensor add_block(int layer, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed);
+  Tensor add_iteration(int layer, int iteration, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed);
   Tensor add_free(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Routed& chosen);
   Tensor add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD);
+  Tensor add_mixed(int layer, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed);
+  Routed choose(int layer, int iteration, const Tensor& x_TD, RoutedLayers& routed);
+  Tensor router_logits(int layer, int iteration, const Tensor& x_TD, const spec::RouterRule& rule, RoutedLayers& routed);
+  ExpertWeights experts(int layer);
+  Tensor with_momentum(const Tensor& y_TD, RoutedLayers& routed) const;
 
   const spec::ModelSpec& spec_;
   Weights& weights_;

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "format/ternary.h"
 #include "moe/expert_choice.h"
 #include "moe/gate.h"
 #include "moe/route.h"
@@ -74,9 +75,12 @@ inline Tensor attend(const spec::AttentionSpec& a, double eps, Tensor q, Tensor 
   return torch::matmul(p, values).transpose(0, 1).reshape({tokens, -1});
 }
 
-// What gates hand from layer to layer.
-struct GateState {
-  Tensor gru, ahead, own;
+// What goes from layer to layer beside the residual stream, and the losses.
+struct State {
+  Tensor gru, ahead, own;  // of gates
+  Tensor logits;           // of the router before, for gating residuals
+  Tensor p, v;             // of momentum
+  std::vector<Tensor> balance, z, entropy;
 };
 
 // Leaves of one tree over experts [begin, end), each [T]: how far it is reached.
@@ -122,7 +126,7 @@ inline Tensor chosen_logits(const spec::ModelSpec& s, int layer, const Batch& ba
 }
 
 // For a layer's normed input h.
-inline Tensor gate_logits(const Model& m, int layer, const Tensor& h, const Batch& batch, GateState& state) {
+inline Tensor gate_logits(const Model& m, int layer, const Tensor& h, const Batch& batch, State& state) {
   using spec::Gate;
   const spec::RouterRule& rule = m.spec.moe.router;
   const auto router = [&](int of_layer, const Tensor& x) { return torch::linear(x, m.at(of_layer, "router.weight")); };
@@ -165,6 +169,7 @@ inline Tensor gate_logits(const Model& m, int layer, const Tensor& h, const Batc
 struct RouterTerms {
   Tensor mix_TC;  // zero where a choice wasn't made, and for null experts
   Tensor balance, z, entropy;
+  moe::Routing routing;
 };
 
 inline Tensor activated(spec::LogitActivation activation, const Tensor& x) {
@@ -215,7 +220,7 @@ inline RouterTerms route(const spec::RouterRule& rule, const Tensor& logits_TC, 
   const double q = rule.select == spec::Select::Tsallis ? double{rule.tsallis_q} : 1;
   const Tensor entropy = q == 1 ? -(share * torch::log(share.clamp_min(1e-300))).sum(-1) : (1 - share.pow(q).sum(-1)) / (q - 1);
   return {mix * static_cast<double>(rule.scale), rule.num_choices() * (busy * share.mean(0)).sum(),
-          torch::logsumexp(logits_TC, -1).pow(2).mean(), entropy.mean()};
+          torch::logsumexp(logits_TC, -1).pow(2).mean(), entropy.mean(), routing};
 }
 
 // What the experts that cost nothing give: their input, or a mix of it and a vector.
@@ -246,6 +251,98 @@ struct Output {
   Tensor logits, loss;
 };
 
+// A stack of ternary matrices, whose gradient is the latent ones'.
+inline Tensor ternary(const Tensor& latent_EFD) {
+  Tensor rounded = latent_EFD.detach().to(torch::kFloat32).clone().contiguous();
+  for (int64_t e = 0; e < rounded.size(0); ++e) format::ternarise(flat(rounded[e]), flat(rounded[e]));
+  return latent_EFD + (rounded.to(torch::kFloat64) - latent_EFD).detach();
+}
+
+// Of a layer's normed input.
+inline Tensor moe_block(const Model& m, int layer, const Tensor& x, const Batch& batch, bool in_training, State& state) {
+  const spec::MoeSpec& moe = m.spec.moe;
+  const spec::RouterRule rule = m.spec.router(layer);
+  const auto stack = [&](const char* what) {
+    const Tensor& w = m.at(layer, fmt::format("experts.{}.weight", what));
+    return moe.ternary_experts ? ternary(w) : w;
+  };
+  const Tensor gate = stack("gate"), up = stack("up"), down = stack("down");
+  const bool has_constants = rule.constant_experts > 0;
+  Tensor h = x, sum = torch::zeros_like(x);
+  for (int64_t i = 0; i < moe.iterations; ++i) {
+    const auto of_iteration = [&](const Tensor& all) { return all.slice(0, i * rule.num_choices(), (i + 1) * rule.num_choices()); };
+    std::vector<float> bias;
+    if (rule.has_selection_bias) {
+      const Tensor values = of_iteration(m.at(layer, "router.bias")).detach().to(torch::kFloat32).contiguous();
+      bias.assign(values.data_ptr<float>(), values.data_ptr<float>() + values.numel());
+    }
+    Tensor logits = moe.iterations > 1 ? torch::linear(h, of_iteration(m.at(layer, "router.weight"))) : gate_logits(m, layer, h, batch, state);
+    if (rule.gating_residual && state.logits.defined()) logits = logits + torch::linear(state.logits, m.at(layer, "router.residual.weight"));
+    state.logits = logits;
+    const RouterTerms routed = route(rule, logits, bias, in_training);
+    state.balance.push_back(routed.balance);
+    state.z.push_back(routed.z);
+    state.entropy.push_back(routed.entropy);
+    Tensor y;
+    if (moe.expert_width > 0) {
+      y = experts(torch::linear(h, m.at(layer, "experts.descend.weight")), routed.mix_TC, gate, up, down);
+      y = torch::linear(y, m.at(layer, "experts.ascend.weight"));
+    } else {
+      y = experts(h, routed.mix_TC, gate, up, down);
+    }
+    y = y + zero_cost(rule, h, routed.mix_TC, has_constants ? m.at(layer, "constants.mix.weight") : Tensor(),
+                      has_constants ? m.at(layer, "constants.vector.weight") : Tensor());
+    sum = sum + y;
+    h = h + y;
+  }
+  if (moe.shared_hidden == 0) return sum;
+  const Tensor shared = swiglu(x, m.at(layer, "shared.gate.weight"), m.at(layer, "shared.up.weight"), m.at(layer, "shared.down.weight"));
+  if (moe.shared_mix) {
+    const Tensor share = torch::softmax(torch::linear(x, m.at(layer, "shared.scale.weight")), -1);
+    return share.slice(1, 0, 1) * sum + share.slice(1, 1, 2) * shared;
+  }
+  return sum + (moe.shared_gate ? shared * torch::sigmoid(torch::linear(x, m.at(layer, "shared.scale.weight"))) : shared);
+}
+
+inline Tensor with_momentum(const spec::MomentumSpec& spec, const Tensor& y, State& state) {
+  const double mu = spec.decay, beta = spec.square_decay, step = spec.step;
+  const auto before = [&](const Tensor& x) { return x.defined() ? x : torch::zeros_like(y); };
+  switch (spec.kind) {
+    case spec::Momentum::None:
+      return y;
+    case spec::Momentum::HeavyBall:
+      return step * (state.p = mu * before(state.p) + y);
+    case spec::Momentum::Adam:
+      state.p = mu * before(state.p) + (1 - mu) * y;
+      state.v = beta * before(state.v) + (1 - beta) * y.pow(2);
+      return step * state.p / torch::sqrt(state.v + static_cast<double>(spec.eps));
+  }
+  return y;
+}
+
+// Every expert makes queries and outputs of every token; the choice makes most of it nothing.
+inline Tensor attention_experts(const Model& m, int layer, const Tensor& x, const Tensor& key_norm, const Tensor& query_norm,
+                                const std::vector<Segment>& segments, State& state) {
+  const spec::AttentionSpec& a = m.spec.attention;
+  const int64_t tokens = x.size(0), per_token = a.experts->experts_per_token, kv = a.num_kv_heads;
+  const int64_t group = a.num_heads / per_token / kv * a.head_dim;
+  const RouterTerms routed = route(a.experts->rule(), torch::linear(x, m.at(layer, "attention.router.weight")), {});
+  state.balance.push_back(routed.balance);
+  state.z.push_back(routed.z);
+  Tensor chosen_TKE = torch::zeros({tokens, per_token, a.experts->num_experts}, torch::kFloat64);
+  for (int64_t n = 0; n < tokens * per_token; ++n) {
+    chosen_TKE[n / per_token][n % per_token][routed.routing.experts_N[static_cast<size_t>(n)]] = 1.0;
+  }
+  const Tensor all_TEQ = torch::einsum("td,eqd->teq", {x, m.at(layer, "attention.experts.query.weight")});
+  const Tensor query_TKQ = torch::einsum("tke,teq->tkq", {chosen_TKE, all_TEQ});
+  const Tensor query = query_TKQ.reshape({tokens, per_token, kv, group}).permute({0, 2, 1, 3}).reshape({tokens, -1});
+  const Tensor mixed = attend(a, m.spec.norm_eps, query, torch::linear(x, m.at(layer, "attention.key.weight")),
+                              torch::linear(x, m.at(layer, "attention.value.weight")), query_norm, key_norm, segments);
+  const Tensor mixed_TKQ = mixed.reshape({tokens, kv, per_token, group}).permute({0, 2, 1, 3}).reshape({tokens, per_token, -1});
+  const Tensor out_TKED = torch::einsum("tkq,edq->tked", {mixed_TKQ, m.at(layer, "attention.experts.output.weight")});
+  return torch::einsum("tked,tke,te->td", {out_TKED, chosen_TKE, routed.mix_TC});
+}
+
 inline Output forward(const Model& m, const Batch& batch, double balance_weight, double z_weight, double entropy_weight = 0,
                       bool in_training = true) {
   const spec::ModelSpec& s = m.spec;
@@ -253,20 +350,20 @@ inline Output forward(const Model& m, const Batch& batch, double balance_weight,
     return torch::tensor(std::vector<int64_t>(values.begin(), values.end()));
   };
   Tensor x = torch::embedding(m.at("embedding.weight"), ids(batch.tokens_T));
-  std::vector<Tensor> balance, z, entropy;
-  Tensor logits_before;
+  State state;
   const auto attention = [&](int layer, const Tensor& into) {
     const Tensor normed = rms_norm(into, m.at(layer, "attention.norm.weight"), s.norm_eps);
     const auto project = [&](const char* what) {
       return torch::linear(normed, m.at(layer, fmt::format("attention.{}.weight", what)));
     };
     const bool has_norm = s.attention.qk_norm != spec::QkNorm::None;
-    const Tensor attended = attend(s.attention, s.norm_eps, project("query"), project("key"), project("value"),
-                                   has_norm ? m.at(layer, "attention.query_norm.weight") : Tensor(),
-                                   has_norm ? m.at(layer, "attention.key_norm.weight") : Tensor(), batch.segments);
+    const Tensor query_norm = has_norm ? m.at(layer, "attention.query_norm.weight") : Tensor();
+    const Tensor key_norm = has_norm ? m.at(layer, "attention.key_norm.weight") : Tensor();
+    if (s.attention.experts) return into + attention_experts(m, layer, normed, key_norm, query_norm, batch.segments, state);
+    const Tensor attended = attend(s.attention, s.norm_eps, project("query"), project("key"), project("value"), query_norm, key_norm,
+                                   batch.segments);
     return into + torch::linear(attended, m.at(layer, "attention.output.weight"));
   };
-  GateState state;
   if (s.moe.router.gate == spec::Gate::Decoupled) {
     const int own = s.num_layers;
     const Tensor seen = rms_norm(attention(own, x), m.at(own, "feed_forward.norm.weight"), s.norm_eps);
@@ -280,41 +377,16 @@ inline Output forward(const Model& m, const Batch& batch, double balance_weight,
                      m.at(layer, "dense.down.weight"));
       continue;
     }
-    std::vector<float> bias;
-    if (s.moe.router.has_selection_bias) {
-      const Tensor values = m.at(layer, "router.bias").detach().to(torch::kFloat32);
-      bias.assign(values.data_ptr<float>(), values.data_ptr<float>() + values.numel());
-    }
-    const spec::RouterRule& rule = s.moe.router;
-    Tensor router_logits = gate_logits(m, layer, h, batch, state);
-    if (rule.gating_residual && logits_before.defined()) {
-      router_logits = router_logits + torch::linear(logits_before, m.at(layer, "router.residual.weight"));
-    }
-    logits_before = router_logits;
-    const RouterTerms routed = route(rule, router_logits, bias, in_training);
-    balance.push_back(routed.balance);
-    z.push_back(routed.z);
-    entropy.push_back(routed.entropy);
-    const bool has_constants = rule.constant_experts > 0;
-    x = x + zero_cost(rule, h, routed.mix_TC, has_constants ? m.at(layer, "constants.mix.weight") : Tensor(),
-                      has_constants ? m.at(layer, "constants.vector.weight") : Tensor());
-    x = x + experts(h, routed.mix_TC, m.at(layer, "experts.gate.weight"), m.at(layer, "experts.up.weight"),
-                    m.at(layer, "experts.down.weight"));
-    if (s.moe.shared_hidden > 0) {
-      Tensor shared = swiglu(h, m.at(layer, "shared.gate.weight"), m.at(layer, "shared.up.weight"),
-                             m.at(layer, "shared.down.weight"));
-      if (s.moe.shared_gate) shared = shared * torch::sigmoid(torch::linear(h, m.at(layer, "shared.scale.weight")));
-      x = x + shared;
-    }
+    x = x + with_momentum(s.moe.momentum, moe_block(m, layer, h, batch, in_training, state), state);
   }
   const Tensor logits = torch::linear(rms_norm(x, m.at("final_norm.weight"), s.norm_eps),
                                       m.at(s.tied_embeddings ? "embedding.weight" : "head.weight"));
   Tensor loss = torch::nll_loss_nd(torch::log_softmax(logits, -1), ids(batch.targets_T), {},
                                    at::Reduction::Mean, -1);
-  if (!balance.empty()) {
-    loss = loss + balance_weight * torch::stack(balance).mean() + z_weight * torch::stack(z).mean() +
-           entropy_weight * torch::stack(entropy).mean();
+  if (!state.balance.empty()) {
+    loss = loss + balance_weight * torch::stack(state.balance).mean() + z_weight * torch::stack(state.z).mean();
   }
+  if (!state.entropy.empty()) loss = loss + entropy_weight * torch::stack(state.entropy).mean();
   return {logits, loss};
 }
 

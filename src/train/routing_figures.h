@@ -13,6 +13,7 @@ namespace moiety::train {
 class RoutingFigures {
  public:
   // `experts`: the most that a layer has.
+  // In chains of experts each iteration counts as a layer of its own, here and below.
   RoutingFigures(int layers, int experts);
 
   // A pass's routing. The routers' entropy, which takes a logarithm a score, is added on wish.

@@ -27,12 +27,25 @@ TrainConfig with_tokenizer_of_start(const TrainConfig& config) {
   return with;
 }
 
+namespace {
+
+bool layers_pass_state(const spec::MoeSpec& moe) {
+  using enum spec::Gate;
+  const spec::Gate gate = moe.router.gate;
+  return gate == Recurrent || gate == Ahead || gate == Decoupled || moe.router.gating_residual || moe.momentum.kind != spec::Momentum::None;
+}
+
+}  // namespace
+
 spec::ModelSpec spec_to_train(const TrainConfig& config, const PreparedData& data) {
   if (config.run.from.empty()) return model_spec(config, data.vocab_size, data.end_of_text);
   const format::ModelFile file(config.run.from);
   spec::ModelSpec spec = upcycle::model_of(file).spec;
   require(data.vocab_size <= spec.vocab_size, "{}: the model has {} tokens, the tokenizer {}", file.path().string(),
           spec.vocab_size, data.vocab_size);
+  require(config.train.recompute == "none" || !layers_pass_state(spec.moe),
+          "{}: the model's layers hand on more than their output, which train.recompute = \"layers\" can't compute again",
+          file.path().string());
   spec.max_positions = std::max(spec.max_positions, static_cast<int>(config.train.sequence));
   spec.moe.router.has_selection_bias |= config.balance.bias_rate > 0 && spec.moe_layers() > 0;
   return spec;

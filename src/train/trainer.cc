@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "base/system_memory.h"
 #include "moe/expert_choice.h"
+#include "moe/join.h"
 #include "trace/trace_recorder.h"
 #include "train/checkpoint.h"
 #include "train/hyper_parameters.h"
@@ -105,7 +106,8 @@ class Trainer {
         optimizer_(config.optimizer, weights_, dir_),
         model_(spec_, weights_, mode_of(config.train)),
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
-        step_routing_(spec_.moe_layers(), spec_.moe.router.num_experts) {
+        routers_(routers_of(spec_)),
+        step_routing_(static_cast<int>(routers_.size()), spec_.moe.router.num_experts) {
     if (config.trace.file.empty()) return;
     trace_writer_.emplace(config.trace.file, trace::header_of(spec_, trace::model_name(dir_)));
     trace_.emplace(*trace_writer_);
@@ -142,8 +144,9 @@ class Trainer {
   Transformer model_;
   Sampler sampler_;
   RunState state_;
-  RoutingFigures step_routing_;
-  std::vector<std::vector<float>> cut_offs_;  // by MoE layer, of expert choice; means over the step's passes
+  std::vector<RouterPlace> routers_;
+  RoutingFigures step_routing_;               // by router
+  std::vector<std::vector<float>> cut_offs_;  // by router, of expert choice; means over the step's passes
   std::optional<trace::TraceWriter> trace_writer_;
   std::optional<trace::TraceRecorder> trace_;
   std::vector<DomainScore> scores_;
@@ -210,8 +213,8 @@ void Trainer::step(Metrics& metrics) {
   }
   PassOrder order = pass_order();
   const bool tells_load = (state_.step + 1) % kLoadEvery == 0;
-  step_routing_ = RoutingFigures(spec_.moe_layers(), spec_.moe.router.num_experts);
-  cut_offs_.assign(static_cast<size_t>(spec_.moe_layers()), std::vector<float>(static_cast<size_t>(spec_.moe.router.num_experts), 0.0f));
+  step_routing_ = RoutingFigures(static_cast<int>(routers_.size()), spec_.moe.router.num_experts);
+  cut_offs_.assign(routers_.size(), std::vector<float>(static_cast<size_t>(spec_.moe.router.num_experts), 0.0f));
   double loss = 0, balance = 0, z = 0, entropy = 0, consistency = 0;
   int64_t reruns = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
@@ -271,32 +274,37 @@ void Trainer::record(const Batch& batch, const Routes& routes) {
     parts.push_back({trace_->new_sequence(), 0, segment.length, data_.domains[static_cast<size_t>(segment.domain)].name});
   }
   trace_->begin(std::move(parts));
-  for (size_t layer = 0; layer < routes.size(); ++layer) {
-    trace_->add(trace_writer_->header().sparse_layers[layer], routes[layer]->plan->routing);
+  for (size_t first = 0; first < routes.size(); first += static_cast<size_t>(spec_.moe.iterations)) {
+    std::vector<const moe::Routing*> iterations;
+    for (int i = 0; i < spec_.moe.iterations; ++i) iterations.push_back(&routes[first + static_cast<size_t>(i)]->plan->routing);
+    trace_->add(routers_[first].layer, moe::join_visits(iterations));
   }
   trace_->end();
 }
 
 void Trainer::update_bias() {
   if (!spec_.moe.router.has_selection_bias || state_.step < config_.anneal.spawn_step) return;
-  int moe_layer = 0;
-  for (int layer = 0; layer < spec_.num_layers; ++layer) {
-    if (spec_.feed_forward[layer] != spec::FeedForward::Moe) continue;
-    const auto bias_E = weights_.vector(spec::Role::SelectionBias, layer).value.first(static_cast<size_t>(spec_.moe.router.num_experts));
-    if (spec_.moe.router.select == spec::Select::ExpertChoice) {
+  for (size_t router = 0; router < routers_.size(); ++router) {
+    const auto [layer, iteration] = routers_[router];
+    const spec::RouterRule rule = spec_.router(layer);
+    const size_t experts = static_cast<size_t>(rule.num_experts);
+    const size_t first = static_cast<size_t>(iteration) * static_cast<size_t>(rule.num_choices());
+    const auto bias_E = weights_.vector(spec::Role::SelectionBias, layer).value.subspan(first, experts);
+    if (rule.select == spec::Select::ExpertChoice) {
       // A plain mean at first, so that it doesn't matter where it begins
       const double rate = std::max(config_.balance.cut_off_rate, 1.0 / static_cast<double>(state_.step + 1));
-      moe::follow_cut_offs(bias_E, cut_offs_[static_cast<size_t>(moe_layer)], static_cast<float>(rate));
+      moe::follow_cut_offs(bias_E, std::span(cut_offs_[router]).first(experts), static_cast<float>(rate));
     } else {
-      moe::update_selection_bias(bias_E, step_routing_.load().of_layer(moe_layer), static_cast<float>(config_.balance.bias_rate));
+      moe::update_selection_bias(bias_E, step_routing_.load().of_layer(static_cast<int>(router)).first(experts),
+                                 static_cast<float>(config_.balance.bias_rate));
     }
-    ++moe_layer;
   }
 }
 
 void Trainer::add_cut_offs(const Routes& routes, float share) {
-  for (size_t layer = 0; layer < routes.size(); ++layer) {
-    if (!routes[layer]->cut_off_E.empty()) add_scaled(share, routes[layer]->cut_off_E, cut_offs_[layer]);
+  for (size_t router = 0; router < routes.size(); ++router) {
+    const std::vector<float>& cut_off_E = routes[router]->cut_off_E;
+    if (!cut_off_E.empty()) add_scaled(share, cut_off_E, std::span(cut_offs_[router]).first(cut_off_E.size()));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "format/safetensors.h"
+#include "train/attention_experts.h"
 #include "train/consistency.h"
 #include "train/gemm.h"
 #include "train/recompute.h"
@@ -106,7 +107,7 @@ Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
 
   const bool recomputes = torch::GradMode::is_enabled() && routed.order.recompute_layers;
   Tensor x_TD = embed(anchor_, weights_.matrix(Role::Embedding), batch.tokens_T);
-  gates_.begin(batch, spec_.has_own_router() ? gates_.own_router(attention_block(spec_.num_layers, x_TD, batch.segments)) : Tensor());
+  gates_.begin(batch, spec_.has_own_router() ? gates_.own_router(attention_block(spec_.num_layers, x_TD, batch.segments, routed)) : Tensor());
   for (int layer = 0; layer < spec_.num_layers; ++layer) {
     x_TD = recomputes ? run_layer_to_recompute(layer, x_TD, batch.segments, routed) : run_layer(layer, x_TD, batch.segments, routed);
     if (routed.overflowed) return {};
@@ -115,7 +116,7 @@ Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
 }
 
 Tensor Transformer::run_layer(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
-  return feed_forward_block(layer, attention_block(layer, x_TD, segments), routed);
+  return feed_forward_block(layer, attention_block(layer, x_TD, segments, routed), routed);
 }
 
 Tensor Transformer::run_layer_to_recompute(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
@@ -149,15 +150,22 @@ Tensor Transformer::run_layer_to_recompute(int layer, const Tensor& x_TD, const 
     return joined(out_TD, again);
   });
   routed.routes.insert(routed.routes.end(), mine.routes.begin(), mine.routes.end());
-  if (mine.routes.empty()) return made[0];
-  routed.balance_losses.push_back(made[1]);
-  routed.z_losses.push_back(made[2]);
-  routed.entropy_losses.push_back(made[3]);
+  auto next = made.begin() + 1;
+  const auto take = [&next](const tensor_list& own, tensor_list& all) {
+    all.insert(all.end(), next, next + static_cast<ptrdiff_t>(own.size()));
+    next += static_cast<ptrdiff_t>(own.size());
+  };
+  take(mine.balance_losses, routed.balance_losses);
+  take(mine.z_losses, routed.z_losses);
+  take(mine.entropy_losses, routed.entropy_losses);
   return made[0];
 }
 
-Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const std::vector<Segment>& segments) {
+Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
   const Tensor normed_TD = rms_norm(x_TD, weights_.vector(Role::AttentionNorm, layer), spec_.norm_eps);
+  if (spec_.attention.experts) {
+    return add_attention_experts(spec_, weights_, mode_, attention_, layer, x_TD, normed_TD, segments, routed);
+  }
   const Tensor qkv_TQ = linear(normed_TD, weights_.joined(Role::Query, Role::Value, layer), mode_.type);
   HeadNorms norms;
   if (spec_.attention.qk_norm != spec::QkNorm::None) {

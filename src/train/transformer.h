@@ -44,7 +44,7 @@ class Transformer {
   Tensor hidden_states(const Batch& batch, RoutedLayers& routed);
   Tensor run_layer(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed);
   Tensor run_layer_to_recompute(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed);
-  Tensor attention_block(int layer, const Tensor& x_TD, const std::vector<Segment>& segments);
+  Tensor attention_block(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed);
   Tensor feed_forward_block(int layer, const Tensor& x_TD, RoutedLayers& routed);
   WeightMatrix head();
 

@@ -174,6 +174,94 @@ TEST(Transformer, TwoPassesByChanceLearnToAgree) {
   EXPECT_LT(disagreement_after(5), 0.7f * disagreement_after(1e-6f));
 }
 
+TEST(Transformer, IsThePlainModelWithLayersOfDifferentNumbersOfExperts) {
+  spec::ModelSpec spec = small_spec();
+  spec.num_layers = 4;
+  spec.feed_forward = {spec::FeedForward::Moe, spec::FeedForward::Dense, spec::FeedForward::Moe, spec::FeedForward::Moe};
+  spec.moe.experts_L = {2, 0, 4, 6};
+  spec.moe.router.has_selection_bias = true;
+  expect_same_as_reference(spec);
+}
+
+TEST(Transformer, IsThePlainModelWithAResidualExpert) {
+  spec::ModelSpec spec = small_spec();
+  spec.moe.router.experts_per_token = 1;
+  spec.moe.router.renormalise = false;
+  spec.moe.shared_hidden = 20;
+  spec.moe.shared_mix = true;
+  expect_same_as_reference(spec);
+}
+
+TEST(Transformer, IsThePlainModelWithChainsOfExperts) {
+  spec::ModelSpec spec = small_spec();
+  spec.moe.iterations = 3;
+  spec.moe.router.has_selection_bias = true;
+  spec.moe.shared_hidden = 12;
+  expect_same_as_reference(spec);
+}
+
+TEST(Transformer, IsThePlainModelWithNarrowExperts) {
+  spec::ModelSpec spec = small_spec();
+  spec.moe.expert_width = 6;
+  expect_same_as_reference(spec);
+  spec.moe.iterations = 2;
+  spec.moe.shared_hidden = 12;
+  expect_same_as_reference(spec);
+}
+
+TEST(Transformer, IsThePlainModelWithTernaryExperts) {
+  spec::ModelSpec spec = small_spec();
+  spec.moe.ternary_experts = true;
+  spec.moe.shared_hidden = 12;
+  expect_same_as_reference(spec);
+}
+
+TEST(Transformer, IsThePlainModelWithMomentum) {
+  spec::ModelSpec spec = small_spec();
+  spec.num_layers = 4;
+  spec.feed_forward.assign(4, spec::FeedForward::Moe);
+  spec.feed_forward[2] = spec::FeedForward::Dense;
+  spec.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0.7f, .step = 0.9f};
+  expect_same_as_reference(spec);
+  spec.moe.momentum = {.kind = spec::Momentum::Adam, .decay = 0.7f, .square_decay = 0.9f, .step = 0.2f, .eps = 1e-3f};
+  expect_same_as_reference(spec);
+}
+
+TEST(Transformer, IsThePlainModelWithAttentionExperts) {
+  spec::ModelSpec spec = small_spec();
+  spec.attention.num_heads = 8;
+  spec.attention.experts = spec::AttentionExperts{5, 2};
+  expect_same_as_reference(spec);
+  spec.attention.num_kv_heads = 1;
+  spec.attention.num_heads = 3;
+  spec.attention.experts = spec::AttentionExperts{4, 3};
+  spec.attention.qk_norm = spec::QkNorm::None;
+  expect_same_as_reference(spec);
+}
+
+std::vector<float> logits_and_gradients(const spec::ModelSpec& spec) {
+  Weights weights(spec);
+  randomise(weights, spec);
+  Transformer model(spec, weights);
+  const Batch batch = random_batch(spec, {30, 5});
+  const Tensor logits = model.logits(batch);
+  std::vector<float> all(flat(logits).begin(), flat(logits).end());
+  model.forward(batch, {.balance = 0.5f, .z = 0.01f}).total.backward();
+  all.insert(all.end(), weights.gradients().begin(), weights.gradients().end());
+  return all;
+}
+
+TEST(Transformer, WithoutMomentumAndInOneIterationAreThePlainBlockBitForBit) {
+  const std::vector<float> plain = logits_and_gradients(small_spec());
+  spec::ModelSpec spec = small_spec();
+  spec.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0};
+  spec.moe.iterations = 1;
+  spec.moe.experts_L = {6, 6};
+  EXPECT_EQ(logits_and_gradients(spec), plain);
+  spec.moe.momentum.decay = 0.5f;
+  EXPECT_NE(logits_and_gradients(spec), plain);
+}
+
 TEST(Transformer, GradientsOfTwoPassesAddUp) {
   const spec::ModelSpec spec = small_spec();
   Weights weights(spec);

@@ -14,7 +14,8 @@ DomainScore score(Transformer& model, const PreparedDomain& domain, const PassOr
   const DomainStream stream(domain.name, *domain.valid, sequence, std::nullopt);
   const size_t all = stream.windows_per_epoch(), count = windows == 0 ? all : std::min(windows, all);
   const spec::ModelSpec& spec = model.spec();
-  DomainScore result{.name = domain.name, .routing = RoutingFigures(spec.moe_layers(), spec.moe.router.num_experts)};
+  DomainScore result{.name = domain.name,
+                     .routing = RoutingFigures(static_cast<int>(routers_of(spec).size()), spec.moe.router.num_experts)};
   double nats = 0;
   for (size_t first = 0; first < count; first += sequences) {
     Batch batch;

@@ -13,6 +13,10 @@ namespace moiety::train {
 
 struct WeightMatrix {
   MatrixView<float> value, gradient;
+
+  WeightMatrix middle_rows(size_t first, size_t count) const {
+    return {value.middle_rows(first, count), gradient.middle_rows(first, count)};
+  }
 };
 struct WeightVector {
   std::span<float> value, gradient;

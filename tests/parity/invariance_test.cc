@@ -181,6 +181,33 @@ TEST_P(Invariance, Routers) {
   }
 }
 
+// Blocks of other shapes: what a layer hands to the next, or an iteration to the next, is the token's own.
+TEST_P(Invariance, BlockShapes) {
+  spec::ModelSpec chained = test::small_spec(), mixed = chained;
+  chained.num_layers = mixed.num_layers = 3;
+  chained.feed_forward.assign(3, spec::FeedForward::Moe);
+  chained.moe.experts_L = {2, 3, 4};
+  chained.moe.iterations = 2;
+  chained.moe.expert_width = 16;
+  chained.moe.ternary_experts = true;
+  chained.moe.shared_hidden = 24;
+  chained.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0.5f};
+  chained.attention.experts = spec::AttentionExperts{5, 2};
+  mixed.feed_forward = {spec::FeedForward::Moe, spec::FeedForward::Dense, spec::FeedForward::Moe};
+  mixed.dense_hidden = 40;
+  mixed.moe.router.experts_per_token = 1;
+  mixed.moe.shared_hidden = 24;
+  mixed.moe.shared_mix = true;
+  mixed.moe.momentum = {.kind = spec::Momentum::Adam, .decay = 0.6f, .step = 0.2f, .eps = 1e-4f};
+  for (const auto& spec : {chained, mixed}) {
+    const test::TemporaryFolder folder;
+    test::write_random_checkpoint(spec, folder.path() / "model");
+    const size_t lengths[] = {3, 17, is_scalar() ? 21u : 50u};
+    try_all_caches(folder.path() / "model", lengths, is_scalar() ? 1 : 3, 24);
+    if (HasFatalFailure()) return;
+  }
+}
+
 // Expanded and absorbed, which is why a cache knows the prompt.
 TEST(LatentAttention, ItsTwoWaysDifferByRoundingOnly) {
   for (const path model : {"deepseek_v2/bf16", "deepseek_v3/bf16"}) {

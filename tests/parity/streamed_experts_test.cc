@@ -163,6 +163,24 @@ TEST(StreamedGates, ChoicesMadeAheadAreReadAheadForCertain) {
   }
 }
 
+// Chains visit a layer's experts several times a step; layers have different numbers of them.
+TEST(StreamedBlockShapes, TheSameBitsWithAnyNumberOfSlots) {
+  spec::ModelSpec spec = test::small_spec();
+  spec.num_layers = 3;
+  spec.feed_forward.assign(3, spec::FeedForward::Moe);
+  spec.moe.router.num_experts = 6;
+  spec.moe.experts_L = {3, 4, 6};
+  spec.moe.iterations = 2;
+  spec.moe.expert_width = 16;
+  spec.moe.shared_hidden = 24;
+  spec.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0.5f};
+  const test::TemporaryFolder folder;
+  test::write_random_checkpoint(spec, folder.path());
+  Random random(11);
+  expect_the_same_bits(folder.path(), kernel::Arithmetic::Fast, random);
+  expect_the_same_bits(folder.path(), kernel::Arithmetic::Exact, random);
+}
+
 // The model of a packed file of which nothing stays in memory.
 struct Packed {
   explicit Packed(std::optional<spec::ElementType> low) {

@@ -3,8 +3,13 @@
 
 #include <cmath>
 
+#include "base/error.h"
 #include "base/random.h"
+#include "format/convert.h"
+#include "format/elements.h"
+#include "format/hf_config.h"
 #include "model/transformer.h"
+#include "moe/join.h"
 #include "support/fixtures.h"
 #include "support/random_model.h"
 #include "support/routers.h"
@@ -61,15 +66,82 @@ const Case kCases[] = {
     {"tree_gate", [](ModelSpec& s) { with_gate(spec::Gate::Tree, s); }},
     {"ahead_gate", [](ModelSpec& s) { with_gate(spec::Gate::Ahead, s); }},
     {"decoupled_gate", [](ModelSpec& s) { with_gate(spec::Gate::Decoupled, s); }},
+    {"moe_every_second_layer_of_different_numbers_of_experts",
+     [](ModelSpec& s) {
+       using enum spec::FeedForward;
+       s.num_layers = 5;
+       s.feed_forward = {Dense, Moe, Dense, Moe, Moe};
+       s.dense_hidden = 40;
+       s.moe.experts_L = {0, 2, 0, 3, 4};
+     }},
+    {"residual_expert",
+     [](ModelSpec& s) {
+       s.moe.router.experts_per_token = 1;
+       s.moe.router.renormalise = false;
+       s.moe.shared_hidden = 32, s.moe.shared_mix = true;
+     }},
+    {"chain_of_experts",
+     [](ModelSpec& s) {
+       s.moe.iterations = 2;  // of experts this large each one more multiplies what was rounded before
+       s.moe.router.has_selection_bias = true;
+       s.moe.shared_hidden = 24, s.moe.shared_gate = true;
+     }},
+    {"narrow_experts", [](ModelSpec& s) { s.moe.expert_width = 12, s.moe.shared_hidden = 24; }},
+    {"ternary_experts", [](ModelSpec& s) { s.moe.ternary_experts = true, s.moe.shared_hidden = 24; }},
+    {"momentum",
+     [](ModelSpec& s) {
+       s.num_layers = 4;
+       s.feed_forward.assign(4, spec::FeedForward::Moe);
+       s.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0.7f, .step = 0.8f};
+     }},
+    {"adam_momentum",
+     [](ModelSpec& s) {
+       s.num_layers = 4;
+       s.feed_forward.assign(4, spec::FeedForward::Moe);
+       s.moe.momentum = {.kind = spec::Momentum::Adam, .decay = 0.6f, .square_decay = 0.9f, .step = 0.3f, .eps = 1e-4f};
+     }},
+    {"attention_experts",
+     [](ModelSpec& s) {
+       s.attention.num_heads = 8;
+       s.attention.qk_norm = QkNorm::PerHead;
+       s.attention.experts = spec::AttentionExperts{5, 2};
+     }},
+    {"all_block_shapes_at_once",
+     [](ModelSpec& s) {
+       s.num_layers = 3;
+       s.feed_forward.assign(3, spec::FeedForward::Moe);
+       s.moe.experts_L = {2, 3, 4};
+       s.moe.iterations = 2;
+       s.moe.expert_width = 16;
+       s.moe.ternary_experts = true;
+       s.moe.shared_hidden = 24;
+       s.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0.5f};
+       s.attention.experts = spec::AttentionExperts{6, 2};
+     }},
 };
+
+Matrix<float> inference(const fs::path& model_path, std::span<const int32_t> tokens, const model::RoutingObserver& observe = {}) {
+  const format::ModelFile file(model_path);
+  ThreadPool threads(2);
+  const kernel::Compute compute{*kernel::available_kernels()[0], threads};
+  model::Transformer transformer(file, compute);
+  model::KvCache cache(file.spec(), tokens.size());
+  const model::Chunk chunk{&cache, tokens, tokens.size()};
+  return transformer.forward({&chunk, 1}, observe);
+}
+
+std::vector<int32_t> random_tokens(const ModelSpec& spec) {
+  Random random(3);
+  std::vector<int32_t> tokens(60);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random.below(static_cast<uint64_t>(spec.vocab_size)));
+  return tokens;
+}
 
 void expect_agreement(const ModelSpec& spec) {
   test::TemporaryFolder folder;
   test::write_random_checkpoint(spec, folder.path());
 
-  Random random(3);
-  std::vector<int32_t> tokens(60);
-  for (int32_t& token : tokens) token = static_cast<int32_t>(random.below(static_cast<uint64_t>(spec.vocab_size)));
+  const std::vector<int32_t> tokens = random_tokens(spec);
 
   // Training
   train::LoadedModel trained = train::load_model(folder.path());
@@ -78,17 +150,14 @@ void expect_agreement(const ModelSpec& spec) {
   const torch::Tensor logits = trained.transformer->logits(batch, &routes).contiguous();
 
   // Inference
-  const format::ModelFile file(folder.path());
-  ThreadPool threads(2);
-  const kernel::Compute compute{*kernel::available_kernels()[0], threads};
-  model::Transformer transformer(file, compute);
-  model::KvCache cache(file.spec(), tokens.size());
-  const model::Chunk chunk{&cache, tokens, tokens.size()};
   size_t sparse_layer = 0;
-  const Matrix<float> inferred = transformer.forward({&chunk, 1},
-      [&](int layer, const moe::Routing& routing) {
-        ASSERT_LT(sparse_layer, routes.size());
-        const moe::Routing& in_training = routes[sparse_layer++]->plan->routing;
+  const Matrix<float> inferred = inference(folder.path(), tokens, [&](int layer, const moe::Routing& routing) {
+        std::vector<const moe::Routing*> iterations;
+        for (int i = 0; i < spec.moe.iterations; ++i) {
+          ASSERT_LT(sparse_layer, routes.size());
+          iterations.push_back(&routes[sparse_layer++]->plan->routing);
+        }
+        const moe::Routing in_training = moe::join_visits(iterations);
         EXPECT_EQ(routing.begin_T1, in_training.begin_T1) << "layer " << layer;
         EXPECT_EQ(routing.experts_N, in_training.experts_N) << "layer " << layer;
         for (int n = 0; n < routing.num_visits(); ++n) {
@@ -134,6 +203,46 @@ INSTANTIATE_TEST_SUITE_P(Routers, TrainingAndInferenceRouters, testing::ValuesIn
 
 INSTANTIATE_TEST_SUITE_P(Models, TrainingAndInference, testing::ValuesIn(kCases),
                          [](const auto& test) { return std::string(test.param.name); });
+
+// What is exported is ternary as it is: a standard architecture, whose weights bf16 holds without rounding.
+TEST(Export, TernaryExpertsAreAStandardArchitecturesInBf16) {
+  ModelSpec spec = test::small_spec();
+  spec.attention.qk_norm = QkNorm::PerHead;
+  spec.moe.ternary_experts = true;
+  const test::TemporaryFolder trained, exported;
+  test::write_random_checkpoint(spec, trained.path());
+  const format::ModelFile file(trained.path());
+  const format::Family& family = format::closest_family(file.spec(), format::FileKind::HuggingFace);
+  EXPECT_EQ(family.name, "qwen3_moe");
+  const spec::Weight expert{spec::Role::ExpertUp, 1, 2};
+  EXPECT_EQ(file.weight(expert).type, spec::ElementType::BF16);
+  format::write_safetensors(exported.path() / "model.safetensors", format::hf_tensors(file, family, spec::ElementType::BF16));
+  write_file(exported.path() / "config.json", format::hf_config(file.spec(), family, spec::ElementType::BF16).dump());
+
+  const format::ModelFile again(exported.path());
+  EXPECT_FALSE(again.spec().moe.ternary_experts);
+  EXPECT_EQ(format::to_floats(again.weight(expert)), format::to_floats(file.weight(expert)));
+}
+
+TEST(Export, WhatNoStandardArchitectureComputesIsRefusedByItsName) {
+  const auto refusal = [](auto change) -> std::string {
+    ModelSpec spec = test::small_spec();
+    change(spec);
+    try {
+      format::closest_family(spec, format::FileKind::HuggingFace);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refusal([](ModelSpec&) {}), "");
+  EXPECT_NE(refusal([](ModelSpec& s) { s.moe.experts_L = {2, 4}; }).find("layers of different numbers of experts"), std::string::npos);
+  EXPECT_NE(refusal([](ModelSpec& s) { s.moe.iterations = 2; }).find("chains of experts"), std::string::npos);
+  EXPECT_NE(refusal([](ModelSpec& s) { s.moe.expert_width = 8; }).find("experts of a width of their own"), std::string::npos);
+  EXPECT_NE(refusal([](ModelSpec& s) { s.moe.momentum.kind = spec::Momentum::Adam; }).find("momentum"), std::string::npos);
+  EXPECT_NE(refusal([](ModelSpec& s) { s.attention.experts = spec::AttentionExperts{3, 1}; }).find("attention experts"), std::string::npos);
+  EXPECT_NE(refusal([](ModelSpec& s) { s.moe.shared_hidden = 32, s.moe.shared_mix = true; }), "");
+}
 
 }  // namespace
 }  // namespace moiety
