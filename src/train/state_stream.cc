@@ -88,7 +88,8 @@ class StateStream::File {
   int descriptor_ = -1;
 };
 
-StateStream::StateStream(const std::vector<size_t>& bytes_G, size_t budget, const fs::path& folder) : resident_(bytes_G.size()) {
+StateStream::StateStream(const std::vector<size_t>& bytes_G, size_t budget, const fs::path& folder, Transfers transfers)
+    : resident_(bytes_G.size()), transfers_(transfers) {
   const std::vector<bool> resident = resident_groups(bytes_G, budget);
   size_t file_bytes = 0, largest = 0;
   for (size_t g = 0; g < bytes_G.size(); ++g) {
@@ -133,6 +134,7 @@ void StateStream::visit(const std::function<void(size_t, std::span<std::byte>)>&
       if (stays) continue;
       const size_t next = backwards_ ? group.turn - kStreamPlaces : group.turn + kStreamPlaces;
       exchange(places_[group.turn % kStreamPlaces], g, streamed_[next]);
+      if (transfers_ == Transfers::Blocking) arrive(groups_[streamed_[next]]);
     }
   });
   backwards_ = !backwards_;

@@ -48,11 +48,16 @@ struct StreamTimes {
   const char* binding() const;
 };
 
+enum class Transfers {
+  Interleaved,  // with updates
+  Blocking,     // each is waited for before the next update: what interleaving is measured against
+};
+
 class StateStream {
  public:
   // State begins as zeros. The file is made in `folder` and has no name once it is open: nothing is left of it however the process
   // ends. It is not made if all fits in memory. Throws Error(Io) if the disk has no room for it.
-  StateStream(const std::vector<size_t>& bytes_G, size_t budget, const fs::path& folder);
+  StateStream(const std::vector<size_t>& bytes_G, size_t budget, const fs::path& folder, Transfers transfers = Transfers::Interleaved);
   ~StateStream();
   StateStream(const StateStream&) = delete;
   StateStream& operator=(const StateStream&) = delete;
@@ -95,6 +100,7 @@ class StateStream {
   std::vector<Matrix<std::byte>> resident_;
   std::unique_ptr<File> file_;
   std::vector<Place> places_;
+  Transfers transfers_;
   bool backwards_ = false;
   StreamTimes times_;
 };

@@ -41,7 +41,7 @@ TEST(StateStream, HoldsWhatMemoryWouldHold) {
     const size_t groups = 1 + seed % 13, budget = (seed / 13) % 90000;
     std::vector<size_t> bytes_G(groups);
     for (size_t g = 0; g < groups; ++g) bytes_G[g] = 64 * (1 + (seed + 37 * g) % 150);
-    StateStream stream(bytes_G, budget, folder);
+    StateStream stream(bytes_G, budget, folder, seed % 2 == 0 ? Transfers::Interleaved : Transfers::Blocking);
     std::vector<std::vector<std::byte>> expected(groups);
     for (size_t g = 0; g < groups; ++g) expected[g].resize(bytes_G[g]);
     RC_ASSERT(stream.memory_bytes() <= std::max(memory_of(bytes_G, std::vector<bool>(groups, false)), budget));
