@@ -15,12 +15,12 @@ struct PassOrder {
   bool first_expert_only = false;         // every token visits expert 0, no router is asked
   bool router_trained = true;
   BalanceScope scope = BalanceScope::Micro;
-  const moe::Load* others = nullptr;  // by MoE layer: visits that count for the balance beside the pass's own, Balancing::others_E
+  const moe::Load* others = nullptr;  // by router, as Routes: visits that count for the balance beside the pass's own, Balancing::others_E
   double capacity = 0;                // RouteOrder::capacity
   bool recompute_layers = false;      // of a layer only its input and its routing are kept; the rest is made again on the way back
   int round_tokens = 0;               // RouteOrder::round_tokens
   moe::ReceiveBudget budget;
-  const Plans* decided = nullptr;  // by MoE layer: who visits whom, when it has been decided before
+  const Plans* decided = nullptr;  // by router, as Routes: who visits whom, when it has been decided before
 
   spec::RouterRule rule(const spec::ModelSpec& spec, int layer) const {
     return rules_L.empty() ? spec.router(layer) : rules_L[static_cast<size_t>(layer)];

@@ -41,7 +41,7 @@ struct RouterSaved {
   float entropy_loss = 0;           // if balancing asks for it
 };
 
-// Of one pass, by MoE layer.
+// Of one pass, by MoE layer and, in a chain of experts, by iteration.
 using Routes = std::vector<std::shared_ptr<const RouterSaved>>;
 using Plans = std::vector<std::shared_ptr<const moe::LayerPlan>>;
 
