@@ -11,7 +11,7 @@ skip() { echo "skipped: $*"; exit 77; }
 source "$source/tests/system/serve.bash"
 
 # A small model that has room for answers long enough to be stopped, and nothing to end them with.
-make_model "$source" 65536 << 'JSON'
+make_model "$source" 150000 << 'JSON'
 {"bos_token": {"content": "<s>"}, "chat_template": "{{ bos_token }}{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"}
 JSON
 sed -i '/"eos_token_id"/d' "$folder/model/config.json"
@@ -20,7 +20,7 @@ sed -i '/"eos_token_id"/d' "$folder/model/config.json"
 try() {
   local key=$1
   shift
-  start_server "$moiety" --context 65536 --cache-tokens 131072 "$@"
+  start_server "$moiety" --context 150000 --cache-tokens 260000 "$@"
   timeout 240 node "$source/tests/system/page_test.mjs" "$url/" "$npm" ${key:+"$key"} || { tail -n 20 "$folder/log"; exit 1; }
   # A page that watches does not keep the server from ending.
   stop_server
