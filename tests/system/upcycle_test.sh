@@ -25,9 +25,9 @@ says() {
 }
 
 dense=$folder/dense
-small=(--set model.qk_norm=none --set model.dense_layers=2 --set model.dense_hidden=48 --set train.steps=30 --set train.sequence=32)
+small=(--set model.qk_norm=none --set model.dense_layers=2 --set model.dense_hidden=48 --set train.steps=30 --set train.sequence=32 --set run.threads=1)
 quietly $moiety train recipes/tiny.toml --set run.dir="$dense" "${small[@]}"
-more=(recipes/tiny.toml --set train.steps=6 --set train.sequence=32)
+more=(recipes/tiny.toml --set train.steps=6 --set train.sequence=32 --set run.threads=1)
 
 # Copies in parts, trained on; the same command finds the start and the run as they are.
 upcycled=$folder/upcycled
