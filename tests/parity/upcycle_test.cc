@@ -1,5 +1,6 @@
 // What is made of a dense model computes what the model did, in training and in inference; where it can't, that is said here too.
 #include <gtest/gtest.h>
+#include <omp.h>
 
 #include <cmath>
 
@@ -41,6 +42,7 @@ std::vector<int32_t> some_tokens(const ModelSpec& spec) {
 }
 
 Logits in_training(const fs::path& folder) {
+  omp_set_num_threads(1);  // so small a model gains nothing by two
   const train::LoadedModel model = train::load_model(folder);
   const std::vector<int32_t> tokens = some_tokens(model.spec);
   const torch::Tensor logits =
@@ -51,7 +53,7 @@ Logits in_training(const fs::path& folder) {
 Logits in_inference(const fs::path& folder) {
   const format::ModelFile file(folder);
   const std::vector<int32_t> tokens = some_tokens(file.spec());
-  ThreadPool threads(2);
+  ThreadPool threads(1);
   const kernel::Compute compute{*kernel::available_kernels()[0], threads};
   model::Transformer transformer(file, compute);
   model::KvCache cache(file.spec(), tokens.size());
@@ -99,6 +101,18 @@ const Case kPreserving[] = {
     {"copies_by_sigmoid", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 4, .score = spec::Score::Sigmoid}); }},
     {"fine_copies", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 4, .parts = 6, .experts_per_token = 12}); }},
     {"partition", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 1, .parts = 8, .experts_per_token = 8}); }},
+    {"fine_copies_by_angle",
+     [](MadeModel m) {
+       return mix_experts({std::move(m)}, {.copies = 3, .parts = 4, .gate = {.kind = spec::Gate::Cosine, .width = 6}});
+     }},
+    {"copies_by_a_state_that_goes_from_layer_to_layer",
+     [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 4, .gate = {.kind = spec::Gate::Recurrent, .width = 6}}); }},
+    {"fine_copies_chosen_a_layer_ahead",
+     [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 3, .parts = 4, .gate = {.kind = spec::Gate::Ahead}}); }},
+    {"fine_copies_by_one_router_for_all_layers",
+     [](MadeModel m) {
+       return mix_experts({std::move(m)}, {.copies = 3, .parts = 4, .gate = {.kind = spec::Gate::Decoupled, .width = 6, .deviation = 0.3}});
+     }},
     {"every_other_layer", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 3, .every = 2}); }},
     {"dense_kept_as_shared",
      [](MadeModel m) {
