@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/random.h"
@@ -118,6 +119,8 @@ const Case kPreserving[] = {
      [](MadeModel m) {
        return mix_experts({std::move(m)}, {.copies = 3, .parts = 2, .experts_per_token = 1, .keep_dense = true});
      }},
+    {"ternary_beside_dense",
+     [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 3, .parts = 2, .keep_dense = true, .ternary = true}); }},
     {"copies_of_a_tied_model", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 2}); },
      [](ModelSpec& s) { s.tied_embeddings = true; }},
     {"twice_as_wide", [](MadeModel m) { return wider(std::move(m), {.width = 64, .dense_hidden = 96, .kv_heads = 4}); }},
@@ -192,6 +195,7 @@ TEST(Upcycling, PreservesTheFunctionOfRandomShapes) {
 TEST(Upcycling, OtherWaysChangeTheFunction) {
   const Case others[] = {
       {"half a copy", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 2, .parts = 4, .experts_per_token = 2}); }},
+      {"ternary", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 2, .ternary = true}); }},
       {"noise", [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 2, .noise = 0.1}); }},
       {"scores",
        [](MadeModel m) { return mix_experts({std::move(m)}, {.copies = 4, .renormalise = false, .gate = {.deviation = 0.3}}); }},
@@ -207,38 +211,67 @@ TEST(Upcycling, OtherWaysChangeTheFunction) {
   }
 }
 
-// Branches of one model that were trained in their feed-forwards alone: with every token sent to one's expert, its logits come
-// back.
+// The model with a first dimension of the stream that is the same number for every token: routers can go by it.
+MadeModel with_beacon(MadeModel model) {
+  model.make = [make = model.make](const spec::Weight& weight) {
+    using enum spec::Role;
+    std::vector<float> values = make(weight);
+    if (weight.role == Embedding) {
+      for (size_t i = 0; i < values.size(); i += 32) values[i] = 3;
+    }
+    if (weight.role == AttentionOutput || weight.role == DenseDown) std::fill_n(values.begin(), weight.role == DenseDown ? 48 : 32, 0.0f);
+    if (weight.role == AttentionNorm || weight.role == FeedForwardNorm) values[0] = 1;
+    return values;
+  };
+  return model;
+}
+
+// The mixture of two models with every token sent to one's experts.
+MadeModel fixed_to(size_t chosen, MadeModel mixture) {
+  mixture.make = [make = mixture.make, chosen](const spec::Weight& weight) {
+    if (weight.role != spec::Role::Router && weight.role != spec::Role::AttentionRouter) return make(weight);
+    std::vector<float> rows(2 * 32);
+    rows[chosen * 32] = 100, rows[(1 - chosen) * 32] = -100;
+    return rows;
+  };
+  return mixture;
+}
+
+struct Branching {
+  const char* name;
+  std::vector<spec::Role> own;  // weights that are not the same in both branches
+  int attention_experts_per_token;
+};
+
+// Branches of one model that were trained in what becomes experts alone: with every token sent to one's, its logits come back.
 TEST(Upcycling, RoutingFixedToOneModelGivesItsLogits) {
-  const ModelSpec spec = dense_spec();
-  const Folders folders(spec);
-  const fs::path other = folders.temporary.path() / "other", branches[] = {folders.dense, folders.temporary.path() / "branch"};
-  test::write_random_checkpoint(spec, other, 2);
-  {
+  using enum spec::Role;
+  const Branching ways[] = {
+      {"feed-forwards", {DenseGate, DenseUp, DenseDown}, 0},
+      {"and attention", {DenseGate, DenseUp, DenseDown, Query, AttentionOutput}, 1},
+      {"and soft attention", {DenseGate, DenseUp, DenseDown, Query, AttentionOutput}, 2},
+  };
+  for (const Branching& way : ways) {
+    const ModelSpec spec = dense_spec();
+    const Folders folders(spec);
+    const fs::path other = folders.temporary.path() / "other";
+    test::write_random_checkpoint(spec, other, 2);
     const format::ModelFile trunk(folders.dense), leaves(other);
-    const MadeModel a = upcycle::model_of(trunk), b = upcycle::model_of(leaves);
-    fs::create_directories(branches[1]);
-    upcycle::write_model({spec,
-                          [&](const spec::Weight& w) {
-                            const bool own = w.role == spec::Role::DenseGate || w.role == spec::Role::DenseUp ||
-                                             w.role == spec::Role::DenseDown;
-                            return own ? b.make(w) : a.make(w);
-                          }},
-                         branches[1]);
-  }
-  const format::ModelFile first(branches[0]), second(branches[1]);
-  for (int chosen = 0; chosen < 2; ++chosen) {
-    MadeModel mixture = mix_experts({upcycle::model_of(first), upcycle::model_of(second)}, {.experts_per_token = 1});
-    mixture.spec.moe.router.has_selection_bias = true;
-    mixture.make = [make = mixture.make, chosen](const spec::Weight& weight) {
-      if (weight.role != spec::Role::SelectionBias) return make(weight);
-      std::vector<float> bias(2);
-      bias[static_cast<size_t>(chosen)] = 10;
-      return bias;
-    };
-    upcycle::write_model(mixture, folders.made);
-    EXPECT_LT(largest_difference(in_training(branches[chosen]), in_training(folders.made)), 1e-4) << chosen;
-    EXPECT_GT(largest_difference(in_training(branches[1 - chosen]), in_training(folders.made)), 1e-2) << chosen;
+    const MadeModel a = with_beacon(upcycle::model_of(trunk)), b = with_beacon(upcycle::model_of(leaves));
+    const MadeModel branches[] = {
+        a, {spec, [&](const spec::Weight& w) { return std::ranges::count(way.own, w.role) > 0 ? b.make(w) : a.make(w); }}};
+    Logits wanted[2];
+    for (size_t i = 0; i < 2; ++i) {
+      upcycle::write_model(branches[i], folders.made);
+      wanted[i] = in_training(folders.made);
+    }
+    EXPECT_GT(largest_difference(wanted[0], wanted[1]), 1e-2) << way.name;
+    for (size_t chosen = 0; chosen < 2; ++chosen) {
+      const MadeModel mixture = mix_experts({branches[0], branches[1]}, {.attention_experts_per_token = way.attention_experts_per_token});
+      upcycle::write_model(fixed_to(chosen, mixture), folders.made);
+      EXPECT_LT(largest_difference(wanted[chosen], in_training(folders.made)), 1e-4) << way.name << ", branch " << chosen;
+      EXPECT_LT(largest_difference(wanted[chosen], in_inference(folders.made)), 1e-4) << way.name << ", branch " << chosen;
+    }
   }
 }
 
