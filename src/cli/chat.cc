@@ -152,10 +152,12 @@ int chat(int argc, char** argv) {
   app.add_option("-n", a.count, "tokens of an answer at most")->capture_default_str();
   a.sampling.add_to(app);
   app.add_option("--key", a.key, "the server's API key");
+  a.trace.add_to(app, "each question and its answer");
   app.add_flag("--json", a.json, "answers as JSON: reasoning, content, tool_calls, finish_reason, usage");
   if (const auto status = parse(app, argc, argv)) return *status;
 
   const bool is_remote = a.model.model.starts_with("http://") || a.model.model.starts_with("https://");
+  if (is_remote && a.trace.is_given()) fail(ErrorKind::Usage, "--trace records what this process computes; of a server's model, moiety serve --trace does");
   const auto chat = is_remote ? remote_conversation(a) : local_conversation(a);
   if (a.prompt) return answer_once(*chat, a, *a.prompt);
   if (isatty(STDIN_FILENO) == 0) return answer_once(*chat, a, read_all());

@@ -11,6 +11,7 @@
 #include "base/ordered_json.h"
 #include "cli/open_model.h"
 #include "cli/sampling_arguments.h"
+#include "cli/trace_option.h"
 #include "text/reply.h"
 
 namespace moiety::cli {
@@ -22,6 +23,7 @@ struct ChatArguments {
   std::vector<std::string> settings;
   size_t count = 1024;  // tokens of an answer at most
   bool json = false;
+  TraceOption trace;  // of a model that this process loads
 };
 
 struct ChatAnswer {
@@ -64,7 +66,7 @@ class Conversation {
 OrderedJson calls_of(const text::Reply& reply);
 
 // With a model that this process loads.
-std::unique_ptr<Conversation> local_conversation(const ChatArguments& arguments);
+std::unique_ptr<Conversation> local_conversation(ChatArguments& arguments);
 // With the server at arguments.model.model, "http://127.0.0.1:8080".
 std::unique_ptr<Conversation> remote_conversation(const ChatArguments& arguments);
 

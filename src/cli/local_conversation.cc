@@ -12,7 +12,7 @@ using engine::Generated;
 
 class LocalConversation : public Conversation {
  public:
-  explicit LocalConversation(const ChatArguments& arguments)
+  explicit LocalConversation(ChatArguments& arguments)
       : Conversation(arguments),
         arguments_(arguments),
         sampling_(arguments.sampling.options()),
@@ -23,6 +23,7 @@ class LocalConversation : public Conversation {
     const size_t context = static_cast<size_t>(model_.file.spec().max_positions);
     const size_t conversation = std::min(context, std::max(kConversation, 2 * arguments.count));
     fit_memory(model_, arguments.model, {.sequences = {conversation}, .prompt = conversation});
+    trace_ = arguments.trace.open(model_.file.spec(), trace::model_name(arguments.model.model));
   }
 
   ChatAnswer answer(const Show& show) override {
@@ -30,7 +31,7 @@ class LocalConversation : public Conversation {
     const bool with_tools = context_.contains("tools") && !context_["tools"].empty();
     const text::ReplyFormat format = text::reply_format(template_.source(with_tools), prompt);
     const std::vector<int32_t> ids = model_.need_tokenizer().encode(prompt, false);
-    engine::GenerateOptions options{.max_new_tokens = arguments_.count, .sampling = sampling_, .kv = model_.kv};
+    engine::GenerateOptions options{.max_new_tokens = arguments_.count, .sampling = sampling_, .kv = model_.kv, .trace = trace_};
     options.stop_tokens = text::stop_tokens(model_.file.spec().eos_tokens, template_, format, *model_.tokenizer);
 
     ChatAnswer answer;
@@ -75,11 +76,12 @@ class LocalConversation : public Conversation {
   text::ChatTemplate template_;
   OpenModel model_;
   engine::PromptCache cache_;
+  trace::TraceRecorder* trace_ = nullptr;  // each answer is a sequence: what was computed for it
 };
 
 }  // namespace
 
-std::unique_ptr<Conversation> local_conversation(const ChatArguments& arguments) {
+std::unique_ptr<Conversation> local_conversation(ChatArguments& arguments) {
   return std::make_unique<LocalConversation>(arguments);
 }
 

@@ -14,6 +14,8 @@ class TraceOption {
   // `what` of the computation is recorded, for the help.
   void add_to(CLI::App& app, const std::string& what);
 
+  bool is_given() const { return !path_.empty(); }
+
   // nullptr if the command line doesn't name a file. `name` is the model's, as the trace keeps it. Throws Error as
   // trace::TraceWriter does.
   trace::TraceRecorder* open(const spec::ModelSpec& spec, const std::string& name);

@@ -29,4 +29,14 @@ for model in model model.gguf back; do
   cmp "$folder/answer.model" "$folder/answer.$model" || fail "$model answers differently"
 done
 [[ -n $(echo hello | $moiety chat "$folder/model" -n 5 --greedy) ]] || fail "nothing was answered"
+
+# The tokens of a question and, but for the last, of its answer are recorded; of a server's model it says who can.
+$moiety chat "$folder/model" -p hello -n 5 --greedy --json --trace "$folder/chat.trace" > "$folder/answer.traced"
+number() { tr -d ' \n' < "$1" | grep -oE "\"$2\":[0-9]+" | tail -n 1 | cut -d: -f2; }
+$moiety trace report "$folder/chat.trace" --json > "$folder/report"
+asked=$(number "$folder/answer.traced" prompt_tokens) answered=$(number "$folder/answer.traced" completion_tokens)
+recorded=$(number "$folder/report" tokens)
+[[ $recorded -eq $((asked + answered - 1)) ]] || fail "$asked tokens and $answered in answer are $recorded in the trace"
+$moiety chat http://127.0.0.1:1 -p hello --trace "$folder/chat.trace" 2> "$folder/refused" && fail "a server's model was traced here"
+grep -q 'moiety serve --trace' "$folder/refused" || fail "refused with: $(cat "$folder/refused")"
 echo "all agree"
