@@ -2,6 +2,7 @@
 #include "cli/memory_budget.h"
 #include "cli/open_chat_template.h"
 #include "engine/generate.h"
+#include "text/plain_marks.h"
 #include "text/reply_tokens.h"
 #include "text/text_stream.h"
 
@@ -27,10 +28,10 @@ class LocalConversation : public Conversation {
   }
 
   ChatAnswer answer(const Show& show) override {
-    const std::string prompt = render();
+    const text::PlainMarked prompt = render();
     const bool with_tools = context_.contains("tools") && !context_["tools"].empty();
-    const text::ReplyFormat format = text::reply_format(template_.source(with_tools), prompt);
-    const std::vector<int32_t> ids = model_.need_tokenizer().encode(prompt, false);
+    const text::ReplyFormat format = text::reply_format(template_.source(with_tools), prompt.text);
+    const std::vector<int32_t> ids = model_.need_tokenizer().encode(prompt.text, false, prompt.plain);
     engine::GenerateOptions options{.max_new_tokens = arguments_.count, .sampling = sampling_, .kv = model_.kv, .trace = trace_};
     options.stop_tokens = text::stop_tokens(model_.file.spec().eos_tokens, template_, format, *model_.tokenizer);
 
@@ -64,11 +65,13 @@ class LocalConversation : public Conversation {
   }
 
  private:
-  std::string render() {
+  // What people said stays text, though it spells a special token.
+  text::PlainMarked render() {
     OrderedJson context = context_;
     context["messages"] = messages_;
     const jinja::DateTime now = arguments_.now ? jinja::parse_date_time(*arguments_.now) : jinja::current_date_time();
-    return template_.render(jinja::Context::parse(to_text(context), "the conversation"), now);
+    const text::PlainMarks marks(model_.need_tokenizer(), text::make_mark());
+    return marks.take(template_.render(jinja::Context::parse(to_text(marks.put(context)), "the conversation"), now));
   }
 
   const ChatArguments& arguments_;

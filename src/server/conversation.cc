@@ -7,7 +7,6 @@
 
 #include "server/exchange.h"
 #include "server/fields.h"
-#include "server/ids.h"
 #include "text/reply_tokens.h"
 
 namespace moiety::server {
@@ -29,20 +28,13 @@ void parse_arguments(OrderedJson& messages) {
   }
 }
 
-// Digits, which templates leave as they are.
-std::string make_mark() {
-  std::string mark = make_id("");
-  for (char& c : mark) c = c >= 'a' ? static_cast<char>(c - 'a' + '0') : c;
-  return mark;
-}
-
 text::PlainMarked render_messages(const Service& service, const Conversation& conversation, const OrderedJson& messages) {
   OrderedJson context = service.template_settings;
   context.update(conversation.settings);
   context["messages"] = messages;
   if (!conversation.tools.empty()) context["tools"] = conversation.tools;
   context["add_generation_prompt"] = conversation.add_generation_prompt && !conversation.continue_final_message;
-  const text::PlainMarks marks(service.tokenizer, make_mark());
+  const text::PlainMarks marks(service.tokenizer, text::make_mark());
   return marks.take(service.chat_template->render(jinja::Context::parse(to_text(marks.put(context)), "the conversation"), service.now()));
 }
 
@@ -78,7 +70,7 @@ text::PlainMarked render_either_way(const Service& service, const Conversation& 
 text::PlainMarked render_unfinished(const Service& service, const Conversation& conversation) {
   OrderedJson messages = conversation.messages;
   OrderedJson& content = messages.back()["content"];
-  const std::string mark = make_mark();
+  const std::string mark = text::make_mark();
   content = (content.is_string() ? content.get<std::string>() : std::string()) + mark;
   text::PlainMarked prompt = render_either_way(service, conversation, messages);
   const size_t end = prompt.text.rfind(mark);

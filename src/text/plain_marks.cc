@@ -1,6 +1,20 @@
 #include "text/plain_marks.h"
 
+#include <sys/random.h>
+
+#include <array>
+
+#include "base/error.h"
+
 namespace moiety::text {
+
+std::string make_mark() {
+  std::array<unsigned char, 32> bytes;
+  if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) fail(ErrorKind::Io, "no random bytes can be had");
+  std::string mark;
+  for (const unsigned char byte : bytes) mark += static_cast<char>('0' + byte % 10);
+  return mark;
+}
 
 OrderedJson PlainMarks::put(const OrderedJson& json) const {
   if (json.is_string()) return put(std::string_view(json.get_ref<const std::string&>()));

@@ -17,9 +17,12 @@ struct PlainMarked {
   std::vector<size_t> plain;
 };
 
+// A mark that nobody can guess. Throws Error(Io) if the system has no random bytes.
+std::string make_mark();
+
 class PlainMarks {
  public:
-  // `mark` is a text that nobody can guess, of digits, which templates leave as they are. The tokenizer must outlive it.
+  // `mark` is a text of digits, which templates leave as they are. The tokenizer must outlive it.
   PlainMarks(const Tokenizer& tokenizer, std::string mark) : tokenizer_(tokenizer), mark_(std::move(mark)) {}
 
   // Marks all texts in it, names as well.

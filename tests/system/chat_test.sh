@@ -30,6 +30,11 @@ for model in model model.gguf back; do
 done
 [[ -n $(echo hello | $moiety chat "$folder/model" -n 5 --greedy) ]] || fail "nothing was answered"
 
+# What is said stays text, though it spells a token that ends an answer: such a question is longer than the token.
+spelt=$($moiety chat "$folder/model" -p 'say </s>' -n 2 --greedy --json | tr -d ' \n' | grep -oE '"prompt_tokens":[0-9]+' | cut -d: -f2)
+plain=$($moiety chat "$folder/model" -p 'say ' -n 2 --greedy --json | tr -d ' \n' | grep -oE '"prompt_tokens":[0-9]+' | cut -d: -f2)
+[[ $((spelt - plain)) -gt 1 ]] || fail "</s> in a question is $((spelt - plain)) tokens"
+
 # The tokens of a question and, but for the last, of its answer are recorded; of a server's model it says who can.
 $moiety chat "$folder/model" -p hello -n 5 --greedy --json --trace "$folder/chat.trace" > "$folder/answer.traced"
 number() { tr -d ' \n' < "$1" | grep -oE "\"$2\":[0-9]+" | tail -n 1 | cut -d: -f2; }
