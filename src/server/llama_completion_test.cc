@@ -45,6 +45,24 @@ TEST(LlamaCompletion, SaysWhyItStopped) {
   EXPECT_EQ(word.at("content"), "one");
 }
 
+TEST(LlamaCompletion, IsTruncatedWhereTheContextEndsIt) {
+  Fixture fixture(engine::EngineOptions{.context = 8});
+  const auto asked_for = [&](int most) {
+    return post(fixture, kPath, {{"prompt", {1, 2, 3}}, {"n_predict", most}, {"ignore_eos", true}}).json();
+  };
+  for (const int most : {-1, 6, 100}) {
+    const OrderedJson json = asked_for(most);
+    EXPECT_EQ(json.at("truncated"), true) << most;
+    EXPECT_EQ(json.at("tokens_predicted"), 5) << most;
+    EXPECT_EQ(json.at("stop_type"), "limit") << most;
+  }
+  for (const int most : {0, 2, 5}) EXPECT_EQ(asked_for(most).at("truncated"), false) << most;
+  fixture.service.limits.new_tokens = 4;
+  EXPECT_EQ(asked_for(-1).at("truncated"), false);
+  fixture.service.limits.new_tokens = 6;
+  EXPECT_EQ(asked_for(-1).at("truncated"), true);
+}
+
 TEST(LlamaCompletion, TokensAndProbabilitiesComeWhenAskedFor) {
   Fixture fixture;
   const std::vector<int32_t> tokens = fixture.tokenizer.encode(" is blue", false);
