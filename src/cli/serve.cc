@@ -135,7 +135,7 @@ OrderedJson read_template_settings(const std::string& text) {
 
 // What else a request may call the model.
 std::vector<std::string> other_names(const Arguments& a) {
-  std::vector<std::string> names = {a.model.model, trace::model_name(a.model.model)};
+  std::vector<std::string> names = {trace::model_name(a.model.model)};
   std::copy_if(a.names.begin() + 1, a.names.end(), std::back_inserter(names), [](const std::string& name) { return name != kAnyName; });
   return names;
 }
@@ -232,6 +232,7 @@ int serve(int argc, char** argv) {
                           .chat_template = chat_template ? &*chat_template : nullptr,
                           .model = a.names[0],
                           .other_names = other_names(a),
+                          .path = a.model.model,
                           .takes_any_name = std::find(a.names.begin(), a.names.end(), kAnyName) != a.names.end(),
                           .created = std::time(nullptr),
                           .sampling = a.sampling.options(),

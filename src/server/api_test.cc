@@ -43,7 +43,15 @@ TEST(Api, ModelsAreListedAndFound) {
   EXPECT_EQ(list.at("data").at(0).at("object"), "model");
   EXPECT_EQ(list.at("data").at(0).at("created"), 1700000000);
   EXPECT_EQ(get(fixture, "/v1/models/tiny.gguf").json(), list.at("data").at(0));
+  EXPECT_EQ(list.at("data").at(0).at("aliases"), OrderedJson::array({"tiny.gguf"}));
   EXPECT_EQ(get(fixture, "/v1/models/other").status, 404);
+}
+
+TEST(Api, AModelIsKnownByItsPathWhichIsNotShown) {
+  Fixture fixture;
+  fixture.service.path = "/srv/models/tiny.gguf";
+  EXPECT_EQ(post(fixture, "/v1/embeddings", {{"model", "/srv/models/tiny.gguf"}, {"input", "x"}}).json().at("model"), "tiny");
+  for (const char* path : {"/v1/models", "/v1/models/tiny", "/props"}) EXPECT_EQ(to_text(get(fixture, path).json()).find("srv"), std::string::npos) << path;
 }
 
 TEST(Api, AServerMayAnswerToAnyName) {

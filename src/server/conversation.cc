@@ -120,7 +120,7 @@ void check_length(const Service& service, size_t prompt_tokens, const char* para
 }
 
 void check_model(const Service& service, const std::string& name) {
-  if (name.empty() || name == service.model) return;
+  if (name.empty() || name == service.model || name == service.path) return;
   if (service.takes_any_name || std::find(service.other_names.begin(), service.other_names.end(), name) != service.other_names.end()) return;
   const std::string_view cut = std::string_view(name).substr(0, 100);
   throw HttpError(404, fmt::format("there is no model '{}' here: this server answers as '{}'", cut, service.model), "model_not_found", "model");

@@ -121,10 +121,16 @@ class Completion {
             {"tokens_cached", ending.outcome.cached_tokens},
             {"generation_settings", request_.settings},
             {"prompt", request_.prompts[index].text},
-            {"truncated", ending.outcome.stop == engine::Outcome::Stop::ContextFull},
+            {"truncated", is_truncated(ending.outcome)},
             {"stop_type", stop_type(ending)},
             {"stopping_word", ending.stop_string.value_or("")},
             {"timings", timings_json(ending)}};
+  }
+
+  // Whether the context ended it: no more is computed than it has room for, though more was wanted.
+  bool is_truncated(const engine::Outcome& outcome) const {
+    const size_t otherwise = service_.limits.new_tokens == 0 ? SIZE_MAX : service_.limits.new_tokens;
+    return outcome.stop == engine::Outcome::Stop::Length && outcome.new_tokens < request_.answer.max_new_tokens.value_or(otherwise);
   }
 
   const Service& service_;

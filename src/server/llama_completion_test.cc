@@ -45,6 +45,40 @@ TEST(LlamaCompletion, SaysWhyItStopped) {
   EXPECT_EQ(word.at("content"), "one");
 }
 
+TEST(LlamaCompletion, IsTruncatedWhereTheContextEndsIt) {
+  Fixture fixture(engine::EngineOptions{.context = 8});
+  const auto asked_for = [&](int most) {
+    return post(fixture, kPath, {{"prompt", {1, 2, 3}}, {"n_predict", most}, {"ignore_eos", true}}).json();
+  };
+  for (const int most : {-1, 6, 100}) {
+    const OrderedJson json = asked_for(most);
+    EXPECT_EQ(json.at("truncated"), true) << most;
+    EXPECT_EQ(json.at("tokens_predicted"), 5) << most;
+    EXPECT_EQ(json.at("stop_type"), "limit") << most;
+  }
+  for (const int most : {0, 2, 5}) EXPECT_EQ(asked_for(most).at("truncated"), false) << most;
+  fixture.service.limits.new_tokens = 4;
+  EXPECT_EQ(asked_for(-1).at("truncated"), false);
+  fixture.service.limits.new_tokens = 6;
+  EXPECT_EQ(asked_for(-1).at("truncated"), true);
+}
+
+// The first token comes out of the prompt's time.
+TEST(LlamaCompletion, ItsSpeedIsThatOfTheTokensAfterTheFirst) {
+  Fixture fixture;
+  const auto timings = [&](int most) {
+    return post(fixture, kPath, {{"prompt", "x"}, {"n_predict", most}, {"ignore_eos", true}}).json().at("timings");
+  };
+  const OrderedJson one = timings(1), five = timings(5);
+  EXPECT_EQ(one.at("predicted_n"), 1);
+  EXPECT_EQ(one.at("predicted_per_second"), 0.0);
+  EXPECT_EQ(one.at("predicted_per_token_ms"), 0.0);
+  EXPECT_EQ(five.at("predicted_n"), 5);
+  const auto took_ms = five.at("predicted_ms").get<double>();
+  EXPECT_NEAR(five.at("predicted_per_second").get<double>() * took_ms, 4000, 1e-6);
+  EXPECT_NEAR(five.at("predicted_per_token_ms").get<double>(), took_ms / 4, 1e-9);
+}
+
 TEST(LlamaCompletion, TokensAndProbabilitiesComeWhenAskedFor) {
   Fixture fixture;
   const std::vector<int32_t> tokens = fixture.tokenizer.encode(" is blue", false);

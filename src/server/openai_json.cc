@@ -1,5 +1,7 @@
 #include "server/openai_json.h"
 
+#include <algorithm>
+
 #include "text/utf8.h"
 
 namespace moiety::server {
@@ -24,6 +26,7 @@ OrderedJson timings_json(const Ending& ending) {
   const size_t computed = outcome.prompt_tokens - outcome.cached_tokens;
   const auto prompt_n = static_cast<double>(computed), predicted_n = static_cast<double>(outcome.new_tokens);
   const double prompt_ms = 1000 * outcome.prefill_seconds, predicted_ms = 1000 * outcome.decode_seconds;
+  const double decoded_n = std::max(predicted_n - 1, 0.0);  // the first token comes out of the prompt's time
   OrderedJson json = {{"cache_n", outcome.cached_tokens},
                       {"prompt_n", computed},
                       {"prompt_ms", prompt_ms},
@@ -31,8 +34,8 @@ OrderedJson timings_json(const Ending& ending) {
                       {"prompt_per_second", per(1000 * prompt_n, prompt_ms)},
                       {"predicted_n", outcome.new_tokens},
                       {"predicted_ms", predicted_ms},
-                      {"predicted_per_token_ms", per(predicted_ms, predicted_n)},
-                      {"predicted_per_second", per(1000 * predicted_n, predicted_ms)},
+                      {"predicted_per_token_ms", per(predicted_ms, decoded_n)},
+                      {"predicted_per_second", per(1000 * decoded_n, predicted_ms)},
                       {"queue_ms", 1000 * outcome.queue_seconds}};
   if (outcome.drafted > 0) {
     json["draft_n"] = outcome.drafted;

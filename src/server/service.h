@@ -44,6 +44,7 @@ struct Service {
   const text::ChatTemplate* chat_template = nullptr;  // null: the model has none, and does not chat
   std::string model;                                  // its name in answers
   std::vector<std::string> other_names;               // that a request may call it by …
+  std::string path;                                   // … this one too, which no answer shows …
   bool takes_any_name = false;                        // … or any at all
   int64_t created = 0;                                // seconds since 1970
   engine::SamplingOptions sampling{.temperature = 0.8f, .top_p = 0.95f};  // of requests that don't say; its seed is not read

@@ -25,6 +25,8 @@ one=$(ask POST /completion '{"prompt": "a", "model": "second", "ignore_eos": tru
 [[ $one == *'"model":"first"'* && $one == *'"tokens_predicted":7,'* ]] || fail "answered $one"
 two=$(ask POST /completion '{"prompt": "a", "ignore_eos": true}')
 [[ ${one%%'","tokens"'*} == "${two%%'","tokens"'*}" ]] || fail "the server's seed gave '$one' and '$two'"
+[[ $(ask GET /v1/models) == *'"aliases":["model","second"]'* ]] || fail "its names are $(ask GET /v1/models)"
+[[ $(ask POST /completion '{"prompt": "a", "model": "'"$folder/model"'"}') == *'"model":"first"'* ]] || fail "it does not answer to its path"
 [[ $(ask POST /completion '{"prompt": "a", "model": "third"}') == *model_not_found* ]] || fail "it answers to a third name"
 stop_server
 
