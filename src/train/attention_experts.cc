@@ -59,7 +59,8 @@ Tensor add_attention_experts(const spec::ModelSpec& spec, Weights& weights, cons
   const int64_t group = a.expert_heads() / kv_heads * a.head_dim;  // an expert's numbers for a key-value head
 
   // Router
-  const Routed chosen = route(a.experts->rule(), linear(x_TD, weights.matrix(Role::AttentionRouter, layer)), {});
+  const Routed chosen = route(a.experts->rule(), linear(x_TD, weights.matrix(Role::AttentionRouter, layer)), {},
+                              {.balancing = {.sum_over_ranks = routed.order.sum_over_ranks}});
   routed.balance_losses.push_back(chosen.balance_loss);
   routed.z_losses.push_back(chosen.z_loss);
   const auto plan = std::shared_ptr<const moe::DispatchPlan>(chosen.saved->plan, &chosen.saved->plan->dispatch);

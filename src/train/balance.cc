@@ -60,6 +60,7 @@ BalanceTerm balance_term(const Balancing& balancing, const spec::RouterRule& rul
     std::vector<double> visits_E(experts, 0);
     if (balancing.scope != BalanceScope::Sequence) std::ranges::copy(balancing.others_E.first(std::min(experts, balancing.others_E.size())), visits_E.begin());
     count_visits(rule, routing, first, count, visits_E);
+    if (balancing.sum_over_ranks && balancing.scope != BalanceScope::Sequence) balancing.sum_over_ranks(visits_E);
     const double visits = std::accumulate(visits_E.begin(), visits_E.end(), 0.0);
 
     // How much it is wanted

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -19,6 +20,9 @@ enum class BalanceScope {
   Global,    // those of the step, over all its passes (Qiu et al. 2025, "Demons in the detail")
 };
 
+// Numbers that become their sums over all ranks (comm::Group::sum); empty: there is one.
+using SumOverRanks = std::function<void(std::span<double>)>;
+
 struct Balancing {
   BalanceScope scope = BalanceScope::Micro;
   size_t sequence = 0;  // tokens of each sequence of the pass; 0: they are all one
@@ -26,6 +30,7 @@ struct Balancing {
   // passes so far, so that pass m goes by the visits of passes 1 to m: their f_e is the step's own at the last, and grows
   // towards it before; the later ones can't be known without running the model twice. It is what the paper does ("buffer").
   std::span<const int64_t> others_E;
+  SumOverRanks sum_over_ranks;  // each rank has some sequences of the pass and counts their visits (not for Sequence)
   bool with_entropy = false;  // whether the entropy's loss is wanted, which takes a logarithm a score
 };
 

@@ -57,7 +57,7 @@ struct Case {
   size_t group;
   std::vector<int64_t> counted;  // of the others
 };
-const Case kCases[] = {
+const std::vector<Case> kCases = {
     {{}, kTokens, {}},
     {{BalanceScope::Micro, kSequence, {}}, kTokens, {}},
     {{BalanceScope::Sequence, kSequence, kOthers}, kSequence, {}},

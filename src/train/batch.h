@@ -1,6 +1,7 @@
 // What one training step reads: rows of packed documents, and where each piece of a document begins and ends.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -19,8 +20,14 @@ struct Batch {
   std::vector<int32_t> targets_T;  // the token that follows each; -1: don't count this position
   std::vector<Segment> segments;
   size_t sequence = 0;  // tokens of each sequence; 0: they are all one
+  size_t first_token = 0;  // where this part of a pass begins in it
   uint64_t draw = 0;  // what choices by chance follow from: gates (moe/gate.h) and SparseMixer; 0: gates choose as at inference
 
+  // `count` of its sequences from `first` on, as a part of the same pass.
+  Batch sequences(size_t first, size_t count) const;
+  // Positions with a target.
+  size_t num_targets() const;
+  size_t num_sequences() const;
   int num_tokens() const { return static_cast<int>(tokens_T.size()); }
 };
 

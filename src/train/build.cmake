@@ -9,7 +9,7 @@ list(REMOVE_ITEM sources ${torch_files} ${CMAKE_CURRENT_SOURCE_DIR}/train/main.c
 add_library(moiety_train_plain STATIC ${sources})
 target_include_directories(moiety_train_plain PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(moiety_train_plain PUBLIC moiety_base moiety_spec moiety_format moiety_upcycle moiety_text moiety_corpus
-                      moiety_kernel moiety_moe moiety_trace moiety_runs PkgConfig::tomlplusplus PkgConfig::xxhash OpenMP::OpenMP_CXX)
+                      moiety_kernel moiety_moe moiety_trace moiety_runs moiety_comm PkgConfig::tomlplusplus PkgConfig::xxhash OpenMP::OpenMP_CXX)
 # In the inner loops alone sums may be reordered; NaN and infinity still mean what they mean.
 set_source_files_properties(train/loops.cc PROPERTIES COMPILE_OPTIONS
   "-ffp-contract=fast;-fno-math-errno;-fno-trapping-math;-fassociative-math;-fno-signed-zeros")

@@ -93,6 +93,7 @@ void visit(Config& c, Visitor& v) {
   v.number("bias_rate", c.balance.bias_rate, 0, 1);
   v.number("entropy_loss", c.balance.entropy_loss, 0, 100);
   v.number("cut_off_rate", c.balance.cut_off_rate, 1e-6, 1);
+  v.number("consistency", c.balance.consistency, 0, 100);
 
   v.section("anneal");
   v.integer("experts_from", c.anneal.experts_from, 0, 1 << 14);
@@ -102,7 +103,6 @@ void visit(Config& c, Visitor& v) {
   v.integer("temperature_steps", c.anneal.temperature_steps, 0, kMany);
   v.integer("spawn_step", c.anneal.spawn_step, 0, kMany);
   v.number("spawn_noise", c.anneal.spawn_noise, 0, 10);
-  v.number("consistency", c.balance.consistency, 0, 100);
 
   v.section("optimizer");
   v.number("lr", c.optimizer.lr, 0, 100);

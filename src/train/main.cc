@@ -4,13 +4,18 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <optional>
 #include <thread>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "comm/group.h"
+#include "comm/launch.h"
 #include "train/config.h"
 #include "train/sweep_runner.h"
 #include "train/trainer.h"
@@ -64,8 +69,13 @@ class Signals {
 struct Arguments {
   std::string config;
   std::vector<std::string> overrides, axes;
+  int ranks = 1;
   bool print_config = false, json = false;
+  std::vector<std::string> words;  // as this program was called
 };
+
+// Ranks that don't come, and exchanges that hang, are waited for so long.
+constexpr std::chrono::minutes kPatience{5};
 
 Json optimizer_json(const train::OptimizerFigures& figures) {
   Json json = {{"state_bytes", figures.state_bytes},
@@ -127,25 +137,34 @@ int run(const Arguments& arguments) {
     return 0;
   }
 
+  const std::optional<comm::Place> place = comm::place_in([](const char* name) { return std::getenv(name); });
+  if (arguments.ranks > 1 && !place) {
+    Signals::remember_first();
+    return comm::launch(arguments.ranks, arguments.words, Signals::first);
+  }
+  std::optional<comm::Group> ranks;
+  if (place) ranks.emplace(*place, kPatience);
+  const bool speaks = !ranks || ranks->is_first();
+
   // While the data is made ready a signal may just end the program: files are there as a whole or not at all.
-  const train::Outcome outcome = train::train(config, {Signals::remember_first, [] { return Signals::first() != 0; }});
-  if (arguments.json) {
+  const train::Outcome outcome = train::train(config, {Signals::remember_first, [] { return Signals::first() != 0; }}, ranks ? &*ranks : nullptr);
+  if (speaks && arguments.json) {
     print_json(outcome);
-  } else if (outcome.finished) {
+  } else if (speaks && outcome.finished) {
     print_summary(outcome);
   }
   if (outcome.finished) return 0;
-  fmt::print(stderr, "stopped after step {}; the same command {}\n", outcome.step,
+  if (speaks) fmt::print(stderr, "stopped after step {}; the same command {}\n", outcome.step,
              outcome.checkpoint.empty() ? "begins anew: there is no checkpoint yet"
                                         : "goes on from " + outcome.checkpoint);
-  return 128 + Signals::first();
+  return 128 + (Signals::first() != 0 ? Signals::first() : SIGTERM);  // a signal may have come to another rank
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const Signals signals;
-  Arguments arguments;
+  Arguments arguments{.words = {argv, argv + argc}};
   CLI::App app("Trains a mixture-of-experts language model from text.\n"
                "A run that was interrupted goes on where its newest checkpoint is.", "moiety train");
   app.add_option("CONFIG.toml", arguments.config, "what to train, on what, for how long")->required();
@@ -154,6 +173,8 @@ int main(int argc, char** argv) {
   CLI::Option* const sweep =
       app.add_option("--sweep", arguments.axes, "section.key=value,value,…: a run for each value, and for each combination if repeated, in folders "
                      "of run.dir; keys parted by colons change together (a.b:c.d=1:2,3:4)")->allow_extra_args(false);
+  app.add_option("--ranks", arguments.ranks, "train in so many processes on this machine; other launchers (torchrun, srun, mpirun) start this command themselves")
+      ->check(CLI::Range(1, 1024))->capture_default_str()->excludes(sweep);
   app.add_flag("--print-config", arguments.print_config, "print the whole configuration with its defaults and stop")
       ->excludes(sweep);
   app.add_flag("--json", arguments.json, "print the result as JSON");

@@ -8,10 +8,6 @@
 namespace moiety::train {
 namespace {
 
-size_t counted(const Batch& batch) {
-  return static_cast<size_t>(std::ranges::count_if(batch.targets_T, [](int32_t target) { return target >= 0; }));
-}
-
 // How many sequences surely fit, whatever their routers want.
 size_t sequences_that_fit(const Transformer& model, const Batch& batch, const PassOrder& order) {
   int64_t tokens = batch.num_tokens();
@@ -53,12 +49,11 @@ TrainedMicroBatch train_in_pieces(Transformer& model, const Batch& whole, const 
     }
     order.others = &others;
     order.decided = &plans[i];
-    const float targets = share_of(counted(pieces[i]), counted(whole)), tokens = share_of(pieces[i].num_tokens(), whole.num_tokens());
+    const float targets = share_of(pieces[i].num_targets(), whole.num_targets()), tokens = share_of(pieces[i].num_tokens(), whole.num_tokens());
     TrainedPass pass{pieces[i], {}};
     const size_t allocated = allocated_memory();
     const Losses losses = model.forward(
-        pass.batch, {tokens * weights.balance, tokens * weights.z, tokens * weights.entropy, 0, targets * weights.cross_entropy},
-        &pass.routes, order);
+        pass.batch, weights.of_part(tokens, targets), &pass.routes, order);
     result.activation_bytes = allocated_memory() - allocated;
     (losses.total * share).backward();
     result.cross_entropy += targets * losses.cross_entropy;
@@ -90,19 +85,8 @@ TrainedMicroBatch train_micro_batch(Transformer& model, const Batch& batch, cons
 }
 
 std::vector<Batch> pieces_of(const Batch& batch, size_t sequences) {
-  const size_t tokens = batch.tokens_T.size(), sequence = batch.sequence > 0 ? batch.sequence : tokens;
   std::vector<Batch> pieces;
-  auto segment = batch.segments.begin();
-  for (size_t begin = 0; begin < tokens; begin += sequences * sequence) {
-    const size_t end = std::min(tokens, begin + sequences * sequence);
-    Batch piece{.sequence = batch.sequence};
-    piece.tokens_T.assign(batch.tokens_T.begin() + static_cast<ptrdiff_t>(begin), batch.tokens_T.begin() + static_cast<ptrdiff_t>(end));
-    piece.targets_T.assign(batch.targets_T.begin() + static_cast<ptrdiff_t>(begin), batch.targets_T.begin() + static_cast<ptrdiff_t>(end));
-    for (; segment != batch.segments.end() && static_cast<size_t>(segment->begin) < end; ++segment) {
-      piece.segments.push_back({segment->begin - static_cast<int>(begin), segment->length, segment->domain});
-    }
-    pieces.push_back(std::move(piece));
-  }
+  for (size_t first = 0; first < batch.num_sequences(); first += sequences) pieces.push_back(batch.sequences(first, sequences));
   return pieces;
 }
 

@@ -95,7 +95,7 @@ Routed MoeBlock::choose(int layer, int iteration, const Tensor& x_TD, RoutedLaye
   const spec::RouterRule rule = order.rule(spec_, layer);
   if (order.first_expert_only) return route_to_first(rule.num_experts, static_cast<int>(x_TD.size(0)));
 
-  RouteOrder mine{.balancing = {.scope = order.scope, .sequence = routed.sequence, .with_entropy = routed.with_entropy},
+  RouteOrder mine{.balancing = {.scope = order.scope, .sequence = routed.sequence, .sum_over_ranks = order.sum_over_ranks, .with_entropy = routed.with_entropy},
                   .choosing = routed.choosing,
                   .capacity = order.capacity,
                   .round_tokens = order.round_tokens};

@@ -16,6 +16,7 @@ struct PassOrder {
   bool router_trained = true;
   BalanceScope scope = BalanceScope::Micro;
   const moe::Load* others = nullptr;  // by router, as Routes: visits that count for the balance beside the pass's own, Balancing::others_E
+  SumOverRanks sum_over_ranks;            // Balancing::sum_over_ranks
   double capacity = 0;                // RouteOrder::capacity
   bool recompute_layers = false;      // of a layer only its input and its routing are kept; the rest is made again on the way back
   int round_tokens = 0;               // RouteOrder::round_tokens

@@ -75,7 +75,7 @@ RouterSaved router_forward(const RouterRule& rule, MatrixView<const float> logit
       moe::score(rule, scores_TC.row(t));
     }
     if (order.decided || experts_choose(rule, choosing)) return;
-    slices[i] = choose_slice(rule, scores_TC.middle_rows(begin, count), bias_C, choosing, begin);
+    slices[i] = choose_slice(rule, scores_TC.middle_rows(begin, count), bias_C, choosing, choosing.first_token + begin);
   });
 
   if (order.decided) {

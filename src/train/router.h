@@ -18,6 +18,7 @@ struct Choosing {
   bool in_training = false;
   uint64_t chance = 0;  // of this pass
   uint64_t layer = 0;
+  size_t first_token = 0;  // Batch::first_token
 };
 
 // What a pass asks of a layer's router beyond its rule.

@@ -1,5 +1,6 @@
 #include "train/routing_figures.h"
 
+#include <cmath>
 #include <numeric>
 
 namespace moiety::train {
@@ -42,6 +43,27 @@ void RoutingFigures::add(const RoutingFigures& other) {
       load_.add(static_cast<int>(layer), static_cast<int>(e), other.load_.of_layer(static_cast<int>(layer))[e]);
     }
   }
+}
+
+void RoutingFigures::sum(const SumOverRanks& sum_over_ranks) {
+  std::vector<double> numbers;
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    const Layer& from = layers_[layer];
+    const auto visits_E = load_.of_layer(static_cast<int>(layer));
+    numbers.insert(numbers.end(), {from.tokens, from.dropped, from.entropy, from.entropy_tokens});
+    numbers.insert(numbers.end(), from.wanted_E.begin(), from.wanted_E.end());
+    numbers.insert(numbers.end(), visits_E.begin(), visits_E.end());
+  }
+  sum_over_ranks(numbers);
+  moe::Load load(load_.layers(), load_.experts());
+  auto next = numbers.begin();
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    Layer& to = layers_[layer];
+    for (double* figure : {&to.tokens, &to.dropped, &to.entropy, &to.entropy_tokens}) *figure = *next++;
+    for (double& wanted : to.wanted_E) wanted = *next++;
+    for (int expert = 0; expert < load.experts(); ++expert) load.add(static_cast<int>(layer), expert, std::llround(*next++));
+  }
+  load_ = std::move(load);
 }
 
 double RoutingFigures::dropped_share() const {

@@ -19,6 +19,8 @@ class RoutingFigures {
   // A pass's routing. The routers' entropy, which takes a logarithm a score, is added on wish.
   void add(const Routes& routes, bool with_entropy);
   void add(const RoutingFigures& other);
+  // Of all ranks together.
+  void sum(const SumOverRanks& sum_over_ranks);
 
   const moe::Load& load() const { return load_; }  // every visit that was wanted
   double dropped_share() const;                    // of all visits: turned away by capacity

@@ -4,9 +4,12 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <tuple>
 
 #include "base/progress.h"
 #include "base/random.h"
@@ -63,10 +66,12 @@ BalanceScope scope_of(const std::string& name) {
   return name == "micro" ? BalanceScope::Micro : name == "sequence" ? BalanceScope::Sequence : BalanceScope::Global;
 }
 
-int set_threads(int64_t wanted) {
+// A machine's processors are shared by the ranks on it.
+int set_threads(int64_t wanted, const comm::Group* ranks) {
   cpu_set_t allowed;
   int threads = static_cast<int>(wanted);
   if (threads == 0) threads = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
+  if (wanted == 0 && ranks != nullptr) threads = std::max(1, threads / ranks->place().local_ranks);
   omp_set_num_threads(threads);
   at::set_num_threads(threads);
   return threads;
@@ -97,8 +102,9 @@ Json routing_of_all(const std::vector<DomainScore>& scores) {
 class Trainer {
  public:
   // `config` must leave nothing open.
-  Trainer(const TrainConfig& config, const PreparedData& data)
+  Trainer(const TrainConfig& config, const PreparedData& data, comm::Group* ranks = nullptr)
       : config_(config),
+        ranks_(ranks),
         dir_(config.run.dir),
         data_(data),
         spec_(spec_to_train(config, data_)),
@@ -108,7 +114,7 @@ class Trainer {
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
         routers_(routers_of(spec_)),
         step_routing_(static_cast<int>(routers_.size()), spec_.moe.router.num_experts) {
-    if (config.trace.file.empty()) return;
+    if (config.trace.file.empty() || !is_first()) return;
     trace_writer_.emplace(config.trace.file, trace::header_of(spec_, trace::model_name(dir_)));
     trace_.emplace(*trace_writer_);
   }
@@ -122,10 +128,11 @@ class Trainer {
   void begin_or_resume();
   void fix_steps();
   bool step_count_is_fixed() const { return state_.steps > 0; }
-  void step(Metrics& metrics);
+  Json step();
   void record(const Batch& batch, const Routes& routes);
   void update_bias();
-  void report_validation(Metrics& metrics, Progress& progress, bool last);
+  Json validate_now(bool last);
+  std::string describe_scores() const;
   void checkpoint();
   PassOrder pass_order() const;
   void add_cut_offs(const Routes& routes, float share);
@@ -133,9 +140,19 @@ class Trainer {
   size_t tokens_per_step() const {
     return static_cast<size_t>(config_.train.sequence * config_.train.batch * config_.train.accumulate);
   }
+  double tokens_per_second() const {  // of this call's steps
+    return static_cast<double>((state_.step - first_step_) * static_cast<int64_t>(tokens_per_step())) / std::max(1e-9, training_seconds_);
+  }
   TrainConfig::Schedule schedule() const;
 
+  bool is_first() const { return ranks_ == nullptr || ranks_->is_first(); }
+  SumOverRanks sum_over_ranks() const;
+  Batch mine(const Batch& whole) const;
+  Share my_share() const;
+  std::pair<int64_t, bool> agree(int64_t steps, bool stopping);
+
   const TrainConfig& config_;
+  comm::Group* ranks_;  // nullptr: alone
   fs::path dir_;
   const PreparedData& data_;
   spec::ModelSpec spec_;
@@ -201,7 +218,35 @@ void Trainer::fix_steps() {
   write_plan(dir_, plan);
 }
 
-void Trainer::step(Metrics& metrics) {
+// What ranks do together; nothing if there is one.
+SumOverRanks Trainer::sum_over_ranks() const {
+  if (ranks_ == nullptr) return {};
+  return [this](std::span<double> numbers) { ranks_->sum(numbers); };
+}
+
+// The sequences of a pass that this rank computes: neighbours, and one more or less than any other rank's.
+Batch Trainer::mine(const Batch& whole) const {
+  if (ranks_ == nullptr) return whole;
+  const size_t sequences = whole.num_sequences(), rank = static_cast<size_t>(ranks_->rank()), ranks = static_cast<size_t>(ranks_->size());
+  const size_t first = sequences * rank / ranks, end = sequences * (rank + 1) / ranks;
+  return whole.sequences(first, end - first);
+}
+
+Share Trainer::my_share() const {
+  if (ranks_ == nullptr) return {};
+  return {static_cast<size_t>(ranks_->rank()), static_cast<size_t>(ranks_->size()), sum_over_ranks()};
+}
+
+// How many steps rank 0 has fixed, and whether anybody is to stop.
+std::pair<int64_t, bool> Trainer::agree(int64_t steps, bool stopping) {
+  if (ranks_ == nullptr) return {steps, stopping};
+  std::array told{ranks_->is_first() ? static_cast<double>(steps) : 0, stopping ? 1.0 : 0};
+  ranks_->sum(told);
+  return {std::llround(told[0]), told[1] > 0};
+}
+
+// Returns the line for metrics.jsonl.
+Json Trainer::step() {
   const auto start = Clock::now();
   const auto accumulate = static_cast<float>(config_.train.accumulate);
   const LossWeights loss_weights{static_cast<float>(config_.balance.aux_loss),
@@ -218,15 +263,19 @@ void Trainer::step(Metrics& metrics) {
   double loss = 0, balance = 0, z = 0, entropy = 0, consistency = 0;
   int64_t reruns = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
-    Batch batch = sampler_.next(static_cast<size_t>(config_.train.batch));
-    batch.draw = 1 | Random(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step), static_cast<uint64_t>(i)).next();
+    Batch whole = sampler_.next(static_cast<size_t>(config_.train.batch));
+    whole.draw = 1 | Random(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step), static_cast<uint64_t>(i)).next();
+    const Batch batch = mine(whole);
+    // Means over the pass are made of means over its parts.
+    const float targets = static_cast<float>(batch.num_targets()) / static_cast<float>(std::max<size_t>(1, whole.num_targets()));
+    const float tokens = static_cast<float>(batch.num_tokens()) / static_cast<float>(whole.num_tokens());
     if (order.scope == BalanceScope::Global) order.others = &step_routing_.load();
-    const TrainedMicroBatch done = train_micro_batch(model_, batch, loss_weights, order, 1 / accumulate);
-    loss += done.cross_entropy / accumulate;
-    balance += done.balance / accumulate;
-    z += done.z / accumulate;
-    entropy += done.entropy / accumulate;
-    consistency += done.consistency / accumulate;
+    const TrainedMicroBatch done = train_micro_batch(model_, batch, loss_weights.of_part(tokens, targets), order, 1 / accumulate);
+    loss += targets * done.cross_entropy / accumulate;
+    balance += tokens * done.balance / accumulate;
+    z += tokens * done.z / accumulate;
+    entropy += tokens * done.entropy / accumulate;
+    consistency += targets * done.consistency / accumulate;
     reruns += done.passes.size() > 1;
     activation_bytes_ = done.activation_bytes;
     for (const TrainedPass& pass : done.passes) {
@@ -234,6 +283,13 @@ void Trainer::step(Metrics& metrics) {
       add_cut_offs(pass.routes, 1 / accumulate);
       if (trace_ && state_.step % config_.trace.every == 0) record(pass.batch, pass.routes);
     }
+  }
+  if (ranks_ != nullptr) {
+    ranks_->sum(weights_.gradients());
+    std::array sums{loss, balance, z, entropy, consistency};
+    ranks_->sum(sums);
+    std::tie(loss, balance, z, entropy, consistency) = std::tuple_cat(sums);
+    step_routing_.sum(sum_over_ranks());
   }
   // What the passes were held to one after the other grew towards this.
   if (order.scope == BalanceScope::Global && spec_.moe.router.zero_cost_experts() == 0) balance = step_routing_.balance_loss();
@@ -264,7 +320,7 @@ void Trainer::step(Metrics& metrics) {
   if (reruns > 0) line["reruns"] = reruns;
   if (tells_load) line["load"] = step_routing_.by_layer();
   if (tells_load) add_rules(order, line);
-  metrics.add(line);
+  return line;
 }
 
 // Each segment of the batch is a sequence of its own.
@@ -314,6 +370,7 @@ PassOrder Trainer::pass_order() const {
           .first_expert_only = state_.step < config_.anneal.spawn_step,
           .router_trained = config_.model.router_trained,
           .scope = scope_of(config_.balance.scope),
+          .sum_over_ranks = sum_over_ranks(),
           .capacity = config_.train.capacity,
           .recompute_layers = config_.train.recompute == "layers",
           .round_tokens = static_cast<int>(config_.train.round_tokens),
@@ -332,26 +389,31 @@ void Trainer::add_rules(const PassOrder& order, Json& line) const {
   if (config_.anneal.temperature_from > 0) line["temperature"] = temperature;
 }
 
-void Trainer::report_validation(Metrics& metrics, Progress& progress, bool last) {
+// Returns the line for metrics.jsonl.
+Json Trainer::validate_now(bool last) {
   const auto batch = static_cast<size_t>(config_.train.batch);
   // By the rules of the next step, which are those of the model once all schedules have ended.
   const PassOrder training = pass_order();
   scores_ = validate(model_, data_, {.rules_L = training.rules_L, .first_expert_only = training.first_expert_only}, static_cast<size_t>(config_.train.sequence), batch,
-                     last ? 0 : static_cast<size_t>(config_.validate.batches) * batch);
+                     last ? 0 : static_cast<size_t>(config_.validate.batches) * batch, my_share());
   Json domains = Json::array();
-  std::string line = fmt::format("step {:>6}  bits per byte:", state_.step);
   for (const DomainScore& score : scores_) {
     domains.push_back({{"name", score.name},
                        {"nats_per_token", score.nats_per_token},
                        {"bits_per_byte", score.bits_per_byte},
                        {"tokens", score.tokens},
                        {"visits", score.routing.visits()}});
-    line += fmt::format("  {} {:.3f}", score.name, score.bits_per_byte);
   }
   Json report = {{"step", state_.step}, {"validation", domains}, {"routing", routing_of_all(scores_)}};
   if (last) report["final"] = true;
-  metrics.add(report);
-  progress.print(line);
+  return report;
+}
+
+// For people.
+std::string Trainer::describe_scores() const {
+  std::string line = fmt::format("step {:>6}  bits per byte:", state_.step);
+  for (const DomainScore& score : scores_) line += fmt::format("  {} {:.3f}", score.name, score.bits_per_byte);
+  return line;
 }
 
 void Trainer::checkpoint() {
@@ -364,36 +426,48 @@ void Trainer::checkpoint() {
 Outcome Trainer::run(const std::function<bool()>& stop) {
   begin_or_resume();
   first_step_ = state_.step;
-  Metrics metrics(dir_ / "metrics.jsonl", state_.step);
-  Progress progress("training", static_cast<double>(state_.steps), "steps");
+  std::optional<Metrics> metrics;
+  std::optional<Progress> progress;
+  if (is_first()) {
+    metrics.emplace(dir_ / "metrics.jsonl", state_.step);
+    progress.emplace("training", static_cast<double>(state_.steps), "steps");
+  }
   last_checkpoint_ = Clock::now();
   Outcome outcome{.was_finished = step_count_is_fixed() && state_.step >= state_.steps};
 
   const auto due = [](int64_t every, int64_t at) { return every > 0 && at % every == 0; };
   while (!step_count_is_fixed() || state_.step < state_.steps) {
-    step(metrics);
-    if (!step_count_is_fixed()) {
-      fix_steps();
-      if (step_count_is_fixed()) progress.set_total(static_cast<double>(state_.steps));
+    const Json line = step();
+    if (!step_count_is_fixed() && is_first()) fix_steps();
+    const auto [steps, asked_to_stop] = agree(state_.steps, stop());
+    state_.steps = steps;
+    if (is_first()) {
+      metrics->add(line);
+      progress->set_total(static_cast<double>(steps));
+      progress->update(static_cast<double>(state_.step), fmt::format("loss {:.3f}  {} tokens/s", last_loss_, short_number(tokens_per_second())));
     }
-    progress.update(static_cast<double>(state_.step),
-                    fmt::format("loss {:.3f}  {} tokens/s", last_loss_,
-                                short_number(static_cast<double>(state_.step - first_step_) *
-                                             static_cast<double>(tokens_per_step()) / training_seconds_)));
     const bool last = step_count_is_fixed() && state_.step >= state_.steps;
-    if (!last && due(config_.validate.every, state_.step)) report_validation(metrics, progress, false);
-    const bool stopping = !last && stop();
+    if (!last && due(config_.validate.every, state_.step)) {
+      const Json report = validate_now(false);
+      if (is_first()) metrics->add(report);
+      if (is_first()) progress->print(describe_scores());
+    }
+    const bool stopping = !last && asked_to_stop;
     const bool by_clock = config_.checkpoint.minutes > 0 &&
                           seconds_since(last_checkpoint_) > config_.checkpoint.minutes * 60;
     // Before the number of steps is known there is nothing that could be gone on with.
     const bool wanted = last || stopping || due(config_.checkpoint.every, state_.step) || by_clock;
-    if (wanted && step_count_is_fixed()) checkpoint();
+    if (wanted && step_count_is_fixed() && is_first()) checkpoint();
     if (stopping) break;
   }
-  progress.finish();
+  if (progress) progress->finish();
 
   outcome.finished = step_count_is_fixed() && state_.step >= state_.steps;
-  if (outcome.finished) report_validation(metrics, progress, true);
+  if (outcome.finished) {
+    const Json report = validate_now(true);
+    if (is_first()) metrics->add(report);
+    if (is_first()) progress->print(describe_scores());
+  }
   outcome.step = state_.step;
   outcome.steps = state_.steps;
   outcome.tokens = state_.tokens;
@@ -401,8 +475,7 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
   outcome.optimizer = optimizer_.figures();
   outcome.activation_bytes = activation_bytes_;
   outcome.peak_bytes = peak_memory();
-  outcome.tokens_per_s = static_cast<double>((state_.step - first_step_) * static_cast<int64_t>(tokens_per_step())) /
-                         std::max(1e-9, training_seconds_);
+  outcome.tokens_per_s = tokens_per_second();
   if (const auto newest = newest_checkpoint(dir_ / "checkpoints")) outcome.checkpoint = newest->string();
   for (const DomainScore& score : scores_) {
     outcome.scores.push_back({score.name, score.nats_per_token, score.bits_per_byte});
@@ -445,21 +518,60 @@ Chosen choose(const TrainConfig& config, const spec::ModelSpec& spec, const Prep
   return *plan.chosen;
 }
 
+// Some things are decided over all tokens of a pass at once, which no rank has.
+void check_for_ranks(const TrainConfig& config, const comm::Group& ranks) {
+  const auto alone = [](bool is_asked, std::string_view key) {
+    require(!is_asked, "{} looks at all tokens of a pass at once, and several ranks can't do that yet: leave it out, or train with one", key);
+  };
+  alone(config.train.capacity > 0, "train.capacity");
+  alone(config.train.round_tokens > 0, "train.round_tokens");
+  alone(config.train.receive_budget > 0, "train.receive_budget");
+  alone(config.model.select == "expert_choice", "model.select = \"expert_choice\"");
+  require(config.train.batch >= ranks.size(), "train.batch is {}: with {} ranks it must be at least that", config.train.batch, ranks.size());
+}
+
+// Throws Error(Input) on every rank, with the first key that differs on one of those where one does.
+void check_same(TrainConfig settled, comm::Group& ranks) {
+  settled.run.threads = 0;  // may be a machine's own affair
+  const std::string mine = print_config(settled), of_first = ranks.tell("config", mine);
+  const auto differs = std::ranges::mismatch(mine, of_first);
+  std::array others{mine == of_first ? 0.0 : 1.0};
+  ranks.sum(others);
+  if (others[0] == 0) return;
+  const auto line_at = [](const std::string& text, size_t at) {
+    const size_t end = text.find('\n', at), begin = at == 0 ? 0 : text.rfind('\n', at - 1) + 1;
+    return text.substr(begin, end - begin);
+  };
+  require(mine == of_first, "rank {} was given \"{}\", rank 0 \"{}\": all ranks need the same configuration", ranks.rank(),
+          line_at(mine, static_cast<size_t>(differs.in1 - mine.begin())), line_at(of_first, static_cast<size_t>(differs.in2 - of_first.begin())));
+  fail(ErrorKind::Input, "{} of the other ranks was given another configuration than rank 0", others[0]);
+}
+
 }  // namespace
 
-Outcome train(const TrainConfig& asked, const TrainHooks& hooks) {
+Outcome train(const TrainConfig& asked, const TrainHooks& hooks, comm::Group* ranks) {
   keep_memory();
   const TrainConfig config = with_tokenizer_of_start(asked);
-  const int threads = set_threads(config.run.threads);
+  const int threads = set_threads(config.run.threads, ranks);
+  const bool is_first = ranks == nullptr || ranks->is_first();
+  // Rank 0 makes ready what the others find, and finds out what they read.
+  if (!is_first) ranks->tell("ready", {});
   const PreparedData data = prepare_data(config, threads);
   const spec::ModelSpec spec = spec_to_train(config, data);
-  const Chosen chosen = choose(config, spec, data);
-  fmt::print(stderr, "{}: {}\n", config.run.dir, describe(config, chosen, spec));
+  const Chosen chosen = is_first || !leaves_open(config) ? choose(config, spec, data) : read_plan(config.run.dir).chosen.value();
   const TrainConfig settled = with_chosen(config, chosen);
-  write_run_record(config, settled, spec);
+  if (is_first) {
+    fmt::print(stderr, "{}: {}\n", config.run.dir, describe(config, chosen, spec));
+    write_run_record(config, settled, spec);
+  }
+  if (ranks != nullptr) {
+    if (is_first) ranks->tell("ready", "yes");
+    check_same(settled, *ranks);
+    check_for_ranks(settled, *ranks);
+  }
 
   forget_peak_memory();
-  Trainer trainer(settled, data);
+  Trainer trainer(settled, data, ranks);
   hooks.training_starts();
   return trainer.run(hooks.stop);
 }

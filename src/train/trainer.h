@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/group.h"
 #include "train/config.h"
 #include "train/optimizer.h"
 
@@ -33,7 +34,9 @@ struct TrainHooks {
   std::function<bool()> stop;             // asked after every step
 };
 
-// Progress goes to stderr, results to the run's folder.
-Outcome train(const TrainConfig& config, const TrainHooks& hooks);
+// Progress goes to stderr, results to the run's folder. With several `ranks` (nullptr: this process is alone) each computes some of a
+// pass's sequences, and all get the same losses and weights; rank 0 prepares the data, speaks, and writes the run's folder, which all
+// must see. Throws Error(Input) for what only one process can do.
+Outcome train(const TrainConfig& config, const TrainHooks& hooks, comm::Group* ranks = nullptr);
 
 }  // namespace moiety::train

@@ -53,7 +53,7 @@ WeightMatrix Transformer::head() {
 Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order) {
   if (loss_weights.consistency > 0) return forward_twice(batch, loss_weights, routes, order);
   RoutedLayers routed{.order = order,
-                      .choosing = {.in_training = torch::GradMode::is_enabled(), .chance = batch.draw},
+                      .choosing = {.in_training = torch::GradMode::is_enabled(), .chance = batch.draw, .first_token = batch.first_token},
                       .sequence = batch.sequence,
                       .with_entropy = loss_weights.entropy != 0};
   const Tensor x_TD = hidden_states(batch, routed);
@@ -68,7 +68,7 @@ Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights,
 
 Routes Transformer::decide(const Batch& batch, const PassOrder& order) {
   const torch::NoGradGuard no_graph;
-  RoutedLayers routed{.order = order, .choosing = {.in_training = true, .chance = batch.draw}, .sequence = batch.sequence};
+  RoutedLayers routed{.order = order, .choosing = {.in_training = true, .chance = batch.draw, .first_token = batch.first_token}, .sequence = batch.sequence};
   hidden_states(batch, routed);
   return std::move(routed.routes);
 }
@@ -77,7 +77,7 @@ Routes Transformer::decide(const Batch& batch, const PassOrder& order) {
 Losses Transformer::forward_twice(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order) {
   Batch again = batch;
   again.draw = ~batch.draw;
-  const Choosing choosing{.in_training = torch::GradMode::is_enabled(), .chance = batch.draw};
+  const Choosing choosing{.in_training = torch::GradMode::is_enabled(), .chance = batch.draw, .first_token = batch.first_token};
   RoutedLayers routed{.order = order, .choosing = choosing, .sequence = batch.sequence}, routed_again = routed;
   const Tensor a_TD = hidden_states(batch, routed), b_TD = hidden_states(again, routed_again);
   const Tensor cross_entropy = (mean_cross_entropy(a_TD, head(), batch.targets_T, mode_.type) +

@@ -23,6 +23,11 @@ struct LossWeights {
   float balance = 0, z = 0, entropy = 0;
   float consistency = 0;  // above 0: the batch is passed twice, and experts of chance are drawn anew
   float cross_entropy = 1;
+
+  // For a part of a pass, with so much of its tokens and of its targets: the parts' losses add up to the pass's.
+  LossWeights of_part(float tokens, float targets) const {
+    return {tokens * balance, tokens * z, tokens * entropy, targets * consistency, targets * cross_entropy};
+  }
 };
 
 class Transformer {

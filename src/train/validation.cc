@@ -1,6 +1,8 @@
 #include "train/validation.h"
 
+#include <array>
 #include <cmath>
+#include <tuple>
 
 #include "base/progress.h"
 #include "train/sampler.h"
@@ -9,23 +11,30 @@ namespace moiety::train {
 namespace {
 
 DomainScore score(Transformer& model, const PreparedDomain& domain, const PassOrder& order, size_t sequence, size_t sequences,
-                  size_t windows) {
+                  size_t windows, const Share& share) {
   const torch::NoGradGuard no_graph;
   const DomainStream stream(domain.name, *domain.valid, sequence, std::nullopt);
   const size_t all = stream.windows_per_epoch(), count = windows == 0 ? all : std::min(windows, all);
   const spec::ModelSpec& spec = model.spec();
   DomainScore result{.name = domain.name,
                      .routing = RoutingFigures(static_cast<int>(routers_of(spec).size()), spec.moe.router.num_experts)};
-  double nats = 0;
-  for (size_t first = 0; first < count; first += sequences) {
+  double nats = 0, tokens = 0;
+  for (size_t first = share.rank * sequences; first < count; first += share.ranks * sequences) {
     Batch batch;
     for (size_t i = first; i < std::min(first + sequences, count); ++i) stream.add_window(i * all / count, batch);
-    const auto counted = std::ranges::count_if(batch.targets_T, [](int32_t target) { return target >= 0; });
+    const auto counted = static_cast<double>(batch.num_targets());
     Routes routes;
-    nats += static_cast<double>(model.forward(batch, {}, &routes, order).cross_entropy) * static_cast<double>(counted);
-    result.tokens += static_cast<uint64_t>(counted);
+    nats += static_cast<double>(model.forward(batch, {}, &routes, order).cross_entropy) * counted;
+    tokens += counted;
     result.routing.add(routes, true);
   }
+  if (share.sum_over_ranks) {
+    std::array sums{nats, tokens};
+    share.sum_over_ranks(sums);
+    std::tie(nats, tokens) = std::pair(sums[0], sums[1]);
+    result.routing.sum(share.sum_over_ranks);
+  }
+  result.tokens = static_cast<uint64_t>(tokens);
   // Every token counts, the end of a document too; bytes are those of the text.
   result.nats_per_token = nats / static_cast<double>(std::max<uint64_t>(1, result.tokens));
   const double bytes_per_token =
@@ -37,10 +46,10 @@ DomainScore score(Transformer& model, const PreparedDomain& domain, const PassOr
 }  // namespace
 
 std::vector<DomainScore> validate(Transformer& model, const PreparedData& data, const PassOrder& order, size_t sequence,
-                                  size_t sequences, size_t windows) {
+                                  size_t sequences, size_t windows, const Share& share) {
   std::vector<DomainScore> scores;
   for (const PreparedDomain& domain : data.domains) {
-    scores.push_back(score(model, domain, order, sequence, sequences, windows));
+    scores.push_back(score(model, domain, order, sequence, sequences, windows, share));
   }
   return scores;
 }

@@ -18,9 +18,15 @@ struct DomainScore {
   RoutingFigures routing;  // which experts the domain's text visited
 };
 
+// Which windows are whose: of every `ranks` passes the `rank`-th.
+struct Share {
+  size_t rank = 0, ranks = 1;
+  SumOverRanks sum_over_ranks;
+};
+
 // `windows` sequences a domain, spread evenly over its text; 0: all. `sequences` at once. Nobody is turned away. `order` gives
-// the rules.
+// the rules. With several ranks each scores its share, and all get the scores of the whole.
 std::vector<DomainScore> validate(Transformer& model, const PreparedData& data, const PassOrder& order, size_t sequence,
-                                  size_t sequences, size_t windows);
+                                  size_t sequences, size_t windows, const Share& share = {});
 
 }  // namespace moiety::train

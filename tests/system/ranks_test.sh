@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# One run in several processes on this machine: the losses of one process, whoever has how many sequences; ranks that die, are told to
+# stop, or were given different things.
+#   ranks_test.sh MOIETY SOURCE_DIR
+set -uo pipefail
+moiety=$1
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+fail() { echo "FAILED: $*"; exit 1; }
+
+$moiety corpus --synthetic copy,recall text --synthetic-mb 0.05 || fail "synthetic text"
+cat > tiny.toml << 'TOML'
+[[domain]]
+name = "copy"
+train = "text/copy.train.txt"
+valid = "text/copy.valid.txt"
+[[domain]]
+name = "recall"
+train = "text/recall.train.txt"
+valid = "text/recall.valid.txt"
+[tokenizer]
+vocab_size = 300
+[model]
+layers = 2
+width = 32
+heads = 2
+kv_heads = 1
+head_dim = 16
+experts = 8
+expert_hidden = 32
+[optimizer]
+lr = 0.004
+[schedule]
+warmup = 2
+[train]
+steps = 8
+sequence = 64
+batch = 5
+accumulate = 2
+[validate]
+every = 4
+[checkpoint]
+minutes = 0
+[run]
+threads = 1
+TOML
+
+# The lines of steps and of validations: equal but for rounding, and for what depends on the clock.
+cat > compare.js << 'JS'
+const lines = run => require("fs").readFileSync(run + "/metrics.jsonl", "utf8").trim().split("\n").map(l => JSON.parse(l));
+const [one, many] = [lines(process.argv[2]), lines(process.argv[3])];
+const same = (a, b, at) => {
+  if (typeof a == "number") { if (!(Math.abs(a - b) <= 1e-5 * Math.max(1, Math.abs(a)))) throw `${at}: ${a} and ${b}`; return; }
+  if (typeof a != "object" || a === null) { if (a !== b) throw `${at}: ${a} and ${b}`; return; }
+  if (Object.keys(a).length != Object.keys(b).length) throw `${at}: other keys`;
+  for (const key in a) if (key != "seconds" && key != "tokens_per_s") same(a[key], b[key], at + "." + key);
+};
+if (one.length < 10) throw "only " + one.length + " lines";
+same(one, many, process.argv[3]);
+JS
+
+case_of() {
+  local name=$1
+  shift
+  local settings=()
+  for setting in "$@"; do settings+=(--set "$setting"); done
+  $moiety train tiny.toml --set run.dir="$name-1" "${settings[@]}" > out 2> err || fail "$name alone: $(tail -n 3 err)"
+  for ranks in 2 3; do
+    timeout 120 $moiety train tiny.toml --set run.dir="$name-$ranks" "${settings[@]}" --ranks $ranks > out 2> err || fail "$name, $ranks ranks: $(tail -n 3 err)"
+    [[ $(grep -c '^checkpoint: ' out) -eq 1 ]] || fail "$name: not one rank speaks: $(cat out)"
+    node compare.js "$name-1" "$name-$ranks" || fail "$name with $ranks ranks is not the run of one"
+  done
+}
+case_of global
+case_of micro balance.scope=\"micro\" train.recompute=\"layers\"
+case_of sequence balance.scope=\"sequence\" balance.entropy_loss=0.001
+case_of bias balance.bias_rate=0.01 balance.aux_loss=0 model.score=\"sigmoid\"
+case_of drawn model.weigh=\"sparse_mixer\" model.score=\"logits\" model.renormalise=false
+case_of chance model.gate=\"random\" balance.consistency=0.1
+case_of free model.zero_experts=1 model.null_experts=2 model.attention_experts=3
+
+# Killed in the middle: said within seconds, and gone on with from the checkpoint to the same end, by another number of ranks.
+long=(train tiny.toml --set run.dir=killed --set train.steps=400 --set train.accumulate=1 --set validate.every=0 --set checkpoint.every=5)
+wait_for() {
+  for _ in $(seq 600); do [[ $(grep -c loss "$1/metrics.jsonl" 2> /dev/null) -ge $2 ]] && return; sleep 0.05; done
+  fail "$1 does not get to step $2: $(tail -n 3 err)"
+}
+$moiety "${long[@]}" --ranks 3 > out 2> err &
+launcher=$!
+wait_for killed 12
+pids=($(pgrep -P $launcher))
+[[ ${#pids[@]} -eq 3 ]] || fail "there are ${#pids[@]} ranks"
+kill -9 "${pids[1]}"
+SECONDS=0
+wait $launcher && fail "a run that lost a rank ends well"
+[[ $SECONDS -lt 15 ]] || fail "a lost rank was noticed after $SECONDS s"
+grep -q 'was ended by signal 9' err && grep -q 'lost another one in exchange' err || fail "a lost rank is told as: $(cat err)"
+$moiety "${long[@]}" --ranks 2 > out 2> err &
+launcher=$!
+wait_for killed 25
+kill -TERM $launcher
+wait $launcher
+[[ $? -eq 143 ]] || fail "told to stop it ends with another status: $(cat err)"
+[[ $(grep -c 'stopped after step' err) -eq 1 ]] || fail "told to stop it says: $(cat err)"
+$moiety "${long[@]}" --set train.steps=60 > out 2> err || fail "one process does not go on: $(tail -n 3 err)"
+$moiety "${long[@]}" --set train.steps=60 --set run.dir=undisturbed > out 2> err || fail "undisturbed: $(tail -n 3 err)"
+node -e '
+  const loss = run => require("fs").readFileSync(run + "/metrics.jsonl", "utf8").trim().split("\n").map(l => JSON.parse(l)).filter(l => l.loss);
+  const [a, b] = [loss("killed"), loss("undisturbed")];
+  if (a.length != 60 || a.some((l, i) => l.step != i + 1)) throw "a step is missing or stands twice";
+' || fail "the killed run's steps"
+
+# Other launchers; and what was given to one rank alone.
+as_rank() { RANK=$1 WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port timeout 60 $moiety train tiny.toml --set run.dir=two "${@:2}"; }
+port=$((20000 + $$ % 20000))
+as_rank 0 > out 2> err & 
+as_rank 1 > out.1 2> err.1 || fail "rank 1 of 2: $(cat err.1)"
+wait $! || fail "rank 0 of 2: $(cat err)"
+[[ -s out && ! -s out.1 ]] || fail "rank 1 speaks: $(cat out.1)"
+node compare.js global-1 two || fail "two ranks of another launcher are not the run of one"
+port=$((port + 1))
+as_rank 0 --set run.dir=differ > out 2> err &
+as_rank 1 --set run.dir=differ --set model.width=64 > out.1 2> err.1 && fail "ranks with different models train"
+wait $! && fail "rank 0 trains with another model than rank 1"
+grep -q 'rank 1 was given "width = 64", rank 0 "width = 32"' err.1 || fail "the sentence of a rank that differs: $(cat err.1)"
+grep -q 'another configuration' err || fail "the sentence of the other: $(cat err)"
+
+refused() {
+  $moiety train tiny.toml --set run.dir=refused --ranks 2 --set "$1" > out 2> err && fail "$1 passes with two ranks"
+  grep -q "$2" err || fail "$1 is refused with: $(cat err)"
+}
+refused train.capacity=1.5 'train.capacity looks at all tokens of a pass'
+refused model.select=\"expert_choice\" 'expert_choice'
+refused train.batch=1 'train.batch is 1: with 2 ranks'
+RANK=x WORLD_SIZE=2 $moiety train tiny.toml > out 2> err && fail "a rank that is no number passes"
+grep -q "the variable RANK is 'x'" err || fail "a rank that is no number: $(cat err)"
+echo "as one"
