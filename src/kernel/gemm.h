@@ -23,10 +23,17 @@ constexpr size_t gemm_strips_bytes(GemmType type, size_t cols, size_t depth) {
   return (cols + kGemmLanes - 1) / kGemmLanes * 4 * kGemmLanes * gemm_steps(type, depth);
 }
 
+// Memory that is needed next: rows of so many bytes, `stride` bytes apart.
+struct GemmAhead {
+  const std::byte* data = nullptr;
+  size_t rows = 0, bytes = 0, stride = 0;
+};
+
 struct GemmKernels {
   // c[m * c_stride + n], or with `add` what is there and the product, for m < rows and n < cols; the strips lie one after the other.
+  // Meanwhile, a line now and then, `ahead` comes into the second-level cache.
   void (*multiply)(GemmType type, const std::byte* const* a_M, size_t rows, const std::byte* strips, size_t cols, size_t steps,
-                   float* c, size_t c_stride, bool add) noexcept;
+                   float* c, size_t c_stride, bool add, const GemmAhead& ahead) noexcept;
 
   // A row of a in bf16, from `depth` floats.
   void (*round_row)(const float* x, size_t depth, std::byte* row) noexcept;

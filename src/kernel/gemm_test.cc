@@ -79,7 +79,7 @@ TEST_P(GemmTables, ProductsAreThoseOfDoubles) {
       for (const bool add : {false, true}) {
         Matrix<float> c(m, n + 3);  // what lies beside c stays
         for (size_t r = 0; r < m; ++r) std::ranges::fill(c.row(r), 2.0f);
-        gemm_.multiply(type, pointers.data(), m, strips.view().data(), n, gemm_steps(type, k), c.view().data(), n + 3, add);
+        gemm_.multiply(type, pointers.data(), m, strips.view().data(), n, gemm_steps(type, k), c.view().data(), n + 3, add, {});
         for (size_t r = 0; r < m; ++r) {
           for (size_t col = 0; col < n; ++col) {
             double sum = add ? 2.0 : 0.0, size = 2.0;
@@ -152,11 +152,11 @@ TEST_P(GemmTables, AnElementHasTheSameBitsHoweverTheProductIsCut) {
     std::vector<const std::byte*> pointers;
     for (size_t r = 0; r < m; ++r) pointers.push_back(rows.row(r).data());
     Matrix<float> whole(m, n), cut(m, n);
-    gemm_.multiply(type, pointers.data(), m, strips.view().data(), n, steps, whole.view().data(), n, false);
+    gemm_.multiply(type, pointers.data(), m, strips.view().data(), n, steps, whole.view().data(), n, false, {});
     for (size_t r = 0; r < m; r += 5) {
       for (size_t col = 0; col < n; col += 48) {
         gemm_.multiply(type, pointers.data() + r, std::min<size_t>(5, m - r), strips.row(col / 16).data(), std::min<size_t>(48, n - col),
-                       steps, cut.row(r).data() + col, n, false);
+                       steps, cut.row(r).data() + col, n, false, {});
       }
     }
     EXPECT_EQ(std::memcmp(whole.view().data(), cut.view().data(), m * n * sizeof(float)), 0);

@@ -28,9 +28,37 @@ struct Gemm {
   using Sums = typename Isa::Sums;
   static constexpr size_t kLanes = kGemmLanes, kWord = 4, kVector = kWord * kLanes;
 
+  // Asks for the lines of what is needed next, so many after every few steps of a tile: all at once they would wait for each
+  // other, and the arithmetic for them.
+  class Fetch {
+   public:
+    static constexpr size_t kEvery = 8;  // steps
+
+    Fetch(const GemmAhead& ahead, size_t rows, size_t cols, size_t steps)
+        : row_(ahead.data), rows_(ahead.bytes > 0 ? ahead.rows : 0), bytes_(ahead.bytes), stride_(ahead.stride) {
+      const size_t times = std::max<size_t>(1, rows / Isa::kRows * ((cols + kTileCols - 1) / kTileCols) * (steps / kEvery));
+      lines_ = (rows_ * ((bytes_ + kLine - 1) / kLine) + times - 1) / times;
+    }
+    void some() {
+      for (size_t i = 0; i < lines_ && rows_ > 0; ++i) {
+        __builtin_prefetch(row_ + at_, 0, 2);
+        if ((at_ += kLine) < bytes_) continue;
+        at_ = 0;
+        row_ += stride_;
+        --rows_;
+      }
+    }
+
+   private:
+    static constexpr size_t kLine = 64, kTileCols = kLanes * Isa::kStrips;
+
+    const std::byte* row_;
+    size_t rows_, bytes_, stride_, at_ = 0, lines_;
+  };
+
   template <GemmType kType, int kStrips, int kRows>
   static void tile(const std::byte* const* a, const std::byte* strips, size_t strip_bytes, size_t steps, float* c, size_t c_stride,
-                   size_t cols, bool add) {
+                   size_t cols, bool add, Fetch& fetch) {
     Sums sums[kRows][kStrips];
     MOIETY_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -44,18 +72,20 @@ struct Gemm {
     for (int r = 0; r < kRows; ++r) {
       for (int s = 0; s < kStrips; ++s) __builtin_prefetch(c + static_cast<size_t>(r) * c_stride + kLanes * static_cast<size_t>(s), 1);
     }
-    for (size_t k = 0; k < steps; ++k) {
-      Words w[kStrips];
-      MOIETY_UNROLL
-      for (int s = 0; s < kStrips; ++s) w[s] = Isa::load(strips + static_cast<size_t>(s) * strip_bytes + kVector * k);
-      MOIETY_UNROLL
-      for (int r = 0; r < kRows; ++r) {
+    for (size_t k = 0; k < steps; fetch.some()) {
+      for (const size_t end = std::min(steps, k + Fetch::kEvery); k < end; ++k) {
+        Words w[kStrips];
         MOIETY_UNROLL
-        for (int s = 0; s < kStrips; ++s) {
-          if constexpr (kType == GemmType::F32) {
-            sums[r][s] = Isa::f32_product(sums[r][s], w[s], rows[r] + kWord * k);
-          } else {
-            sums[r][s] = Isa::bf16_product(sums[r][s], w[s], rows[r] + kWord * k);
+        for (int s = 0; s < kStrips; ++s) w[s] = Isa::load(strips + static_cast<size_t>(s) * strip_bytes + kVector * k);
+        MOIETY_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          MOIETY_UNROLL
+          for (int s = 0; s < kStrips; ++s) {
+            if constexpr (kType == GemmType::F32) {
+              sums[r][s] = Isa::f32_product(sums[r][s], w[s], rows[r] + kWord * k);
+            } else {
+              sums[r][s] = Isa::bf16_product(sums[r][s], w[s], rows[r] + kWord * k);
+            }
           }
         }
       }
@@ -81,11 +111,11 @@ struct Gemm {
 
   template <GemmType kType, int kStrips>
   static void all_rows(const std::byte* const* a, size_t rows, const std::byte* strips, size_t steps, float* c, size_t c_stride,
-                       size_t cols, bool add) {
+                       size_t cols, bool add, Fetch& fetch) {
     size_t r = 0;
     const auto take = [&]<int kRows>() {
       for (; r + kRows <= rows; r += kRows) {
-        tile<kType, kStrips, kRows>(a + r, strips, kVector * steps, steps, c + r * c_stride, c_stride, cols, add);
+        tile<kType, kStrips, kRows>(a + r, strips, kVector * steps, steps, c + r * c_stride, c_stride, cols, add, fetch);
       }
     };
     take.template operator()<Isa::kRows>();
@@ -95,13 +125,14 @@ struct Gemm {
 
   template <GemmType kType>
   static void all_strips(const std::byte* const* a, size_t rows, const std::byte* strips, size_t cols, size_t steps, float* c,
-                         size_t c_stride, bool add) {
+                         size_t c_stride, bool add, const GemmAhead& ahead) {
+    Fetch fetch(ahead, rows, cols, steps);
     size_t n = 0;
     const auto take = [&]<int kStrips>() {
       constexpr size_t kLeast = kLanes * (kStrips - 1) + 1;  // columns that need so many strips
       for (; n + kLeast <= cols; n += kLanes * kStrips) {
         all_rows<kType, kStrips>(a, rows, strips + n / kLanes * kVector * steps, steps, c + n, c_stride,
-                                 std::min(kLanes * kStrips, cols - n), add);
+                                 std::min(kLanes * kStrips, cols - n), add, fetch);
       }
     };
     take.template operator()<Isa::kStrips>();
@@ -110,11 +141,11 @@ struct Gemm {
   }
 
   static void multiply(GemmType type, const std::byte* const* a, size_t rows, const std::byte* strips, size_t cols, size_t steps,
-                       float* c, size_t c_stride, bool add) noexcept {
+                       float* c, size_t c_stride, bool add, const GemmAhead& ahead) noexcept {
     if (type == GemmType::F32) {
-      all_strips<GemmType::F32>(a, rows, strips, cols, steps, c, c_stride, add);
+      all_strips<GemmType::F32>(a, rows, strips, cols, steps, c, c_stride, add, ahead);
     } else {
-      all_strips<GemmType::Bf16>(a, rows, strips, cols, steps, c, c_stride, add);
+      all_strips<GemmType::Bf16>(a, rows, strips, cols, steps, c, c_stride, add, ahead);
     }
   }
 

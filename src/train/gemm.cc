@@ -71,7 +71,7 @@ void compute(const Product& p, std::span<const std::byte* const> a_M, std::span<
     const std::byte** rows = row_memory.get<const std::byte*>(part.rows);
     for (size_t m = 0; m < part.rows; ++m) rows[m] = a_M[part.first_row + m] + kernel::gemm_row_bytes(p.type, k);
     gemm.multiply(p.type, rows, part.rows, strips, part.columns, kernel::gemm_steps(p.type, depth),
-                  p.c.row(part.first_row).data() + part.first_column, p.c.stride(), p.add || k > 0);
+                  p.c.row(part.first_row).data() + part.first_column, p.c.stride(), p.add || k > 0, {});
   }
 }
 

@@ -106,25 +106,14 @@ class Operands {
 
   // `next` are the weights that will be laid out next: they come from memory meanwhile.
   void multiply(const Rows& a, const std::byte* strips, MatrixView<float> c, Into into, MatrixView<const float> next) const {
-    const size_t rows = a.at.size(), pieces = (rows + kPiece - 1) / kPiece;
-    for (size_t i = 0; i < pieces; ++i) {
-      const size_t first = i * kPiece;
-      fetch(next.middle_rows(next.rows() * i / pieces, next.rows() * (i + 1) / pieces - next.rows() * i / pieces));
-      gemm_.multiply(kType, a.at.data() + first, std::min(kPiece, rows - first), strips, c.cols(), a.steps,
-                     c.data() + first * c.stride(), c.stride(), into == Into::Add);
-    }
+    gemm_.multiply(kType, a.at.data(), a.at.size(), strips, c.cols(), a.steps, c.data(), c.stride(), into == Into::Add, memory_of(next));
   }
 
  private:
   static constexpr GemmType kType = kGemmType<X>;
-  static constexpr size_t kPiece = 48;  // rows of a product between two parts of what is fetched
 
-  static void fetch(MatrixView<const float> x) {
-    constexpr size_t kLine = 64 / sizeof(float);
-    for (size_t r = 0; r < x.rows(); ++r) {
-      const float* const row = x.data() + r * x.stride();
-      for (size_t col = 0; col < x.cols(); col += kLine) __builtin_prefetch(row + col, 0, 2);
-    }
+  static kernel::GemmAhead memory_of(MatrixView<const float> x) {
+    return {reinterpret_cast<const std::byte*>(x.data()), x.rows(), x.cols() * sizeof(float), x.stride() * sizeof(float)};
   }
 
   const kernel::GemmKernels& gemm_ = gemm_kernels();
