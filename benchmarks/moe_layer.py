@@ -6,7 +6,8 @@
 Ways: a loop over experts (as Mixtral's in transformers), rows sorted by expert and a product an expert, rows padded to the busiest
 expert's and batched products. Each runs in a process of its own, with --threads threads (one is measured in
 processor time, which a busy machine disturbs less) and its best settings; medians of each process,
-then of the rounds. Without python3-torch only moiety's numbers are printed. Debian's default OpenBLAS and libgomp's threads spin
+then of the rounds. In bf16 all of PyTorch is bf16, weights and gradients too; ours reads weights that the optimizer has packed in bf16
+(what packing takes by itself stands beside) and adds to gradients in f32. Without python3-torch only moiety's numbers are printed. Debian's default OpenBLAS and libgomp's threads spin
 against each other: with --blas FOLDER, the folder of libopenblas0-openmp's libraries, PyTorch uses these.
 """
 import argparse
@@ -113,7 +114,7 @@ def main():
         theirs["LD_LIBRARY_PATH"] = options.blas
 
     print("| T, E, k, D, F | type | " + " | ".join(f"PyTorch, {way}: ms" for way in WAYS) + " | moiety: ms | over the best | of the peak | keeping inputs: ms |"
-          " kept: MiB, of the least of PyTorch's |\n|" + " --- |" * (len(WAYS) + 7))
+          " packing: ms | kept: MiB, of the least of PyTorch's |\n|" + " --- |" * (len(WAYS) + 8))
     for shape in options.shapes:
         for type_name in options.types.split(","):
             seconds = {way: [] for way in WAYS}
@@ -136,7 +137,7 @@ def main():
             share = middle([o["flops"] / o["peak"] for o in ours])
             memory = [f"{o[0]['kept_bytes'] / 2**20:.0f}, {100 * o[0]['kept_bytes'] / least:.0f} %" for o in (ours, lean)]
             print(f"| {shape} | {type_name} | " + " | ".join(f"{1e3 * middle(seconds[way]):.0f}" for way in WAYS) +
-                  f" | **{1e3 * mine:.0f}** | {best / mine:.2f} | {100 * share:.0f} % | {1e3 * middle([o['seconds'] for o in lean]):.0f} | "
+                  f" | **{1e3 * mine:.0f}** | {best / mine:.2f} | {100 * share:.0f} % | {1e3 * middle([o['seconds'] for o in lean]):.0f} | {1e3 * middle([o['packing'] for o in ours]):.0f} | "
                   f"{memory[0]}; inputs {memory[1]} |", flush=True)
 
 

@@ -81,6 +81,7 @@ int main(int argc, char** argv) {
   at::set_num_threads(omp_get_max_threads());
   Weights weights(model());
   weights.initialise(model(), 1);
+  if (type == "bf16") weights.keep_packed(model());
   Optimizer optimizer({.lr = 3e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip = 0}, weights);
   Transformer transformer(model(), weights, {type == "f32" ? GemmType::F32 : GemmType::Bf16});
 

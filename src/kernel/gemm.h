@@ -18,9 +18,10 @@ inline constexpr size_t kGemmLanes = 16;
 
 constexpr size_t gemm_steps(GemmType type, size_t depth) { return type == GemmType::F32 ? depth : (depth + 1) / 2; }
 constexpr size_t gemm_row_bytes(GemmType type, size_t depth) { return 4 * gemm_steps(type, depth); }
+constexpr size_t gemm_strip_bytes(GemmType type, size_t depth) { return 4 * kGemmLanes * gemm_steps(type, depth); }
 // Of all strips that so many columns take.
 constexpr size_t gemm_strips_bytes(GemmType type, size_t cols, size_t depth) {
-  return (cols + kGemmLanes - 1) / kGemmLanes * 4 * kGemmLanes * gemm_steps(type, depth);
+  return (cols + kGemmLanes - 1) / kGemmLanes * gemm_strip_bytes(type, depth);
 }
 
 // Memory that is needed next: rows of so many bytes, `stride` bytes apart.
@@ -29,11 +30,17 @@ struct GemmAhead {
   size_t rows = 0, bytes = 0, stride = 0;
 };
 
+// Strips that begin so many bytes apart: gemm_strip_bytes() of the depth, or of that of which they are a part.
+struct GemmStrips {
+  const std::byte* data;
+  size_t stride;
+};
+
 struct GemmKernels {
-  // c[m * c_stride + n], or with `add` what is there and the product, for m < rows and n < cols; the strips lie one after the other.
+  // c[m * c_stride + n], or with `add` what is there and the product, for m < rows and n < cols.
   // Meanwhile, a line now and then, `ahead` comes into the second-level cache.
-  void (*multiply)(GemmType type, const std::byte* const* a_M, size_t rows, const std::byte* strips, size_t cols, size_t steps,
-                   float* c, size_t c_stride, bool add, const GemmAhead& ahead) noexcept;
+  void (*multiply)(GemmType type, const std::byte* const* a_M, size_t rows, GemmStrips strips, size_t cols, size_t steps, float* c,
+                   size_t c_stride, bool add, const GemmAhead& ahead) noexcept;
 
   // A row of a in bf16, from `depth` floats.
   void (*round_row)(const float* x, size_t depth, std::byte* row) noexcept;
@@ -41,14 +48,15 @@ struct GemmKernels {
   void (*turn_columns)(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t count, std::byte* rows,
                        size_t stride) noexcept;
 
-  // Strips from columns [first, first + cols) of the rows x_K: for a * x.
-  void (*strips_of_columns)(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t cols,
-                            std::byte* strips) noexcept;
+  // Strips, `stride` bytes apart, from columns [first, first + cols) of the rows x_K: for a * x.
+  void (*strips_of_columns)(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t cols, std::byte* strips,
+                            size_t stride) noexcept;
   // The same two from rows that are in bf16 already, for products in bf16.
   void (*turn_rounded_columns)(const uint16_t* const* x_K, size_t depth, size_t first, size_t count, std::byte* rows,
                                size_t stride) noexcept;
-  void (*strips_of_rounded_columns)(const uint16_t* const* x_K, size_t depth, size_t first, size_t cols, std::byte* strips) noexcept;
-  // Strips whose columns are the first `depth` numbers of each of the rows x_N: for a * x transposed.
+  void (*strips_of_rounded_columns)(const uint16_t* const* x_K, size_t depth, size_t first, size_t cols, std::byte* strips,
+                                    size_t stride) noexcept;
+  // Strips, one after the other, whose columns are the first `depth` numbers of each of the rows x_N: for a * x transposed.
   void (*strips_of_rows)(GemmType type, const float* const* x_N, size_t cols, size_t depth, std::byte* strips) noexcept;
 };
 

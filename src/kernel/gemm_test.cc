@@ -79,7 +79,7 @@ TEST_P(GemmTables, ProductsAreThoseOfDoubles) {
       for (const bool add : {false, true}) {
         Matrix<float> c(m, n + 3);  // what lies beside c stays
         for (size_t r = 0; r < m; ++r) std::ranges::fill(c.row(r), 2.0f);
-        gemm_.multiply(type, pointers.data(), m, strips.view().data(), n, gemm_steps(type, k), c.view().data(), n + 3, add, {});
+        gemm_.multiply(type, pointers.data(), m, {strips.view().data(), strips.cols()}, n, gemm_steps(type, k), c.view().data(), n + 3, add, {});
         for (size_t r = 0; r < m; ++r) {
           for (size_t col = 0; col < n; ++col) {
             double sum = add ? 2.0 : 0.0, size = 2.0;
@@ -108,7 +108,7 @@ TEST_P(GemmTables, ColumnsAreTheRowsOfTheTransposed) {
 
       const Bytes expected_strips = strips_of(gemm_, type, b_NK), expected_rows = a_rows(gemm_, type, b_NK);
       Bytes strips(expected_strips.rows(), expected_strips.cols()), rows(n, gemm_row_bytes(type, k));
-      gemm_.strips_of_columns(type, rows_of(wide_KN).data(), k, 2, n, strips.view().data());
+      gemm_.strips_of_columns(type, rows_of(wide_KN).data(), k, 2, n, strips.view().data(), strips.cols());
       gemm_.turn_columns(type, rows_of(wide_KN).data(), k, 2, n, rows.view().data(), rows.cols());
       EXPECT_TRUE(same(strips, expected_strips)) << n << " x " << k;
       EXPECT_TRUE(same(rows, expected_rows)) << n << " x " << k;
@@ -122,7 +122,7 @@ TEST_P(GemmTables, ColumnsAreTheRowsOfTheTransposed) {
         rounded.push_back(rounded_KN.row(r).data());
       }
       Bytes rounded_strips(strips.rows(), strips.cols()), rounded_rows(n, rows.cols());
-      gemm_.strips_of_rounded_columns(rounded.data(), k, 2, n, rounded_strips.view().data());
+      gemm_.strips_of_rounded_columns(rounded.data(), k, 2, n, rounded_strips.view().data(), rounded_strips.cols());
       gemm_.turn_rounded_columns(rounded.data(), k, 2, n, rounded_rows.view().data(), rounded_rows.cols());
       EXPECT_TRUE(same(rounded_strips, expected_strips)) << n << " x " << k;
       EXPECT_TRUE(same(rounded_rows, expected_rows)) << n << " x " << k;
@@ -152,14 +152,43 @@ TEST_P(GemmTables, AnElementHasTheSameBitsHoweverTheProductIsCut) {
     std::vector<const std::byte*> pointers;
     for (size_t r = 0; r < m; ++r) pointers.push_back(rows.row(r).data());
     Matrix<float> whole(m, n), cut(m, n);
-    gemm_.multiply(type, pointers.data(), m, strips.view().data(), n, steps, whole.view().data(), n, false, {});
+    gemm_.multiply(type, pointers.data(), m, {strips.view().data(), strips.cols()}, n, steps, whole.view().data(), n, false, {});
     for (size_t r = 0; r < m; r += 5) {
       for (size_t col = 0; col < n; col += 48) {
-        gemm_.multiply(type, pointers.data() + r, std::min<size_t>(5, m - r), strips.row(col / 16).data(), std::min<size_t>(48, n - col),
+        gemm_.multiply(type, pointers.data() + r, std::min<size_t>(5, m - r), {strips.row(col / 16).data(), strips.cols()}, std::min<size_t>(48, n - col),
                        steps, cut.row(r).data() + col, n, false, {});
       }
     }
     EXPECT_EQ(std::memcmp(whole.view().data(), cut.view().data(), m * n * sizeof(float)), 0);
+  }
+}
+
+// A part of the depth lies in the strips of all of it; and what is fetched meanwhile changes nothing.
+TEST_P(GemmTables, PartsOfTheDepthAddUp) {
+  Random random(5);
+  for (const GemmType type : {GemmType::F32, GemmType::Bf16}) {
+    const size_t m = 19, n = 70, k = 90, half = 44;
+    const Matrix<float> a = random_matrix(random, m, k), b = random_matrix(random, n, k);
+    const Bytes rows = a_rows(gemm_, type, a), strips = strips_of(gemm_, type, b);
+    const auto parts = [&](Matrix<float>& c, const auto& strips_at, const GemmAhead& ahead) {
+      for (const auto& [from, to] : {std::pair{size_t{0}, half}, std::pair{half, k}}) {
+        std::vector<const std::byte*> pointers;
+        for (size_t r = 0; r < m; ++r) pointers.push_back(rows.row(r).data() + gemm_row_bytes(type, from));
+        gemm_.multiply(type, pointers.data(), m, strips_at(from, to), n, gemm_steps(type, to - from), c.view().data(), n, from > 0, ahead);
+      }
+    };
+    // The same parts laid out by themselves, from columns
+    const Matrix<float> turned = transposed(b);
+    Bytes own(strips.rows(), strips.cols());
+    Matrix<float> expected(m, n), found(m, n);
+    parts(expected, [&](size_t from, size_t to) {
+      gemm_.strips_of_columns(type, rows_of(turned).data() + from, to - from, 0, n, own.view().data(), own.cols());
+      return GemmStrips{own.view().data(), own.cols()};
+    }, {});
+    const Matrix<std::byte> other(7, 100);
+    parts(found, [&](size_t from, size_t) { return GemmStrips{strips.view().data() + gemm_strip_bytes(type, from), strips.cols()}; },
+          {other.view().data(), 7, 90, 100});
+    EXPECT_EQ(std::memcmp(expected.view().data(), found.view().data(), m * n * sizeof(float)), 0);
   }
 }
 

@@ -57,8 +57,8 @@ struct Gemm {
   };
 
   template <GemmType kType, int kStrips, int kRows>
-  static void tile(const std::byte* const* a, const std::byte* strips, size_t strip_bytes, size_t steps, float* c, size_t c_stride,
-                   size_t cols, bool add, Fetch& fetch) {
+  static void tile(const std::byte* const* a, const GemmStrips& strips, size_t steps, float* c, size_t c_stride, size_t cols,
+                   bool add, Fetch& fetch) {
     Sums sums[kRows][kStrips];
     MOIETY_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -76,7 +76,7 @@ struct Gemm {
       for (const size_t end = std::min(steps, k + Fetch::kEvery); k < end; ++k) {
         Words w[kStrips];
         MOIETY_UNROLL
-        for (int s = 0; s < kStrips; ++s) w[s] = Isa::load(strips + static_cast<size_t>(s) * strip_bytes + kVector * k);
+        for (int s = 0; s < kStrips; ++s) w[s] = Isa::load(strips.data + static_cast<size_t>(s) * strips.stride + kVector * k);
         MOIETY_UNROLL
         for (int r = 0; r < kRows; ++r) {
           MOIETY_UNROLL
@@ -110,12 +110,12 @@ struct Gemm {
   }
 
   template <GemmType kType, int kStrips>
-  static void all_rows(const std::byte* const* a, size_t rows, const std::byte* strips, size_t steps, float* c, size_t c_stride,
+  static void all_rows(const std::byte* const* a, size_t rows, const GemmStrips& strips, size_t steps, float* c, size_t c_stride,
                        size_t cols, bool add, Fetch& fetch) {
     size_t r = 0;
     const auto take = [&]<int kRows>() {
       for (; r + kRows <= rows; r += kRows) {
-        tile<kType, kStrips, kRows>(a + r, strips, kVector * steps, steps, c + r * c_stride, c_stride, cols, add, fetch);
+        tile<kType, kStrips, kRows>(a + r, strips, steps, c + r * c_stride, c_stride, cols, add, fetch);
       }
     };
     take.template operator()<Isa::kRows>();
@@ -124,14 +124,14 @@ struct Gemm {
   }
 
   template <GemmType kType>
-  static void all_strips(const std::byte* const* a, size_t rows, const std::byte* strips, size_t cols, size_t steps, float* c,
+  static void all_strips(const std::byte* const* a, size_t rows, const GemmStrips& strips, size_t cols, size_t steps, float* c,
                          size_t c_stride, bool add, const GemmAhead& ahead) {
     Fetch fetch(ahead, rows, cols, steps);
     size_t n = 0;
     const auto take = [&]<int kStrips>() {
       constexpr size_t kLeast = kLanes * (kStrips - 1) + 1;  // columns that need so many strips
       for (; n + kLeast <= cols; n += kLanes * kStrips) {
-        all_rows<kType, kStrips>(a, rows, strips + n / kLanes * kVector * steps, steps, c + n, c_stride,
+        all_rows<kType, kStrips>(a, rows, {strips.data + n / kLanes * strips.stride, strips.stride}, steps, c + n, c_stride,
                                  std::min(kLanes * kStrips, cols - n), add, fetch);
       }
     };
@@ -140,8 +140,8 @@ struct Gemm {
     if constexpr (Isa::kStrips > 1) take.template operator()<1>();
   }
 
-  static void multiply(GemmType type, const std::byte* const* a, size_t rows, const std::byte* strips, size_t cols, size_t steps,
-                       float* c, size_t c_stride, bool add, const GemmAhead& ahead) noexcept {
+  static void multiply(GemmType type, const std::byte* const* a, size_t rows, GemmStrips strips, size_t cols, size_t steps, float* c,
+                       size_t c_stride, bool add, const GemmAhead& ahead) noexcept {
     if (type == GemmType::F32) {
       all_strips<GemmType::F32>(a, rows, strips, cols, steps, c, c_stride, add, ahead);
     } else {
@@ -208,11 +208,12 @@ struct Gemm {
   }
 
   template <class X>
-  static void lay_out_strips(GemmType type, const X* const* x_K, size_t depth, size_t first, size_t cols, std::byte* strips) {
+  static void lay_out_strips(GemmType type, const X* const* x_K, size_t depth, size_t first, size_t cols, std::byte* strips,
+                             size_t stride) {
     const size_t steps = gemm_steps(type, depth);
     for (size_t step = 0; step < steps; ++step) {
       for (size_t column = 0; column < cols; column += kLanes) {
-        Isa::store(strips + column / kLanes * kVector * steps + kVector * step,
+        Isa::store(strips + column / kLanes * stride + kVector * step,
                    words_of_columns(type, x_K, step, depth, first + column, first + cols));
       }
     }
@@ -243,12 +244,12 @@ struct Gemm {
     turn(GemmType::Bf16, x_K, depth, first, count, rows, stride);
   }
   static void strips_of_columns(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t cols,
-                                std::byte* strips) noexcept {
-    lay_out_strips(type, x_K, depth, first, cols, strips);
+                                std::byte* strips, size_t stride) noexcept {
+    lay_out_strips(type, x_K, depth, first, cols, strips, stride);
   }
   static void strips_of_rounded_columns(const uint16_t* const* x_K, size_t depth, size_t first, size_t cols,
-                                        std::byte* strips) noexcept {
-    lay_out_strips(GemmType::Bf16, x_K, depth, first, cols, strips);
+                                        std::byte* strips, size_t stride) noexcept {
+    lay_out_strips(GemmType::Bf16, x_K, depth, first, cols, strips, stride);
   }
 
   static constexpr GemmKernels kTable{.multiply = multiply,

@@ -129,6 +129,7 @@ void visit(Config& c, Visitor& v) {
   v.integer("batch", c.train.batch, 0, 1 << 16);
   v.integer("accumulate", c.train.accumulate, 1, 1 << 16);
   v.choice("precision", c.train.precision, {"f32", "bf16"});
+  v.boolean("packed", c.train.packed);
   v.choice("keep", c.train.keep, {"products", "inputs"});
   v.number("capacity", c.train.capacity, 0, 1e6);
   v.integer("receive_budget", c.train.receive_budget, 0, int64_t{1} << 40);

@@ -107,6 +107,7 @@ struct TrainConfig {
     double minutes = 0;  // 0: as many steps as `steps` says
     int64_t sequence = 256, batch = 0, accumulate = 1;  // batch 0: by the step law
     std::string precision = "f32";  // of matrix products: f32, bf16
+    bool packed = true;             // in bf16: weights are kept as products read them, too
     std::string keep = "products";  // what experts leave for their gradients: products, inputs
     double capacity = 0;            // times the mean load that an expert takes at most; 0: all that come
     int64_t receive_budget = 0, receive_sets = 1;  // moe::ReceiveBudget

@@ -57,13 +57,16 @@ void for_units(size_t hidden, const Body& body) {
   for (size_t first = 0; first < hidden; first += kUnits) body(first, std::min(kUnits, hidden - first));
 }
 
-// The rows or columns of a weight that for_units() comes to at `first`; none at the end.
-ConstView units_from(ConstView weight, size_t first) {
-  return weight.middle_rows(std::min(first, weight.rows()), first < weight.rows() ? std::min(kUnits, weight.rows() - first) : 0);
-}
-ConstView columns_from(ConstView weight, size_t first) {
-  return weight.middle_cols(std::min(first, weight.cols()), first < weight.cols() ? std::min(kUnits, weight.cols() - first) : 0);
-}
+// An expert's weights.
+template <class X>
+struct Expert {
+  Expert(const ExpertStack<const float>& weights, const PackedExperts& packed, size_t e)
+      : gate_FD(weights.gate_FD(e), packed.gate.after(e)),
+        up_FD(weights.up_FD(e), packed.up.after(e)),
+        down_DF(weights.down_DF(e), packed.down.after(e)) {}
+
+  WeightOperand<X> gate_FD, up_FD, down_DF;
+};
 
 // to_TD[t] += sum over the token's visits of from_ND[row] (times the visit's weight), in the order of its visits: the
 // same sum in every run.
@@ -85,7 +88,7 @@ void combine(const moe::DispatchPlan& plan, ConstView from_ND, std::span<const f
 
 template <class X>
 ExpertsSaved forward(Keep keep, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan, std::span<const float> mix_N,
-                     ConstView x_TD, View out_TD) {
+                     ConstView x_TD, View out_TD, const PackedExperts& packed) {
   const size_t rows = plan.num_rows(), width = weights.width, hidden = weights.hidden;
   const auto unwritten = [&] {
     return Matrix<std::byte>::uninitialised(keep == Keep::Products ? rows : 0, gemm_row_bytes(kGemmType<X>, hidden));
@@ -98,16 +101,17 @@ ExpertsSaved forward(Keep keep, const ExpertStack<const float>& weights, const m
 
   for_each_piece(plan, [&](size_t e, size_t row, size_t count) {
     thread_local Scratch strips, gate_memory, up_memory, hidden_memory, nowhere;
+    const Expert<X> expert(weights, packed, e);
     const Rows x_RD = operands.rows(gathered(x, std::span(plan.token_of_row_N).subspan(row, count)), width);
     const MatrixView<X> hidden_RF = operand_rows(count, hidden, hidden_memory.get<X>(operand_size<X>(count, hidden)));
     for_units(hidden, [&](size_t first, size_t units) {
       const View gate_RU(gate_memory.get<float>(count * units), count, units);
       const View up_RU(up_memory.get<float>(count * units), count, units);
-      const ConstView gate_UD = weights.gate_FD(e).middle_rows(first, units), up_UD = weights.up_FD(e).middle_rows(first, units);
-      operands.multiply(x_RD, operands.weight_strips_transposed(gate_UD, strips), gate_RU, Into::Overwrite, up_UD);
-      const ConstView next = units_from(weights.gate_FD(e), first + units);
-      operands.multiply(x_RD, operands.weight_strips_transposed(up_UD, strips), up_RU, Into::Overwrite,
-                        next.rows() > 0 ? next : units_from(weights.down_DF(e), 0));
+      const bool last = first + units == hidden;
+      operands.multiply(x_RD, expert.gate_FD.by_rows(first, units, strips), gate_RU, Into::Overwrite,
+                        expert.up_FD.memory_by_rows(first, units));
+      operands.multiply(x_RD, expert.up_FD.by_rows(first, units, strips), up_RU, Into::Overwrite,
+                        last ? expert.down_DF.memory_by_rows(0, kUnits) : expert.gate_FD.memory_by_rows(first + units, kUnits));
       for (size_t r = 0; r < count; ++r) {
         const auto kept = [&](Matrix<std::byte>& all, size_t nth) -> std::span<X> {
           if (keep == Keep::Inputs) return {nowhere.get<X>(2 * units) + nth * units, units};
@@ -119,9 +123,8 @@ ExpertsSaved forward(Keep keep, const ExpertStack<const float>& weights, const m
     const Rows activated_RF = operands.rows(hidden_RF);
     const View y_RD = y_ND.view().middle_rows(row, count);
     for_units(width, [&](size_t first, size_t units) {
-      const ConstView down_UF = weights.down_DF(e).middle_rows(first, units);
-      operands.multiply(activated_RF, operands.weight_strips_transposed(down_UF, strips), y_RD.middle_cols(first, units),
-                        Into::Overwrite, units_from(weights.down_DF(e), first + units));
+      operands.multiply(activated_RF, expert.down_DF.by_rows(first, units, strips), y_RD.middle_cols(first, units), Into::Overwrite,
+                        expert.down_DF.memory_by_rows(first + units, kUnits));
     });
   });
   combine(plan, y_ND.view(), mix_N, out_TD);
@@ -130,11 +133,11 @@ ExpertsSaved forward(Keep keep, const ExpertStack<const float>& weights, const m
 
 // x * weight transposed once more, as it was kept.
 template <class X>
-MatrixView<const X> again(const Operands<X>& operands, const Rows& x_RD, ConstView weight_UD, Scratch& strips, Scratch& memory) {
-  const size_t count = x_RD.at.size(), units = weight_UD.rows();
+MatrixView<const X> again(const Operands<X>& operands, const Rows& x_RD, const GemmStrips& strips, size_t units, Scratch& memory) {
+  const size_t count = x_RD.at.size();
   thread_local Scratch products;
   const View product_RU((kGemmType<X> == GemmType::F32 ? memory : products).template get<float>(count * units), count, units);
-  operands.multiply(x_RD, operands.weight_strips_transposed(weight_UD, strips), product_RU, Into::Overwrite, {});
+  operands.multiply(x_RD, strips, product_RU, Into::Overwrite, {});
   if constexpr (kGemmType<X> == GemmType::F32) {
     return product_RU;
   } else {
@@ -147,7 +150,7 @@ MatrixView<const X> again(const Operands<X>& operands, const Rows& x_RD, ConstVi
 template <class X>
 void backward(Keep keep, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan, std::span<const float> mix_N,
               ConstView x_TD, const ExpertsSaved& saved, ConstView dout_TD, View dx_TD, std::span<float> dmix_N,
-              const ExpertStack<float>& gradients) {
+              const ExpertStack<float>& gradients, const PackedExperts& packed) {
   const size_t width = weights.width, hidden = weights.hidden;
   Buffer dx_ND(plan.num_rows(), width);
   std::ranges::fill(dmix_N, 0.0f);
@@ -158,10 +161,11 @@ void backward(Keep keep, const ExpertStack<const float>& weights, const moe::Dis
   for_each_piece(plan, [&](size_t e, size_t row, size_t count) {
     thread_local Scratch dout_turned, x_strips, strips, dhidden_memory, dgate_memory, dup_memory, mixed_memory, turned, gate_memory,
         up_memory;
+    const Expert<X> expert(weights, packed, e);
     const auto tokens = std::span(plan.token_of_row_N).subspan(row, count);
     const RowPointers<X> dout = gathered(dout_all, tokens), x = gathered(x_all, tokens);
     const Rows dout_RD = operands.rows(dout, width), dout_DR = operands.turned(dout, width, dout_turned), x_RD = operands.rows(x, width);
-    const std::byte* const x_strips_RD = operands.strips(x, width, x_strips);
+    const GemmStrips x_strips_RD = operands.strips(x, width, x_strips);
     const MatrixView<X> dgate_RF = operand_rows(count, hidden, dgate_memory.get<X>(operand_size<X>(count, hidden)));
     const MatrixView<X> dup_RF = operand_rows(count, hidden, dup_memory.get<X>(operand_size<X>(count, hidden)));
 
@@ -169,15 +173,14 @@ void backward(Keep keep, const ExpertStack<const float>& weights, const moe::Dis
       // The mixing weight is left out here and put in below, so that one product serves its gradient too:
       // d(weight) = <dout, y> = <dout * down, hidden>.
       const View dhidden_RU(dhidden_memory.get<float>(count * units), count, units);
-      operands.multiply(dout_RD, operands.weight_strips(weights.down_DF(e).middle_cols(first, units), strips), dhidden_RU,
-                        Into::Overwrite, {});
+      operands.multiply(dout_RD, expert.down_DF.by_columns(first, units, strips), dhidden_RU, Into::Overwrite, {});
 
-      const auto product = [&](const Matrix<std::byte>& kept, ConstView weight_FD, Scratch& memory) -> MatrixView<const X> {
-        if (keep == Keep::Inputs) return again(operands, x_RD, weight_FD.middle_rows(first, units), strips, memory);
+      const auto product = [&](const Matrix<std::byte>& kept, const WeightOperand<X>& weight_FD, Scratch& memory) -> MatrixView<const X> {
+        if (keep == Keep::Inputs) return again(operands, x_RD, weight_FD.by_rows(first, units, strips), units, memory);
         return as<const X>(kept.view(), hidden).middle_rows(row, count).middle_cols(first, units);
       };
-      const MatrixView<const X> gate_RU = product(saved.gate_NF, weights.gate_FD(e), gate_memory);
-      const MatrixView<const X> up_RU = product(saved.up_NF, weights.up_FD(e), up_memory);
+      const MatrixView<const X> gate_RU = product(saved.gate_NF, expert.gate_FD, gate_memory);
+      const MatrixView<const X> up_RU = product(saved.up_NF, expert.up_FD, up_memory);
       const MatrixView<X> dgate_RU = dgate_RF.middle_cols(first, units), dup_RU = dup_RF.middle_cols(first, units);
       const MatrixView<X> mixed_RU(mixed_memory.get<X>(count * units), count, units);
       for (size_t r = 0; r < count; ++r) {
@@ -185,19 +188,21 @@ void backward(Keep keep, const ExpertStack<const float>& weights, const moe::Dis
         dmix_N[visit] += silu_mul_backward(dhidden_RU.row(r), gate_RU.row(r), up_RU.row(r), mix_N[visit], dgate_RU.row(r),
                                            dup_RU.row(r), mixed_RU.row(r));
       }
-      const ConstView next = columns_from(weights.down_DF(e), first + units);
-      operands.multiply(dout_DR, operands.strips(mixed_RU, strips), gradients.down_DF(e).middle_cols(first, units), Into::Add, next);
+      const bool last = first + units == hidden;
+      operands.multiply(dout_DR, operands.strips(mixed_RU, strips), gradients.down_DF(e).middle_cols(first, units), Into::Add,
+                        expert.down_DF.memory_by_columns(first + units, kUnits));
       operands.multiply(operands.turned(dgate_RU, turned), x_strips_RD, gradients.gate_FD(e).middle_rows(first, units), Into::Add, {});
       operands.multiply(operands.turned(dup_RU, turned), x_strips_RD, gradients.up_FD(e).middle_rows(first, units), Into::Add,
-                        next.cols() > 0 ? ConstView() : columns_from(weights.gate_FD(e), 0));
+                        last ? expert.gate_FD.memory_by_columns(0, kUnits) : kernel::GemmAhead{});
     });
 
     const Rows dgate = operands.rows(dgate_RF), dup = operands.rows(dup_RF);
     for_units(width, [&](size_t first, size_t units) {
-      const ConstView gate_FU = weights.gate_FD(e).middle_cols(first, units), up_FU = weights.up_FD(e).middle_cols(first, units);
       const View dx_RU = dx_ND.view().middle_rows(row, count).middle_cols(first, units);
-      operands.multiply(dgate, operands.weight_strips(gate_FU, strips), dx_RU, Into::Overwrite, up_FU);
-      operands.multiply(dup, operands.weight_strips(up_FU, strips), dx_RU, Into::Add, columns_from(weights.gate_FD(e), first + units));
+      operands.multiply(dgate, expert.gate_FD.by_columns(first, units, strips), dx_RU, Into::Overwrite,
+                        expert.up_FD.memory_by_columns(first, units));
+      operands.multiply(dup, expert.up_FD.by_columns(first, units, strips), dx_RU, Into::Add,
+                        expert.gate_FD.memory_by_columns(first + units, kUnits));
     });
   });
   combine(plan, dx_ND.view(), {}, dx_TD);
@@ -206,16 +211,16 @@ void backward(Keep keep, const ExpertStack<const float>& weights, const moe::Dis
 }  // namespace
 
 ExpertsSaved experts_forward(const Mode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
-                             std::span<const float> mix_N, ConstView x_TD, View out_TD) {
+                             std::span<const float> mix_N, ConstView x_TD, View out_TD, const PackedExperts& packed) {
   const auto in = mode.type == GemmType::F32 ? forward<float> : forward<Bf16>;
-  return in(mode.keep, weights, plan, mix_N, x_TD, out_TD);
+  return in(mode.keep, weights, plan, mix_N, x_TD, out_TD, packed);
 }
 
 void experts_backward(const Mode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
                       std::span<const float> mix_N, ConstView x_TD, const ExpertsSaved& saved, ConstView dout_TD,
-                      View dx_TD, std::span<float> dmix_N, const ExpertStack<float>& gradients) {
+                      View dx_TD, std::span<float> dmix_N, const ExpertStack<float>& gradients, const PackedExperts& packed) {
   const auto in = mode.type == GemmType::F32 ? backward<float> : backward<Bf16>;
-  in(mode.keep, weights, plan, mix_N, x_TD, saved, dout_TD, dx_TD, dmix_N, gradients);
+  in(mode.keep, weights, plan, mix_N, x_TD, saved, dout_TD, dx_TD, dmix_N, gradients, packed);
 }
 
 }  // namespace moiety::train

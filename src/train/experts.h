@@ -24,6 +24,11 @@ struct ExpertStack {
   MatrixView<T> down_DF(size_t e) const { return {down + e * width * hidden, width, hidden}; }
 };
 
+// The same weights packed, of the first expert; empty if they are not.
+struct PackedExperts {
+  PackedMatrix gate, up, down;
+};
+
 // What forward leaves for backward beside its inputs x_TD (4 T D bytes, which the graph holds anyway). Gathered inputs, activations
 // and results of the experts, and their gradients, are made again or never whole: nothing grows when experts become finer at the same
 // k F (Guo et al. 2025, "SonicMoE"). Autograd of the plain formulation keeps 2 D + 4 F numbers a visit.
@@ -45,12 +50,13 @@ struct ExpertsSaved {
 
 // out_TD[t] += sum over the visits of token t of weight * expert(x_TD[t]).
 ExpertsSaved experts_forward(const Mode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
-                             std::span<const float> mix_N, MatrixView<const float> x_TD, MatrixView<float> out_TD);
+                             std::span<const float> mix_N, MatrixView<const float> x_TD, MatrixView<float> out_TD,
+                             const PackedExperts& packed = {});
 
 // Adds to dx_TD and to the weights' gradients, writes the gradient of every mixing weight.
 void experts_backward(const Mode& mode, const ExpertStack<const float>& weights, const moe::DispatchPlan& plan,
                       std::span<const float> mix_N, MatrixView<const float> x_TD, const ExpertsSaved& saved,
                       MatrixView<const float> dout_TD, MatrixView<float> dx_TD, std::span<float> dmix_N,
-                      const ExpertStack<float>& gradients);
+                      const ExpertStack<float>& gradients, const PackedExperts& packed = {});
 
 }  // namespace moiety::train

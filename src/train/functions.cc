@@ -113,10 +113,10 @@ Tensor rms_norm(const Tensor& x_TD, const WeightVector& weight, float eps) {
 
 Tensor linear(const Tensor& x, const WeightMatrix& weight, GemmType type) {
   const Tensor y = empty(view(x).rows(), weight.value.rows());
-  multiply_nt(type, view(x), weight.value, view(y));
+  multiply_nt(type, view(x), {weight.value, weight.packed}, view(y));
   return record({x}, {y}, [=](const tensor_list& dy) -> tensor_list {
     const Tensor dx = torch::empty_like(x);
-    multiply_nn(type, view(dy[0]), weight.value, view(dx));
+    multiply_nn(type, view(dy[0]), {weight.value, weight.packed}, view(dx));
     if (weight.gradient.data() != nullptr) multiply_tn(type, view(dy[0]), view(x), weight.gradient, Into::Add);
     return {dx};
   })[0];
@@ -124,10 +124,10 @@ Tensor linear(const Tensor& x, const WeightMatrix& weight, GemmType type) {
 
 Tensor add_linear(const Tensor& residual, const Tensor& x, const WeightMatrix& weight, GemmType type) {
   const Tensor y = residual.detach().clone();
-  multiply_nt(type, view(x), weight.value, view(y), Into::Add);
+  multiply_nt(type, view(x), {weight.value, weight.packed}, view(y), Into::Add);
   return record({residual, x}, {y}, [=](const tensor_list& dy) -> tensor_list {
     const Tensor dx = torch::empty_like(x);
-    multiply_nn(type, view(dy[0]), weight.value, view(dx));
+    multiply_nn(type, view(dy[0]), {weight.value, weight.packed}, view(dx));
     multiply_tn(type, view(dy[0]), view(x), weight.gradient, Into::Add);
     return {dy[0], dx};
   })[0];
@@ -203,11 +203,11 @@ Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& 
                    const std::shared_ptr<const moe::LayerPlan>& plan, const ExpertWeights& weights, const Mode& mode) {
   const Tensor out_TD = residual_TD.detach().clone();
   const auto saved = std::make_shared<ExpertsSaved>(
-      experts_forward(mode, weights.value, plan->dispatch, flat(mix_N), view(x_TD), view(out_TD)));
+      experts_forward(mode, weights.value, plan->dispatch, flat(mix_N), view(x_TD), view(out_TD), weights.packed));
   return record({residual_TD, x_TD, mix_N}, {out_TD}, [=](const tensor_list& dout) -> tensor_list {
     const Tensor dx_TD = torch::zeros_like(x_TD), dmix_N = torch::empty_like(mix_N);
     experts_backward(mode, weights.value, plan->dispatch, flat(mix_N), view(x_TD), *saved, view(dout[0]), view(dx_TD),
-                     flat(dmix_N), weights.gradient);
+                     flat(dmix_N), weights.gradient, weights.packed);
     return {dout[0], dx_TD, dmix_N};
   })[0];
 }
@@ -229,10 +229,10 @@ Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const
   const int64_t counted = std::ranges::count_if(targets_T, [](int32_t target) { return target >= 0; });
   const float factor = 1.0f / static_cast<float>(std::max<int64_t>(1, counted));
   const auto mean = [&](const CrossEntropy& sum) { return torch::tensor(static_cast<float>(sum.nats * factor)); };
-  if (!torch::GradMode::is_enabled()) return mean(cross_entropy(type, view(x_TD), head_VD.value, targets_T));
+  if (!torch::GradMode::is_enabled()) return mean(cross_entropy(type, view(x_TD), {head_VD.value, head_VD.packed}, targets_T));
 
   const Tensor dx_TD = torch::empty_like(x_TD), dhead_VD = empty(head_VD.value.rows(), head_VD.value.cols());
-  const CrossEntropy sum = cross_entropy_with_gradients(type, view(x_TD), head_VD.value, targets_T, factor, view(dx_TD),
+  const CrossEntropy sum = cross_entropy_with_gradients(type, view(x_TD), {head_VD.value, head_VD.packed}, targets_T, factor, view(dx_TD),
                                                         view(dhead_VD));
   return record({x_TD}, {mean(sum)}, [=](const tensor_list& d) -> tensor_list {
     const float upstream = d[0].item<float>();

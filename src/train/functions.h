@@ -56,6 +56,7 @@ Routed route(const spec::RouterRule& rule, const Tensor& logits_TC, std::span<co
 struct ExpertWeights {
   ExpertStack<const float> value;
   ExpertStack<float> gradient;
+  PackedExperts packed = {};
   std::shared_ptr<const void> memory = nullptr;  // of values that are made for the occasion
 };
 // residual + the experts' results, mixed. `plan` is the one that mix_N was made for, and serves the way back too.

@@ -17,7 +17,8 @@ constexpr size_t kLeastRows = 128;
 
 struct Product {
   GemmType type;
-  MatrixView<const float> a, b;
+  MatrixView<const float> a;
+  Operand b;
   bool a_is_turned, b_is_turned;  // a lies as KM; b as NK
   MatrixView<float> c;
   bool add;
@@ -55,23 +56,34 @@ struct Part {
   size_t first_row, rows, first_column, columns;
 };
 
-void compute(const Product& p, std::span<const std::byte* const> a_M, std::span<const float* const> b, const Part& part) {
-  thread_local Scratch strip_memory, row_memory;
+// Of the columns of a part, from depth k on: where they lie packed, or laid out in memory of this thread's.
+GemmStrips strips_of(const Product& p, std::span<const float* const> b, const Part& part, size_t k, size_t depth) {
+  if (p.type == GemmType::Bf16 && p.b.packed) {
+    return p.b_is_turned ? p.b.packed.by_rows(part.first_column, k) : p.b.packed.by_columns(part.first_column, k);
+  }
+  thread_local Scratch memory;
   const kernel::GemmKernels& gemm = gemm_kernels();
+  const size_t stride = kernel::gemm_strip_bytes(p.type, depth);
+  std::byte* const strips = memory.get(kernel::gemm_strips_bytes(p.type, part.columns, depth));
+  if (p.b_is_turned) {
+    const float* columns[kColumns];
+    for (size_t n = 0; n < part.columns; ++n) columns[n] = b[part.first_column + n] + k;
+    gemm.strips_of_rows(p.type, columns, part.columns, depth, strips);
+  } else {
+    gemm.strips_of_columns(p.type, b.data() + k, depth, part.first_column, part.columns, strips, stride);
+  }
+  return {strips, stride};
+}
+
+void compute(const Product& p, std::span<const std::byte* const> a_M, std::span<const float* const> b, const Part& part) {
+  thread_local Scratch row_memory;
   for (size_t k = 0; k < p.depth; k += kDepth) {
     const size_t depth = std::min(kDepth, p.depth - k);
-    std::byte* const strips = strip_memory.get(kernel::gemm_strips_bytes(p.type, part.columns, depth));
-    if (p.b_is_turned) {
-      const float* columns[kColumns];
-      for (size_t n = 0; n < part.columns; ++n) columns[n] = b[part.first_column + n] + k;
-      gemm.strips_of_rows(p.type, columns, part.columns, depth, strips);
-    } else {
-      gemm.strips_of_columns(p.type, b.data() + k, depth, part.first_column, part.columns, strips);
-    }
+    const GemmStrips strips = strips_of(p, b, part, k, depth);
     const std::byte** rows = row_memory.get<const std::byte*>(part.rows);
     for (size_t m = 0; m < part.rows; ++m) rows[m] = a_M[part.first_row + m] + kernel::gemm_row_bytes(p.type, k);
-    gemm.multiply(p.type, rows, part.rows, strips, part.columns, kernel::gemm_steps(p.type, depth),
-                  p.c.row(part.first_row).data() + part.first_column, p.c.stride(), p.add || k > 0, {});
+    gemm_kernels().multiply(p.type, rows, part.rows, strips, part.columns, kernel::gemm_steps(p.type, depth),
+                            p.c.row(part.first_row).data() + part.first_column, p.c.stride(), p.add || k > 0, {});
   }
 }
 
@@ -83,7 +95,7 @@ void multiply(const Product& p) {
   }
   thread_local Scratch pointer_memory;
   const auto rows = lay_out_rows(p);
-  const auto b = row_pointers(p.b, pointer_memory);
+  const auto b = row_pointers(p.b.values, pointer_memory);
 
   // Pieces of rows only as far as columns are too few for all threads
   const size_t columns = (p.c.cols() + kColumns - 1) / kColumns;
@@ -109,13 +121,13 @@ std::span<const float* const> row_pointers(MatrixView<const float> x, Scratch& m
   return rows;
 }
 
-void multiply_nt(GemmType type, MatrixView<const float> a_MK, MatrixView<const float> b_NK, MatrixView<float> c_MN, Into into) {
-  assert(a_MK.rows() == c_MN.rows() && b_NK.rows() == c_MN.cols() && a_MK.cols() == b_NK.cols());
+void multiply_nt(GemmType type, MatrixView<const float> a_MK, const Operand& b_NK, MatrixView<float> c_MN, Into into) {
+  assert(a_MK.rows() == c_MN.rows() && b_NK.values.rows() == c_MN.cols() && a_MK.cols() == b_NK.values.cols());
   multiply({type, a_MK, b_NK, false, true, c_MN, into == Into::Add, a_MK.cols()});
 }
 
-void multiply_nn(GemmType type, MatrixView<const float> a_MK, MatrixView<const float> b_KN, MatrixView<float> c_MN, Into into) {
-  assert(a_MK.rows() == c_MN.rows() && b_KN.cols() == c_MN.cols() && a_MK.cols() == b_KN.rows());
+void multiply_nn(GemmType type, MatrixView<const float> a_MK, const Operand& b_KN, MatrixView<float> c_MN, Into into) {
+  assert(a_MK.rows() == c_MN.rows() && b_KN.values.cols() == c_MN.cols() && a_MK.cols() == b_KN.values.rows());
   multiply({type, a_MK, b_KN, false, false, c_MN, into == Into::Add, a_MK.cols()});
 }
 

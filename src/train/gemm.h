@@ -6,6 +6,7 @@
 
 #include "base/matrix.h"
 #include "kernel/gemm.h"
+#include "train/packed.h"
 #include "train/scratch.h"
 
 namespace moiety::train {
@@ -20,11 +21,18 @@ std::span<const float* const> row_pointers(MatrixView<const float> x, Scratch& m
 
 enum class Into { Overwrite, Add };
 
+// The second operand of a product: numbers, of which a product in bf16 reads the packed form if there is one.
+struct Operand {
+  Operand(MatrixView<const float> v, const PackedMatrix& p = {}) : values(v), packed(p) {}
+  Operand(MatrixView<float> v, const PackedMatrix& p = {}) : values(v), packed(p) {}
+
+  MatrixView<const float> values;
+  PackedMatrix packed;
+};
+
 // c = a * bᵀ, a * b, aᵀ * b; the letters are the operands as they lie in memory.
-void multiply_nt(GemmType type, MatrixView<const float> a_MK, MatrixView<const float> b_NK, MatrixView<float> c_MN,
-                 Into into = Into::Overwrite);
-void multiply_nn(GemmType type, MatrixView<const float> a_MK, MatrixView<const float> b_KN, MatrixView<float> c_MN,
-                 Into into = Into::Overwrite);
+void multiply_nt(GemmType type, MatrixView<const float> a_MK, const Operand& b_NK, MatrixView<float> c_MN, Into into = Into::Overwrite);
+void multiply_nn(GemmType type, MatrixView<const float> a_MK, const Operand& b_KN, MatrixView<float> c_MN, Into into = Into::Overwrite);
 void multiply_tn(GemmType type, MatrixView<const float> a_KM, MatrixView<const float> b_KN, MatrixView<float> c_MN,
                  Into into = Into::Overwrite);
 

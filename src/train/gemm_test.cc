@@ -29,7 +29,7 @@ struct Inner {
 
 float as_computed(GemmType type, float x) { return type == GemmType::F32 ? x : bf16_to_float(float_to_bf16(x)); }
 
-using Multiply = void (*)(GemmType, MatrixView<const float>, MatrixView<const float>, MatrixView<float>, Into);
+using Multiply = void (*)(GemmType, MatrixView<const float>, const Operand&, MatrixView<float>, Into);
 
 // Whether the operands lie turned, and so how many rows and columns they have in memory.
 struct Form {
@@ -37,7 +37,10 @@ struct Form {
   Multiply multiply;
   bool a_is_turned, b_is_turned;
 };
-constexpr Form kForms[] = {{"nt", multiply_nt, false, true}, {"nn", multiply_nn, false, false}, {"tn", multiply_tn, true, false}};
+void multiply_tn_operand(GemmType type, MatrixView<const float> a_KM, const Operand& b_KN, MatrixView<float> c_MN, Into into) {
+  multiply_tn(type, a_KM, b_KN.values, c_MN, into);
+}
+constexpr Form kForms[] = {{"nt", multiply_nt, false, true}, {"nn", multiply_nn, false, false}, {"tn", multiply_tn_operand, true, false}};
 
 // More columns than a task takes, and a depth of more than one piece, odd.
 constexpr size_t kM = 300, kN = 150, kK = 2049;
@@ -90,6 +93,26 @@ TEST(TrainGemm, ProductsAreThoseOfDoublesAndTheSameOnAnyNumberOfThreads) {
   }
 }
 
+std::vector<std::byte> pack(MatrixView<const float> x, size_t rows_at_once) {
+  std::vector<std::byte> packed(packed_bytes(x.rows(), x.cols()), std::byte{0x55});
+  for (size_t r = 0; r < x.rows(); r += rows_at_once) {
+    pack_rows(x.middle_rows(r, std::min(rows_at_once, x.rows() - r)), r, x.rows(), packed.data());
+  }
+  return packed;
+}
+
+TEST(TrainGemm, APackedOperandGivesTheSameBits) {
+  for (const Form& form : {kForms[0], kForms[1]}) {
+    for (const size_t rows_at_once : {size_t{16}, size_t{4096}}) {
+      Inner a(1, kM, kK), b(2, form.b_is_turned ? kN : kK, form.b_is_turned ? kK : kN), plain(3, kM, kN), found(3, kM, kN);
+      const std::vector<std::byte> bytes = pack(b.view(), rows_at_once);
+      form.multiply(GemmType::Bf16, a.view(), b.view(), plain.view(), Into::Add);
+      form.multiply(GemmType::Bf16, a.view(), {b.view(), {bytes.data(), b.view().rows(), b.view().cols()}}, found.view(), Into::Add);
+      EXPECT_TRUE(same(plain.whole, found.whole)) << form.name;
+    }
+  }
+}
+
 TEST(TrainGemm, NothingTimesSomethingIsZero) {
   Inner c(1, 4, 6);
   const Inner before(1, 4, 6);
@@ -107,7 +130,7 @@ struct ExpertsOutcome {
   std::vector<float> dmix;
 };
 
-ExpertsOutcome run_experts(const Mode& mode, int num_threads) {
+ExpertsOutcome run_experts(const Mode& mode, int num_threads, bool is_packed = false) {
   const Threads threads(num_threads);
   constexpr size_t kTokens = 1300, kExperts = 5, kWidth = 24, kHidden = 140;
   Random random(3);
@@ -126,9 +149,20 @@ ExpertsOutcome run_experts(const Mode& mode, int num_threads) {
   ExpertsOutcome o{Matrix<float>(kTokens, kWidth), Matrix<float>(kTokens, kWidth), Matrix<float>(kExperts * kHidden, kWidth),
                    Matrix<float>(kExperts * kHidden, kWidth), Matrix<float>(kExperts * kWidth, kHidden), std::vector<float>(routing.weights_N.size())};
   const ExpertStack<const float> weights{kExperts, kWidth, kHidden, gate.view().data(), up.view().data(), down.view().data()};
-  const ExpertsSaved saved = experts_forward(mode, weights, plan, routing.weights_N, x.view(), o.out.view());
+  std::vector<std::byte> packed_memory[3];
+  const auto pack_all = [&](Matrix<float>& stack, size_t i) -> PackedMatrix {
+    const size_t rows = stack.rows() / kExperts;
+    for (size_t e = 0; e < kExperts; ++e) {
+      const std::vector<std::byte> one = pack(stack.view().middle_rows(e * rows, rows), 32);
+      packed_memory[i].insert(packed_memory[i].end(), one.begin(), one.end());
+    }
+    return {packed_memory[i].data(), rows, stack.cols()};
+  };
+  PackedExperts packed;
+  if (is_packed) packed = {pack_all(gate, 0), pack_all(up, 1), pack_all(down, 2)};
+  const ExpertsSaved saved = experts_forward(mode, weights, plan, routing.weights_N, x.view(), o.out.view(), packed);
   experts_backward(mode, weights, plan, routing.weights_N, x.view(), saved, dout.view(), o.dx.view(), o.dmix,
-                   {kExperts, kWidth, kHidden, o.dgate.view().data(), o.dup.view().data(), o.ddown.view().data()});
+                   {kExperts, kWidth, kHidden, o.dgate.view().data(), o.dup.view().data(), o.ddown.view().data()}, packed);
   return o;
 }
 
@@ -144,6 +178,13 @@ void expect_same(const ExpertsOutcome& a, const ExpertsOutcome& b) {
 TEST(Experts, HaveTheSameBitsOnAnyNumberOfThreads) {
   for (const GemmType type : {GemmType::F32, GemmType::Bf16}) {
     for (const Keep keep : {Keep::Products, Keep::Inputs}) expect_same(run_experts({type, keep}, 1), run_experts({type, keep}, 3));
+  }
+}
+
+TEST(Experts, HaveTheSameBitsWhenTheirWeightsArePacked) {
+  for (const Keep keep : {Keep::Products, Keep::Inputs}) {
+    const Mode mode{GemmType::Bf16, keep};
+    expect_same(run_experts(mode, 2), run_experts(mode, 2, true));
   }
 }
 

@@ -45,10 +45,10 @@ CrossEntropy measure(MatrixView<float> logits_TV, std::span<const int32_t> targe
 }
 
 template <class Body>
-CrossEntropy by_chunks(GemmType type, MatrixView<const float> x_TD, MatrixView<const float> head_VD,
+CrossEntropy by_chunks(GemmType type, MatrixView<const float> x_TD, const Operand& head_VD,
                        std::span<const int32_t> targets_T, std::optional<float> factor, const Body& body) {
   CrossEntropy total;
-  Buffer logits_TV(std::min(kChunk, x_TD.rows()), head_VD.rows(), head_VD.rows() + kPadding);
+  Buffer logits_TV(std::min(kChunk, x_TD.rows()), head_VD.values.rows(), head_VD.values.rows() + kPadding);
   for (size_t begin = 0; begin < x_TD.rows(); begin += kChunk) {
     const size_t count = std::min(kChunk, x_TD.rows() - begin);
     const MatrixView<float> logits = logits_TV.view().middle_rows(0, count);
@@ -64,12 +64,12 @@ CrossEntropy by_chunks(GemmType type, MatrixView<const float> x_TD, MatrixView<c
 
 }  // namespace
 
-CrossEntropy cross_entropy(GemmType type, MatrixView<const float> x_TD, MatrixView<const float> head_VD,
+CrossEntropy cross_entropy(GemmType type, MatrixView<const float> x_TD, const Operand& head_VD,
                            std::span<const int32_t> targets_T) {
   return by_chunks(type, x_TD, head_VD, targets_T, std::nullopt, [](auto...) {});
 }
 
-CrossEntropy cross_entropy_with_gradients(GemmType type, MatrixView<const float> x_TD, MatrixView<const float> head_VD,
+CrossEntropy cross_entropy_with_gradients(GemmType type, MatrixView<const float> x_TD, const Operand& head_VD,
                                           std::span<const int32_t> targets_T, float factor, MatrixView<float> dx_TD,
                                           MatrixView<float> dhead_VD) {
   return by_chunks(type, x_TD, head_VD, targets_T, factor, [&](size_t begin, size_t count, MatrixView<float> dlogits_TV) {

@@ -15,11 +15,11 @@ struct CrossEntropy {
   size_t counted = 0;  // positions with a target
 };
 
-CrossEntropy cross_entropy(GemmType type, MatrixView<const float> x_TD, MatrixView<const float> head_VD,
+CrossEntropy cross_entropy(GemmType type, MatrixView<const float> x_TD, const Operand& head_VD,
                            std::span<const int32_t> targets_T);
 
 // Also writes dx_TD and dhead_VD: the gradients of the sum times `factor`.
-CrossEntropy cross_entropy_with_gradients(GemmType type, MatrixView<const float> x_TD, MatrixView<const float> head_VD,
+CrossEntropy cross_entropy_with_gradients(GemmType type, MatrixView<const float> x_TD, const Operand& head_VD,
                                           std::span<const int32_t> targets_T, float factor, MatrixView<float> dx_TD,
                                           MatrixView<float> dhead_VD);
 

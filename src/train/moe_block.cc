@@ -133,12 +133,15 @@ ExpertWeights MoeBlock::experts(int layer) {
   const auto reading = [&](const float* gate, const float* up, const float* down) {
     return ExpertStack<const float>{value.num_experts, value.width, value.hidden, gate, up, down};
   };
-  if (!spec_.moe.ternary_experts) return {reading(value.gate, value.up, value.down), gradient};
+  if (!spec_.moe.ternary_experts) {
+    const auto packed = [&](Role role) { return weights_.packed(role, layer); };
+    return {reading(value.gate, value.up, value.down), gradient, {packed(Role::ExpertGate), packed(Role::ExpertUp), packed(Role::ExpertDown)}};
+  }
 
   // Gradients go straight through the rounding to what is rounded (Bengio et al. 2013).
   const auto rounded = ternary_stacks(value);
   const auto stack_at = [&](size_t i) { return rounded->row(i * value.num_experts).data(); };
-  return {reading(stack_at(0), stack_at(1), stack_at(2)), gradient, rounded};
+  return {reading(stack_at(0), stack_at(1), stack_at(2)), gradient, {}, rounded};
 }
 
 Tensor MoeBlock::add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD) {

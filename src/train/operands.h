@@ -2,6 +2,7 @@
 // Bf16. Numbers that are X already are only moved; f32 is rounded on the way where X is Bf16.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 #include <vector>
 
@@ -85,38 +86,72 @@ class Operands {
   Rows turned(MatrixView<const X> x, Scratch& memory) const { return turned(row_pointers<X>(x), x.cols(), memory); }
 
   // For a * x.
-  const std::byte* strips(const RowPointers<X>& x, size_t cols, Scratch& memory) const {
+  GemmStrips strips(const RowPointers<X>& x, size_t cols, Scratch& memory) const {
+    const size_t stride = kernel::gemm_strip_bytes(kType, x.size());
     std::byte* const out = memory.get(kernel::gemm_strips_bytes(kType, cols, x.size()));
-    if constexpr (kType == GemmType::F32) gemm_.strips_of_columns(kType, x.data(), x.size(), 0, cols, out);
-    else gemm_.strips_of_rounded_columns(x.data(), x.size(), 0, cols, out);
-    return out;
+    if constexpr (kType == GemmType::F32) gemm_.strips_of_columns(kType, x.data(), x.size(), 0, cols, out, stride);
+    else gemm_.strips_of_rounded_columns(x.data(), x.size(), 0, cols, out, stride);
+    return {out, stride};
   }
-  const std::byte* strips(MatrixView<const X> x, Scratch& memory) const { return strips(row_pointers<X>(x), x.cols(), memory); }
-  // For a * weight, and a * weight transposed.
-  const std::byte* weight_strips(MatrixView<const float> weight, Scratch& memory) const {
-    std::byte* const out = memory.get(kernel::gemm_strips_bytes(kType, weight.cols(), weight.rows()));
-    gemm_.strips_of_columns(kType, row_pointers<float>(weight).data(), weight.rows(), 0, weight.cols(), out);
-    return out;
-  }
-  const std::byte* weight_strips_transposed(MatrixView<const float> weight, Scratch& memory) const {
-    std::byte* const out = memory.get(kernel::gemm_strips_bytes(kType, weight.rows(), weight.cols()));
-    gemm_.strips_of_rows(kType, row_pointers<float>(weight).data(), weight.rows(), weight.cols(), out);
-    return out;
-  }
+  GemmStrips strips(MatrixView<const X> x, Scratch& memory) const { return strips(row_pointers<X>(x), x.cols(), memory); }
 
-  // `next` are the weights that will be laid out next: they come from memory meanwhile.
-  void multiply(const Rows& a, const std::byte* strips, MatrixView<float> c, Into into, MatrixView<const float> next) const {
-    gemm_.multiply(kType, a.at.data(), a.at.size(), strips, c.cols(), a.steps, c.data(), c.stride(), into == Into::Add, memory_of(next));
+  // `next` comes from memory meanwhile.
+  void multiply(const Rows& a, const GemmStrips& strips, MatrixView<float> c, Into into, const kernel::GemmAhead& next) const {
+    gemm_.multiply(kType, a.at.data(), a.at.size(), strips, c.cols(), a.steps, c.data(), c.stride(), into == Into::Add, next);
   }
 
  private:
   static constexpr GemmType kType = kGemmType<X>;
 
-  static kernel::GemmAhead memory_of(MatrixView<const float> x) {
-    return {reinterpret_cast<const std::byte*>(x.data()), x.rows(), x.cols() * sizeof(float), x.stride() * sizeof(float)};
+  const kernel::GemmKernels& gemm_ = gemm_kernels();
+};
+
+// A weight of which products take some rows or some columns at a time: packed, or laid out when they are taken. What is asked for
+// beyond the end is left out.
+template <class X>
+class WeightOperand {
+ public:
+  WeightOperand(MatrixView<const float> values, const PackedMatrix& packed)
+      : values_(values), packed_(kType == GemmType::Bf16 ? packed : PackedMatrix{}) {}
+
+  // For a * W transposed, of rows; and for a * W, of columns.
+  GemmStrips by_rows(size_t first, size_t count, Scratch& memory) const {
+    if (packed_) return packed_.by_rows(first);
+    const MatrixView<const float> rows = values_.middle_rows(first, count);
+    std::byte* const out = memory.get(kernel::gemm_strips_bytes(kType, count, rows.cols()));
+    gemm_kernels().strips_of_rows(kType, row_pointers<float>(rows).data(), count, rows.cols(), out);
+    return {out, kernel::gemm_strip_bytes(kType, rows.cols())};
+  }
+  GemmStrips by_columns(size_t first, size_t count, Scratch& memory) const {
+    if (packed_) return packed_.by_columns(first);
+    const size_t depth = values_.rows(), stride = kernel::gemm_strip_bytes(kType, depth);
+    std::byte* const out = memory.get(kernel::gemm_strips_bytes(kType, count, depth));
+    gemm_kernels().strips_of_columns(kType, row_pointers<float>(values_).data(), depth, first, count, out, stride);
+    return {out, stride};
   }
 
-  const kernel::GemmKernels& gemm_ = gemm_kernels();
+  // Where these come from.
+  kernel::GemmAhead memory_by_rows(size_t first, size_t count) const {
+    count = std::min(count, values_.rows() - std::min(first, values_.rows()));
+    if (packed_) return whole(packed_.by_rows(first), count);
+    return {bytes_at(first * values_.stride()), count, values_.cols() * sizeof(float), values_.stride() * sizeof(float)};
+  }
+  kernel::GemmAhead memory_by_columns(size_t first, size_t count) const {
+    count = std::min(count, values_.cols() - std::min(first, values_.cols()));
+    if (packed_) return whole(packed_.by_columns(first), count);
+    return {bytes_at(first), values_.rows(), count * sizeof(float), values_.stride() * sizeof(float)};
+  }
+
+ private:
+  static constexpr GemmType kType = kGemmType<X>;
+
+  const std::byte* bytes_at(size_t number) const { return reinterpret_cast<const std::byte*>(values_.data() + number); }
+  static kernel::GemmAhead whole(const GemmStrips& strips, size_t columns) {
+    return {strips.data, (columns + kernel::kGemmLanes - 1) / kernel::kGemmLanes, strips.stride, strips.stride};
+  }
+
+  MatrixView<const float> values_;
+  PackedMatrix packed_;
 };
 
 }  // namespace moiety::train

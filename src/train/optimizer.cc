@@ -38,19 +38,22 @@ void Optimizer::add_pieces(const Weights::Entry& entry) {
   Range& range = entries_.emplace_back(Range{pieces_.size(), 0, {}});
   if (!entry.trained) return;
   const MomentForm form = form_of(config_, entry);
-  if (has_moment(form, Moment::Second)) {
+  const size_t packed_together = weights_.packed_together(entry);
+  const bool is_factored = !has_moment(form, Moment::Second);
+  if (!is_factored && packed_together == 0) {
     for (size_t at = 0; at < entry.size; at += kPiece) {
       pieces_.push_back({entry.begin + at, std::min(kPiece, entry.size - at), entry.is_matrix(), form, {}});
     }
   } else {
     const size_t cols = static_cast<size_t>(entry.shape.back()), rows = static_cast<size_t>(entry.shape[entry.shape.size() - 2]);
-    const size_t rows_a_piece = std::max<size_t>(1, kPiece / cols);
+    const size_t together = std::max<size_t>(1, packed_together), rows_a_piece = std::max<size_t>(1, kPiece / cols / together) * together;
     for (size_t begin = 0; begin < entry.size; begin += rows * cols) {
-      const size_t matrix = factored_.add(rows, cols);
-      if (!range.matrix) range.matrix = matrix;
+      const size_t matrix = is_factored ? factored_.add(rows, cols) : 0;
+      if (is_factored && !range.matrix) range.matrix = matrix;
       for (size_t row = 0; row < rows; row += rows_a_piece) {
         const size_t count = std::min(rows_a_piece, rows - row);
-        pieces_.push_back({entry.begin + begin + row * cols, count * cols, true, form, factored_.add_piece(matrix, row, count)});
+        Piece& piece = pieces_.emplace_back(Piece{entry.begin + begin + row * cols, count * cols, true, form, {}});
+        if (is_factored) piece.factored = factored_.add_piece(matrix, row, count);
       }
     }
   }
@@ -104,17 +107,23 @@ double Optimizer::step(int64_t step, double learning_rate) {
                       .bias_correction1 = static_cast<float>(1 - std::pow(config_.beta1, t)),
                       .bias_correction2 = static_cast<float>(1 - std::pow(config_.beta2, t))};
   factored_.move_on(adam);
+  const std::span<float> values = weights_.values();
   stream_->visit([&](size_t group, std::span<std::byte> state) {
     const Range& range = groups_[group];
-    parallel_tasks(range.count, [&](size_t i) { update(pieces_[range.first + i], adam, state); });
+    parallel_tasks(range.count, [&](size_t i) {
+      const Piece& piece = pieces_[range.first + i];
+      update(piece, adam, values.subspan(piece.begin, piece.size), state);
+      weights_.pack(piece.begin, piece.size);  // while it is in cache
+    });
   });
+  weights_.set_packed();
   forget_read_group();
   return norm;
 }
 
-void Optimizer::update(const Piece& piece, AdamStep step, std::span<std::byte> group_state) {
+void Optimizer::update(const Piece& piece, AdamStep step, std::span<float> weight, std::span<std::byte> group_state) {
   step.weight_decay = piece.decays ? static_cast<float>(config_.weight_decay) : 0.0f;
-  const auto gradient = weights_.gradients().subspan(piece.begin, piece.size), weight = weights_.values().subspan(piece.begin, piece.size);
+  const auto gradient = weights_.gradients().subspan(piece.begin, piece.size);
   const auto state = group_state.subspan(piece.at, train::state_bytes(piece.form, piece.size));
   if (piece.factored) {
     factored_.adamw(*piece.factored, step, gradient, weight, moment_in_place(piece.form, Moment::First, piece.size, state));

@@ -53,7 +53,7 @@ class Optimizer {
 
   void add_pieces(const Weights::Entry& entry);
   void cut_groups(const fs::path& folder);
-  void update(const Piece& piece, AdamStep step, std::span<std::byte> group_state);
+  void update(const Piece& piece, AdamStep step, std::span<float> weight, std::span<std::byte> group_state);
   std::vector<float> moment_of(const Piece& piece, Moment which);
   void forget_read_group();
   format::TensorSource moment_tensor(size_t entry, Moment which);

@@ -54,9 +54,10 @@ constexpr spec::Role kRouterRoles[] = {spec::Role::Router,   spec::Role::RouterB
                                        spec::Role::GruInput, spec::Role::GruState,        spec::Role::GruInputBias,
                                        spec::Role::GruStateBias};
 
-Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig::Model& model) {
+Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config) {
   Weights weights(spec);
-  if (!model.router_trained) {
+  if (config.train.precision == "bf16" && config.train.packed) weights.keep_packed(spec);
+  if (!config.model.router_trained) {
     for (const spec::Role role : kRouterRoles) weights.freeze(role);
   }
   return weights;
@@ -108,7 +109,7 @@ class Trainer {
         dir_(config.run.dir),
         data_(data),
         spec_(spec_to_train(config, data_)),
-        weights_(trained_weights(spec_, config.model)),
+        weights_(trained_weights(spec_, config)),
         optimizer_(config.optimizer, weights_, dir_),
         model_(spec_, weights_, mode_of(config.train)),
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),

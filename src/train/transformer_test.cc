@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "support/routers.h"
 #include "base/system_memory.h"
+#include "train/optimizer.h"
 #include "train/reference_model.h"
 
 namespace moiety::train {
@@ -311,6 +312,38 @@ TEST(Transformer, LayersMadeAgainGiveTheSameBitsAndCountTheirLoadOnce) {
         }
         EXPECT_TRUE(std::ranges::equal(again.gradients(), kept.gradients()));
       }
+    }
+  }
+}
+
+TEST(Transformer, LearnsTheSameBitsFromPackedWeights) {
+  spec::ModelSpec tied = small_spec(), half = small_spec();
+  tied.tied_embeddings = true;
+  half.attention.num_kv_heads = 1;  // whose keys are no whole strip
+  for (const spec::ModelSpec& spec : {small_spec(), mixed_spec(), tied, half}) {
+    Weights plain(spec), packed(spec);
+    packed.keep_packed(spec);
+    randomise(plain, spec);
+    randomise(packed, spec);
+    for (const char* state : {"f32", "factored"}) {
+      const TrainConfig::Optimizer settings{.clip = 0, .state = state};
+      Optimizer plain_optimizer(settings, plain), packed_optimizer(settings, packed);
+      Transformer from_plain(spec, plain, {.type = GemmType::Bf16}), from_packed(spec, packed, {.type = GemmType::Bf16});
+      for (int step = 0; step < 3; ++step) {
+        const Batch batch = random_batch(spec, {70, 1, 9, 40});
+        const Losses expected = from_plain.forward(batch, {.balance = 0.5f}), found = from_packed.forward(batch, {.balance = 0.5f});
+        EXPECT_EQ(found.total.item<float>(), expected.total.item<float>());
+        expected.total.backward();
+        found.total.backward();
+        plain_optimizer.step(step, 1e-2);
+        packed_optimizer.step(step, 1e-2);
+        if (step == 1) {  // somebody else changes them
+          for (Weights* const weights : {&plain, &packed}) {
+            for (float& x : weights->values()) x *= 1.25f;
+          }
+        }
+      }
+      EXPECT_TRUE(std::ranges::equal(packed.values(), plain.values()));
     }
   }
 }

@@ -42,6 +42,16 @@ float deviation(const spec::ModelSpec& spec, Role role) {
   return role == Role::Head ? 0.5f / std::sqrt(inputs) : 1.0f / (std::sqrt(inputs) * depth);
 }
 
+// Matrices that products in bf16 read; those from `first` to `last` lie one after the other and are read as one.
+struct {
+  Role first, last;
+} constexpr kPacked[] = {
+    {Role::Query, Role::Value},           {Role::AttentionOutput, Role::AttentionOutput}, {Role::DenseGate, Role::DenseUp},
+    {Role::DenseDown, Role::DenseDown},   {Role::SharedGate, Role::SharedUp},             {Role::SharedDown, Role::SharedDown},
+    {Role::ExpertGate, Role::ExpertGate}, {Role::ExpertUp, Role::ExpertUp},               {Role::ExpertDown, Role::ExpertDown},
+    {Role::Head, Role::Head},             {Role::ExpertsDescend, Role::ExpertsDescend},   {Role::ExpertsAscend, Role::ExpertsAscend},
+};
+
 }  // namespace
 
 Weights::Weights(const spec::ModelSpec& spec) {
@@ -79,7 +89,7 @@ const Weights::Entry& Weights::find(Role role, int layer) const {
 
 WeightVector Weights::vector(Role role, int layer) {
   const Entry& entry = find(role, layer);
-  return {values().subspan(entry.begin, entry.size), gradients().subspan(entry.begin, entry.size)};
+  return {values_.flat().subspan(entry.begin, entry.size), gradients().subspan(entry.begin, entry.size)};
 }
 
 WeightMatrix Weights::joined(Role first, Role last, int layer) {
@@ -88,8 +98,76 @@ WeightMatrix Weights::joined(Role first, Role last, int layer) {
   const size_t cols = static_cast<size_t>(begin.shape.back());
   assert(begin.begin <= end.begin && cols == static_cast<size_t>(end.shape.back()));
   const size_t rows = (end.begin + end.size - begin.begin) / cols;
-  return {MatrixView<float>(values().data() + begin.begin, rows, cols),
-          MatrixView<float>(gradients().data() + begin.begin, rows, cols)};
+  return {MatrixView<float>(values_.flat().data() + begin.begin, rows, cols),
+          MatrixView<float>(gradients().data() + begin.begin, rows, cols), packed_at(begin.begin, rows)};
+}
+
+void Weights::keep_packed(const spec::ModelSpec& spec) {
+  size_t bytes = 0;
+  const auto keep = [&](const Entry& first, const Entry& last) {
+    const size_t cols = static_cast<size_t>(first.shape.back()), count = spec::is_expert(first.weight.role) ? static_cast<size_t>(first.shape[0]) : 1;
+    const size_t size = last.begin + last.size - first.begin;
+    const Packed packed{first.begin, count, size / count / cols, cols, bytes};
+    packed_.push_back(packed);
+    bytes += count * packed_bytes(packed.rows, cols);
+  };
+  const auto rows_fit = [&](Role from, Role to, int layer) {  // together
+    return from == to || std::ranges::none_of(entries_, [&](const Entry& e) {
+      return e.weight.layer == layer && e.weight.role >= from && e.weight.role <= to && e.is_matrix() && e.shape[0] % kernel::kGemmLanes != 0;
+    });
+  };
+  for (const Entry& entry : entries_) {
+    const auto [role, layer, expert] = entry.weight;
+    if (spec.moe.ternary_experts && spec::is_expert(role)) continue;  // what is multiplied is made of them
+    for (const auto& [first, last] : kPacked) {
+      if (role == first && rows_fit(first, last, layer)) keep(entry, find(last, layer));
+    }
+    if (role == Role::Embedding && spec.tied_embeddings) keep(entry, entry);
+  }
+  packed_memory_ = Matrix<std::byte>::uninitialised(1, bytes);
+  packed_is_stale_ = true;
+}
+
+// The one that this number is of.
+const Weights::Packed* Weights::find_packed(size_t number) const {
+  const auto after = std::ranges::upper_bound(packed_, number, {}, &Packed::begin);
+  if (after == packed_.begin()) return nullptr;
+  const Packed& packed = *std::prev(after);
+  return number < packed.begin + packed.size() ? &packed : nullptr;
+}
+
+PackedMatrix Weights::packed_at(size_t begin, size_t rows) {
+  const Packed* const packed = find_packed(begin);
+  if (packed == nullptr || packed->begin != begin || packed->rows != rows) return {};
+  if (packed_is_stale_) pack_all();
+  return {packed_memory_.row(0).data() + packed->at, packed->rows, packed->cols};
+}
+
+PackedMatrix Weights::packed(Role role, int layer) {
+  const Entry& entry = find(role, layer);
+  return packed_at(entry.begin, static_cast<size_t>(entry.shape[entry.shape.size() - 2]));
+}
+
+size_t Weights::packed_together(const Entry& entry) const { return find_packed(entry.begin) == nullptr ? 0 : kernel::kGemmLanes; }
+
+void Weights::pack(size_t begin, size_t size) {
+  const Packed* const packed = find_packed(begin);
+  if (packed == nullptr) return;
+  const size_t row = (begin - packed->begin) / packed->cols, matrix = row / packed->rows;
+  pack_rows({values_.flat().data() + begin, size / packed->cols, packed->cols}, row % packed->rows, packed->rows,
+            packed_memory_.row(0).data() + packed->at + matrix * packed_bytes(packed->rows, packed->cols));
+}
+
+void Weights::pack_all() {
+  for (const Packed& packed : packed_) {
+    const size_t size = packed.rows * packed.cols;
+    const size_t rows = 4 * kernel::kGemmLanes, pieces = (packed.rows + rows - 1) / rows;
+    parallel_tasks(packed.count * pieces, [&](size_t i) {
+      const size_t row = i % pieces * rows;
+      pack(packed.begin + i / pieces * size + row * packed.cols, std::min(rows, packed.rows - row) * packed.cols);
+    });
+  }
+  set_packed();
 }
 
 std::vector<format::TensorView> Weights::views(std::span<const float> flat) const {

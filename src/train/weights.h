@@ -8,11 +8,13 @@
 #include "base/matrix.h"
 #include "format/tensor.h"
 #include "spec/weight.h"
+#include "train/packed.h"
 
 namespace moiety::train {
 
 struct WeightMatrix {
   MatrixView<float> value, gradient;
+  PackedMatrix packed = {};  // empty unless it is kept
 
   WeightMatrix middle_rows(size_t first, size_t count) const {
     return {value.middle_rows(first, count), gradient.middle_rows(first, count)};
@@ -40,7 +42,11 @@ class Weights {
   // The weights of this role stay as they are.
   void freeze(spec::Role role);
 
-  std::span<float> values() { return values_.flat(); }
+  // Whoever asks for the values to change them makes what is packed stale.
+  std::span<float> values() {
+    packed_is_stale_ = true;
+    return values_.flat();
+  }
   std::span<float> gradients() { return gradients_.flat(); }
   std::span<const float> values() const { return values_.flat(); }
 
@@ -49,6 +55,18 @@ class Weights {
   WeightMatrix matrix(spec::Role role, int layer = -1) { return joined(role, role, layer); }
   // The matrices from `first` to `last` lie one after the other: as one matrix with all their rows.
   WeightMatrix joined(spec::Role first, spec::Role last, int layer);
+
+  // From now on matrices of products in bf16 are kept packed as well, for another 4 bytes a weight. Stale ones are packed again when the
+  // next is asked for, or by who has just changed them.
+  void keep_packed(const spec::ModelSpec& spec);
+  // Of a role's matrix, or of its first expert's; empty if it is not kept.
+  PackedMatrix packed(spec::Role role, int layer);
+  // How many rows of this entry's matrices pack() takes a multiple of; 0: it is not packed.
+  size_t packed_together(const Entry& entry) const;
+  // Packs rows of one matrix, which are values [begin, begin + size). Others may be packed meanwhile.
+  void pack(size_t begin, size_t size);
+  // All have been packed since the values were changed.
+  void set_packed() { packed_is_stale_ = false; }
 
   // Views of the values (or of anything laid out like them) under their names in files, for writing.
   std::vector<format::TensorView> views(std::span<const float> flat) const;
@@ -59,10 +77,23 @@ class Weights {
   void read(const std::vector<format::TensorView>& tensors, const std::string& where, std::span<float> flat) const;
 
  private:
+  // Matrices that lie one after the other, and where they are packed.
+  struct Packed {
+    size_t begin, count, rows, cols;
+    size_t at;  // bytes
+    size_t size() const { return count * rows * cols; }
+  };
+
   const Entry& find(spec::Role role, int layer) const;
+  const Packed* find_packed(size_t begin) const;
+  PackedMatrix packed_at(size_t begin, size_t rows);
+  void pack_all();
 
   std::vector<Entry> entries_;
   Matrix<float> values_, gradients_;
+  std::vector<Packed> packed_;  // as they lie in memory
+  Matrix<std::byte> packed_memory_;
+  bool packed_is_stale_ = true;
 };
 
 }  // namespace moiety::train
