@@ -34,6 +34,16 @@ void for_each_block(size_t length, const Body& body) {
   }
 }
 
+// Keys or values of one head, which every block of queries reads: packed once, if products are in bf16.
+Operand packed_once(GemmType type, MatrixView<const float> rows, Scratch& memory) {
+  if (type != GemmType::Bf16) return rows;
+  std::byte* const packed = memory.get(packed_bytes(rows.rows(), rows.cols()));
+  pack_rows(rows, 0, rows.rows(), packed, kernel::GemmTo::Cache);
+  return {rows, {packed, rows.rows(), rows.cols()}};
+}
+
+Operand first_rows(const Operand& operand, size_t count) { return {operand.values.middle_rows(0, count), operand.packed}; }
+
 }  // namespace
 
 HeadLayout head_layout(const spec::AttentionSpec& spec) {
@@ -141,12 +151,14 @@ AttentionSaved Attention::forward(MatrixView<const float> qkv_TQ, const Attentio
     const auto out = out_TD.middle_rows(begin, length).middle_cols(head * head_dim, head_dim);
     const auto log_sum = saved.log_sum_HT.row(head).subspan(begin, length);
 
+    thread_local Scratch key_memory, value_memory;
+    const Operand keys = packed_once(type_, key, key_memory), values = packed_once(type_, value, value_memory);
     thread_local std::vector<float> scores;
     scores.resize(kBlock * length);
     float inverse_sum[kBlock];
     for_each_block(length, [&](const Block& block) {
       const MatrixView<float> p(scores.data(), block.count, block.keys);
-      multiply_nt(type_, query.middle_rows(block.first, block.count), key.middle_rows(0, block.keys), p);
+      multiply_nt(type_, query.middle_rows(block.first, block.count), first_rows(keys, block.keys), p);
       for (size_t i = 0; i < block.count; ++i) {
         const size_t seen = block.first + i + 1;
         const Exponentials row = exponentials(factor, p.row(i).first(seen));
@@ -154,7 +166,7 @@ AttentionSaved Attention::forward(MatrixView<const float> qkv_TQ, const Attentio
         inverse_sum[i] = 1.0f / row.sum;
         std::ranges::fill(p.row(i).subspan(seen), 0.0f);
       }
-      multiply_nn(type_, p, value.middle_rows(0, block.keys), out.middle_rows(block.first, block.count));
+      multiply_nn(type_, p, first_rows(values, block.keys), out.middle_rows(block.first, block.count));
       // The division is left to the end: a head has fewer numbers than there are keys.
       for (size_t i = 0; i < block.count; ++i) scale(inverse_sum[i], out.row(block.first + i));
     });
@@ -187,6 +199,8 @@ void Attention::backward(MatrixView<const float> qkv_TQ, const AttentionWeights&
       std::ranges::fill(dvalue.row(i), 0.0f);
     }
 
+    thread_local Scratch key_memory, value_memory;
+    const Operand keys = packed_once(type_, key, key_memory), values = packed_once(type_, value, value_memory);
     thread_local std::vector<float> scores, dscores;
     scores.resize(kBlock * length);
     dscores.resize(kBlock * length);
@@ -201,9 +215,8 @@ void Attention::backward(MatrixView<const float> qkv_TQ, const AttentionWeights&
         const MatrixView<float> dp(dscores.data(), block.count, block.keys);
         const auto query_rows = query.middle_rows(block.first, block.count);
         const auto dout_rows = dout.middle_rows(block.first, block.count);
-        const auto key_rows = key.middle_rows(0, block.keys);
-        multiply_nt(type_, query_rows, key_rows, p);
-        multiply_nt(type_, dout_rows, value.middle_rows(0, block.keys), dp);
+        multiply_nt(type_, query_rows, first_rows(keys, block.keys), p);
+        multiply_nt(type_, dout_rows, first_rows(values, block.keys), dp);
         for (size_t i = 0; i < block.count; ++i) {
           const size_t seen = block.first + i + 1;
           softmax_again(factor, log_sum[block.first + i], p.row(i).first(seen));
@@ -213,7 +226,7 @@ void Attention::backward(MatrixView<const float> qkv_TQ, const AttentionWeights&
         }
         multiply_tn(type_, p, dout_rows, dvalue.middle_rows(0, block.keys), Into::Add);
         multiply_tn(type_, dp, query_rows, dkey.middle_rows(0, block.keys), Into::Add);
-        multiply_nn(type_, dp, key_rows, dquery.middle_rows(block.first, block.count));
+        multiply_nn(type_, dp, first_rows(keys, block.keys), dquery.middle_rows(block.first, block.count));
       });
     }
   });

@@ -140,11 +140,11 @@ TEST(Functions, Embed) {
   expect_close(table.gradient, plain_table.grad(), "weight", 0, kF32);
 }
 
-void check_attention(spec::QkNorm qk_norm) {
+void check_attention(spec::QkNorm qk_norm, GemmType type = GemmType::F32) {
   const spec::AttentionSpec spec{.num_heads = 4, .num_kv_heads = 2, .head_dim = 6, .qk_norm = qk_norm};
   const std::vector<Segment> segments{{0, 3}, {3, 75}, {78, 1}, {79, 12}};
   const RotaryTable rotary = rotary_table(spec, 75);
-  const Attention attention(spec, 1e-5f, rotary);
+  const Attention attention(spec, 1e-5f, rotary, type);
   const bool whole = qk_norm == spec::QkNorm::Whole;
   std::vector<TestWeight> weights;
   if (qk_norm != spec::QkNorm::None) {
@@ -158,8 +158,10 @@ void check_attention(spec::QkNorm qk_norm) {
         [&](const Inputs& x, const Inputs& w) {
           return Inputs{reference::attend(spec, 1e-5, x[0].slice(1, 0, 24), x[0].slice(1, 24, 36), x[0].slice(1, 36),
                                           w.empty() ? Tensor() : w[0], w.empty() ? Tensor() : w[1], segments)};
-        });
+        },
+        type == GemmType::F32 ? kF32 : kBf16);
 }
+TEST(Functions, AttentionInBf16) { check_attention(spec::QkNorm::None, GemmType::Bf16); }
 TEST(Functions, Attention) { check_attention(spec::QkNorm::None); }
 TEST(Functions, AttentionWithANormOfEachHead) { check_attention(spec::QkNorm::PerHead); }
 TEST(Functions, AttentionWithANormOfAllHeads) { check_attention(spec::QkNorm::Whole); }

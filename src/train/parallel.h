@@ -13,7 +13,11 @@ namespace moiety::train {
 // thread runs which task must not change a result.
 template <class Body>
 void parallel_tasks(size_t count, const Body& body) {
-#pragma omp parallel for schedule(dynamic, 1) if (count > 1)
+  if (count <= 1 || omp_in_parallel()) {  // a team of one costs as much as a small product
+    for (size_t i = 0; i < count; ++i) body(i);
+    return;
+  }
+#pragma omp parallel for schedule(dynamic, 1)
   for (size_t i = 0; i < count; ++i) body(i);
 }
 
