@@ -98,7 +98,7 @@ void measure(const Shape& shape, const Mode& mode, bool json) {
   const auto pack = [&](size_t i) {
     const size_t e = i / 3;
     const MatrixView<const float> from = i % 3 == 0 ? weights.gate_FD(e) : i % 3 == 1 ? weights.up_FD(e) : weights.down_DF(e);
-    pack_rows(from, 0, from.rows(), packed_memory.row(i % 3 * experts + e).data());
+    pack_rows(from, 0, from.rows(), packed_memory.row(i % 3 * experts + e).data(), kernel::GemmTo::Memory);
   };
   PackedExperts packed;
   if (type == GemmType::Bf16) {

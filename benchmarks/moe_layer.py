@@ -2,6 +2,7 @@
 """One MoE layer's experts in training, forward and backward: moiety beside the usual ways to write it in PyTorch, in turn.
 
   benchmarks/moe_layer.py build/release/bin/moe_layer_benchmark [--shapes 2048,32,4,512,1024 …] [--types f32,bf16] [--rounds 3]
+      [--ways loop,sort,pad]
 
 Ways: a loop over experts (as Mixtral's in transformers), rows sorted by expert and a product an expert, rows padded to the busiest
 expert's and batched products. Each runs in a process of its own, with --threads threads (one is measured in
@@ -19,7 +20,7 @@ import sys
 import time
 
 SHAPES = ["2048,8,2,512,1024", "2048,32,4,512,1024", "2048,64,8,512,256", "8192,32,4,512,1024"]
-WAYS = ["loop", "sort", "pad"]
+ALL_WAYS = ["loop", "sort", "pad"]
 
 
 def run_torch(way, type_name, tokens, num_experts, chosen, width, hidden):
@@ -103,9 +104,11 @@ def main():
     parser.add_argument("--shapes", nargs="+", default=SHAPES)
     parser.add_argument("--types", default="f32,bf16")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", default=",".join(ALL_WAYS))
     parser.add_argument("--threads", default="2")
     parser.add_argument("--blas")
     options = parser.parse_args()
+    ways = options.ways.split(",")
     python = torch_python()
     own = dict(os.environ, OMP_NUM_THREADS=options.threads)
     theirs = dict(own, OPENBLAS_NUM_THREADS=options.threads, ATEN_CPU_CAPABILITY="avx512", MALLOC_MMAP_MAX_="0",
@@ -113,18 +116,18 @@ def main():
     if options.blas:
         theirs["LD_LIBRARY_PATH"] = options.blas
 
-    print("| T, E, k, D, F | type | " + " | ".join(f"PyTorch, {way}: ms" for way in WAYS) + " | moiety: ms | over the best | of the peak | keeping inputs: ms |"
-          " packing: ms | kept: MiB, of the least of PyTorch's |\n|" + " --- |" * (len(WAYS) + 8))
+    print("| T, E, k, D, F | type | " + " | ".join(f"PyTorch, {way}: ms" for way in ways) + " | moiety: ms | over the best | of the peak | keeping inputs: ms |"
+          " packing: ms | kept: MiB, of the least of PyTorch's |\n|" + " --- |" * (len(ways) + 8))
     for shape in options.shapes:
         for type_name in options.types.split(","):
-            seconds = {way: [] for way in WAYS}
-            kept = {way: 0 for way in WAYS}
+            seconds = {way: [] for way in ways}
+            kept = {way: 0 for way in ways}
             ours, lean = [], []
             for _ in range(options.rounds):
                 command = [options.benchmark, "--json", *shape.split(","), type_name]
                 ours.append(json.loads(subprocess.run(command, env=own, capture_output=True, check=True).stdout))
                 lean.append(json.loads(subprocess.run([command[0], "--keep-inputs", *command[1:]], env=own, capture_output=True, check=True).stdout))
-                for way in WAYS if python else []:
+                for way in ways if python else []:
                     answer = subprocess.run([python, __file__, "--run", way, type_name, shape], env=theirs, capture_output=True, text=True)
                     if answer.returncode == 0:
                         figures = json.loads(answer.stdout)
@@ -136,7 +139,7 @@ def main():
             least = min((k for k in kept.values() if k), default=float("nan"))
             share = middle([o["flops"] / o["peak"] for o in ours])
             memory = [f"{o[0]['kept_bytes'] / 2**20:.0f}, {100 * o[0]['kept_bytes'] / least:.0f} %" for o in (ours, lean)]
-            print(f"| {shape} | {type_name} | " + " | ".join(f"{1e3 * middle(seconds[way]):.0f}" for way in WAYS) +
+            print(f"| {shape} | {type_name} | " + " | ".join(f"{1e3 * middle(seconds[way]):.0f}" for way in ways) +
                   f" | **{1e3 * mine:.0f}** | {best / mine:.2f} | {100 * share:.0f} % | {1e3 * middle([o['seconds'] for o in lean]):.0f} | {1e3 * middle([o['packing'] for o in ours]):.0f} | "
                   f"{memory[0]}; inputs {memory[1]} |", flush=True)
 

@@ -36,6 +36,9 @@ struct GemmStrips {
   size_t stride;
 };
 
+// Where strips are written: to be read at once, or, past the caches, much later; then they begin at multiples of 64 bytes.
+enum class GemmTo { Cache, Memory };
+
 struct GemmKernels {
   // c[m * c_stride + n], or with `add` what is there and the product, for m < rows and n < cols.
   // Meanwhile, a line now and then, `ahead` comes into the second-level cache.
@@ -50,14 +53,14 @@ struct GemmKernels {
 
   // Strips, `stride` bytes apart, from columns [first, first + cols) of the rows x_K: for a * x.
   void (*strips_of_columns)(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t cols, std::byte* strips,
-                            size_t stride) noexcept;
+                            size_t stride, GemmTo to) noexcept;
   // The same two from rows that are in bf16 already, for products in bf16.
   void (*turn_rounded_columns)(const uint16_t* const* x_K, size_t depth, size_t first, size_t count, std::byte* rows,
                                size_t stride) noexcept;
   void (*strips_of_rounded_columns)(const uint16_t* const* x_K, size_t depth, size_t first, size_t cols, std::byte* strips,
                                     size_t stride) noexcept;
   // Strips, one after the other, whose columns are the first `depth` numbers of each of the rows x_N: for a * x transposed.
-  void (*strips_of_rows)(GemmType type, const float* const* x_N, size_t cols, size_t depth, std::byte* strips) noexcept;
+  void (*strips_of_rows)(GemmType type, const float* const* x_N, size_t cols, size_t depth, std::byte* strips, GemmTo to) noexcept;
 };
 
 // The one that is made for a table's instruction set (Kernels::gemm).

@@ -25,6 +25,11 @@ struct Avx2Gemm {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), w.half[0]);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), w.half[1]);
   }
+  static void stream(std::byte* p, const Words& w) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), w.half[0]);
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p + 32), w.half[1]);
+  }
+  static void fence() { _mm_sfence(); }
   // To bf16 in the upper halves of lanes, to the nearest, ties to even; lower halves are anything.
   static __m256i rounded(const float* x) {
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));

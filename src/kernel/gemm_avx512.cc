@@ -18,6 +18,8 @@ struct Avx512Gemm {
     return w;
   }
   static void store(std::byte* p, Words w) { _mm512_storeu_si512(p, w); }
+  static void stream(std::byte* p, Words w) { _mm512_stream_si512(reinterpret_cast<__m512i*>(p), w); }
+  static void fence() { _mm_sfence(); }
   static Words pairs(const float* x) { return (Words)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x)); }
   static Words interleaved(const float* x, const float* y) {
     const Words lower = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(x)));

@@ -24,6 +24,8 @@ struct PlainGemm {
     return w;
   }
   static void store(std::byte* p, const Words& w) { std::memcpy(p, &w, sizeof w); }
+  static void stream(std::byte* p, const Words& w) { store(p, w); }
+  static void fence() {}
   static Words interleaved(const float* x, const float* y) {
     Words w;
     for (int i = 0; i < 16; ++i) w.lane[i] = float_to_bf16(x[i]) | static_cast<uint32_t>(float_to_bf16(y[i])) << 16;

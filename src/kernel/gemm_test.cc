@@ -49,8 +49,8 @@ Bytes a_rows(const GemmKernels& gemm, GemmType type, const Matrix<float>& a_MK) 
 }
 
 Bytes strips_of(const GemmKernels& gemm, GemmType type, const Matrix<float>& b_NK) {
-  Bytes strips((b_NK.rows() + 15) / 16, gemm_strips_bytes(type, 16, b_NK.cols()));
-  gemm.strips_of_rows(type, rows_of(b_NK).data(), b_NK.rows(), b_NK.cols(), strips.view().data());
+  Bytes strips((b_NK.rows() + 15) / 16, gemm_strip_bytes(type, b_NK.cols()));
+  gemm.strips_of_rows(type, rows_of(b_NK).data(), b_NK.rows(), b_NK.cols(), strips.view().data(), GemmTo::Cache);
   return strips;
 }
 
@@ -108,7 +108,7 @@ TEST_P(GemmTables, ColumnsAreTheRowsOfTheTransposed) {
 
       const Bytes expected_strips = strips_of(gemm_, type, b_NK), expected_rows = a_rows(gemm_, type, b_NK);
       Bytes strips(expected_strips.rows(), expected_strips.cols()), rows(n, gemm_row_bytes(type, k));
-      gemm_.strips_of_columns(type, rows_of(wide_KN).data(), k, 2, n, strips.view().data(), strips.cols());
+      gemm_.strips_of_columns(type, rows_of(wide_KN).data(), k, 2, n, strips.view().data(), strips.cols(), GemmTo::Memory);
       gemm_.turn_columns(type, rows_of(wide_KN).data(), k, 2, n, rows.view().data(), rows.cols());
       EXPECT_TRUE(same(strips, expected_strips)) << n << " x " << k;
       EXPECT_TRUE(same(rows, expected_rows)) << n << " x " << k;
@@ -138,6 +138,9 @@ TEST_P(GemmTables, LayOutWhatThePlainOneDoes) {
       const Matrix<float> b = random_matrix(random, n, k);
       EXPECT_TRUE(same(strips_of(gemm_, type, b), strips_of(plain, type, b)));
       EXPECT_TRUE(same(a_rows(gemm_, type, b), a_rows(plain, type, b)));
+      Bytes in_memory((n + 15) / 16, gemm_strip_bytes(type, k));
+      gemm_.strips_of_rows(type, rows_of(b).data(), n, k, in_memory.view().data(), GemmTo::Memory);
+      EXPECT_TRUE(same(in_memory, strips_of(plain, type, b)));
     }
   }
 }
@@ -182,7 +185,7 @@ TEST_P(GemmTables, PartsOfTheDepthAddUp) {
     Bytes own(strips.rows(), strips.cols());
     Matrix<float> expected(m, n), found(m, n);
     parts(expected, [&](size_t from, size_t to) {
-      gemm_.strips_of_columns(type, rows_of(turned).data() + from, to - from, 0, n, own.view().data(), own.cols());
+      gemm_.strips_of_columns(type, rows_of(turned).data() + from, to - from, 0, n, own.view().data(), own.cols(), GemmTo::Cache);
       return GemmStrips{own.view().data(), own.cols()};
     }, {});
     const Matrix<std::byte> other(7, 100);

@@ -2,7 +2,7 @@
 // in an unnamed namespace for the same reason as in tile.h.
 //
 // `Isa` gives, for sixteen lanes of 4 bytes:
-//   Words    load(p), store(p, w); pairs(x), of 32 numbers that follow each other; interleaved(x, y), of sixteen and sixteen,
+//   Words    load(p), store(p, w), stream(p, w) past the caches, which fence() ends; pairs(x), of 32 numbers that follow each other; interleaved(x, y), of sixteen and sixteen,
 //            rounded to bf16 or in it already; turn(w[16]), rows for columns
 //   Sums     none(), load_sums(p), store_sums(p, s), plus(a, b), f32_product(sum, w, a), bf16_product(sum, w, a), where a
 //            points to what all lanes are multiplied with
@@ -207,19 +207,25 @@ struct Gemm {
     }
   }
 
+  static void put_strip(GemmTo to, std::byte* strip, const Words& words) {
+    if (to == GemmTo::Cache) Isa::store(strip, words);
+    else Isa::stream(strip, words);
+  }
+
   template <class X>
   static void lay_out_strips(GemmType type, const X* const* x_K, size_t depth, size_t first, size_t cols, std::byte* strips,
-                             size_t stride) {
+                             size_t stride, GemmTo to) {
     const size_t steps = gemm_steps(type, depth);
     for (size_t step = 0; step < steps; ++step) {
       for (size_t column = 0; column < cols; column += kLanes) {
-        Isa::store(strips + column / kLanes * stride + kVector * step,
-                   words_of_columns(type, x_K, step, depth, first + column, first + cols));
+        put_strip(to, strips + column / kLanes * stride + kVector * step,
+                  words_of_columns(type, x_K, step, depth, first + column, first + cols));
       }
     }
+    if (to == GemmTo::Memory) Isa::fence();
   }
 
-  static void strips_of_rows(GemmType type, const float* const* x_N, size_t cols, size_t depth, std::byte* strips) noexcept {
+  static void strips_of_rows(GemmType type, const float* const* x_N, size_t cols, size_t depth, std::byte* strips, GemmTo to) noexcept {
     const size_t steps = gemm_steps(type, depth), per_word = type == GemmType::F32 ? 1 : 2;
     for (size_t column = 0; column < cols; column += kLanes) {
       std::byte* strip = strips + column / kLanes * kVector * steps;
@@ -230,9 +236,10 @@ struct Gemm {
           w[i] = words_of_row(type, x_N[is_there ? column + i : column], is_there ? per_word * step : depth, depth);
         }
         Isa::turn(w);
-        for (size_t i = 0; i < std::min(kLanes, steps - step); ++i) Isa::store(strip + kVector * (step + i), w[i]);
+        for (size_t i = 0; i < std::min(kLanes, steps - step); ++i) put_strip(to, strip + kVector * (step + i), w[i]);
       }
     }
+    if (to == GemmTo::Memory) Isa::fence();
   }
 
   static void turn_columns(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t count, std::byte* rows,
@@ -243,13 +250,13 @@ struct Gemm {
                                    size_t stride) noexcept {
     turn(GemmType::Bf16, x_K, depth, first, count, rows, stride);
   }
-  static void strips_of_columns(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t cols,
-                                std::byte* strips, size_t stride) noexcept {
-    lay_out_strips(type, x_K, depth, first, cols, strips, stride);
+  static void strips_of_columns(GemmType type, const float* const* x_K, size_t depth, size_t first, size_t cols, std::byte* strips,
+                                size_t stride, GemmTo to) noexcept {
+    lay_out_strips(type, x_K, depth, first, cols, strips, stride, to);
   }
   static void strips_of_rounded_columns(const uint16_t* const* x_K, size_t depth, size_t first, size_t cols,
                                         std::byte* strips, size_t stride) noexcept {
-    lay_out_strips(GemmType::Bf16, x_K, depth, first, cols, strips, stride);
+    lay_out_strips(GemmType::Bf16, x_K, depth, first, cols, strips, stride, GemmTo::Cache);
   }
 
   static constexpr GemmKernels kTable{.multiply = multiply,

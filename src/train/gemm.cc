@@ -68,9 +68,9 @@ GemmStrips strips_of(const Product& p, std::span<const float* const> b, const Pa
   if (p.b_is_turned) {
     const float* columns[kColumns];
     for (size_t n = 0; n < part.columns; ++n) columns[n] = b[part.first_column + n] + k;
-    gemm.strips_of_rows(p.type, columns, part.columns, depth, strips);
+    gemm.strips_of_rows(p.type, columns, part.columns, depth, strips, kernel::GemmTo::Cache);
   } else {
-    gemm.strips_of_columns(p.type, b.data() + k, depth, part.first_column, part.columns, strips, stride);
+    gemm.strips_of_columns(p.type, b.data() + k, depth, part.first_column, part.columns, strips, stride, kernel::GemmTo::Cache);
   }
   return {strips, stride};
 }

@@ -96,7 +96,7 @@ TEST(TrainGemm, ProductsAreThoseOfDoublesAndTheSameOnAnyNumberOfThreads) {
 std::vector<std::byte> pack(MatrixView<const float> x, size_t rows_at_once) {
   std::vector<std::byte> packed(packed_bytes(x.rows(), x.cols()), std::byte{0x55});
   for (size_t r = 0; r < x.rows(); r += rows_at_once) {
-    pack_rows(x.middle_rows(r, std::min(rows_at_once, x.rows() - r)), r, x.rows(), packed.data());
+    pack_rows(x.middle_rows(r, std::min(rows_at_once, x.rows() - r)), r, x.rows(), packed.data(), kernel::GemmTo::Cache);
   }
   return packed;
 }

@@ -89,7 +89,7 @@ class Operands {
   GemmStrips strips(const RowPointers<X>& x, size_t cols, Scratch& memory) const {
     const size_t stride = kernel::gemm_strip_bytes(kType, x.size());
     std::byte* const out = memory.get(kernel::gemm_strips_bytes(kType, cols, x.size()));
-    if constexpr (kType == GemmType::F32) gemm_.strips_of_columns(kType, x.data(), x.size(), 0, cols, out, stride);
+    if constexpr (kType == GemmType::F32) gemm_.strips_of_columns(kType, x.data(), x.size(), 0, cols, out, stride, kernel::GemmTo::Cache);
     else gemm_.strips_of_rounded_columns(x.data(), x.size(), 0, cols, out, stride);
     return {out, stride};
   }
@@ -119,14 +119,14 @@ class WeightOperand {
     if (packed_) return packed_.by_rows(first);
     const MatrixView<const float> rows = values_.middle_rows(first, count);
     std::byte* const out = memory.get(kernel::gemm_strips_bytes(kType, count, rows.cols()));
-    gemm_kernels().strips_of_rows(kType, row_pointers<float>(rows).data(), count, rows.cols(), out);
+    gemm_kernels().strips_of_rows(kType, row_pointers<float>(rows).data(), count, rows.cols(), out, kernel::GemmTo::Cache);
     return {out, kernel::gemm_strip_bytes(kType, rows.cols())};
   }
   GemmStrips by_columns(size_t first, size_t count, Scratch& memory) const {
     if (packed_) return packed_.by_columns(first);
     const size_t depth = values_.rows(), stride = kernel::gemm_strip_bytes(kType, depth);
     std::byte* const out = memory.get(kernel::gemm_strips_bytes(kType, count, depth));
-    gemm_kernels().strips_of_columns(kType, row_pointers<float>(values_).data(), depth, first, count, out, stride);
+    gemm_kernels().strips_of_columns(kType, row_pointers<float>(values_).data(), depth, first, count, out, stride, kernel::GemmTo::Cache);
     return {out, stride};
   }
 

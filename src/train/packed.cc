@@ -29,7 +29,7 @@ GemmStrips PackedMatrix::by_columns(size_t first, size_t depth) const {
   return strips_at(data + rows_bytes(rows, cols), rows, first, depth);
 }
 
-void pack_rows(MatrixView<const float> from, size_t first, size_t rows, std::byte* matrix) {
+void pack_rows(MatrixView<const float> from, size_t first, size_t rows, std::byte* matrix, kernel::GemmTo to) {
   const kernel::GemmKernels& gemm = gemm_kernels();
   const size_t cols = from.cols(), stride = gemm_strip_bytes(GemmType::Bf16, rows);
   std::byte* const by_rows = matrix + rows_bytes(first, cols);
@@ -39,8 +39,8 @@ void pack_rows(MatrixView<const float> from, size_t first, size_t rows, std::byt
     const float* row[kGemmLanes];
     const size_t count = std::min(kGemmLanes, from.rows() - at);
     for (size_t r = 0; r < count; ++r) row[r] = from.row(at + r).data();
-    gemm.strips_of_rows(GemmType::Bf16, row, count, cols, by_rows + rows_bytes(at, cols));
-    gemm.strips_of_columns(GemmType::Bf16, row, count, 0, cols, by_columns + gemm_strip_bytes(GemmType::Bf16, at), stride);
+    gemm.strips_of_rows(GemmType::Bf16, row, count, cols, by_rows + rows_bytes(at, cols), to);
+    gemm.strips_of_columns(GemmType::Bf16, row, count, 0, cols, by_columns + gemm_strip_bytes(GemmType::Bf16, at), stride, to);
   }
 }
 

@@ -24,6 +24,6 @@ struct PackedMatrix {
 size_t packed_bytes(size_t rows, size_t cols);
 
 // Packs rows from `first` on, a multiple of kGemmLanes, of a matrix with so many `rows`; as many as there are, or a multiple again.
-void pack_rows(MatrixView<const float> from, size_t first, size_t rows, std::byte* matrix);
+void pack_rows(MatrixView<const float> from, size_t first, size_t rows, std::byte* matrix, kernel::GemmTo to);
 
 }  // namespace moiety::train

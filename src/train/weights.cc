@@ -155,7 +155,7 @@ void Weights::pack(size_t begin, size_t size) {
   if (packed == nullptr) return;
   const size_t row = (begin - packed->begin) / packed->cols, matrix = row / packed->rows;
   pack_rows({values_.flat().data() + begin, size / packed->cols, packed->cols}, row % packed->rows, packed->rows,
-            packed_memory_.row(0).data() + packed->at + matrix * packed_bytes(packed->rows, packed->cols));
+            packed_memory_.row(0).data() + packed->at + matrix * packed_bytes(packed->rows, packed->cols), kernel::GemmTo::Memory);
 }
 
 void Weights::pack_all() {
