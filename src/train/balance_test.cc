@@ -53,22 +53,26 @@ struct Fixture {
 const std::vector<int64_t> kOthers = {500, 0, 20, 3, 77};
 
 struct Case {
-  Balancing balancing;
+  BalanceScope scope;
+  size_t sequence;
+  std::vector<int64_t> others_E;
   size_t group;
   std::vector<int64_t> counted;  // of the others
+
+  Balancing balancing() const { return {.scope = scope, .sequence = sequence, .others_E = others_E}; }
 };
-const std::vector<Case> kCases = {
-    {{}, kTokens, {}},
-    {{BalanceScope::Micro, kSequence, {}}, kTokens, {}},
-    {{BalanceScope::Sequence, kSequence, kOthers}, kSequence, {}},
-    {{BalanceScope::Global, kSequence, kOthers}, kTokens, kOthers},
+const Case kCases[] = {
+    {BalanceScope::Micro, 0, {}, kTokens, {}},
+    {BalanceScope::Micro, kSequence, {}, kTokens, {}},
+    {BalanceScope::Sequence, kSequence, kOthers, kSequence, {}},
+    {BalanceScope::Global, kSequence, kOthers, kTokens, kOthers},
 };
 
 TEST(Balance, IsItsDefinitionInEveryScope) {
   for (const spec::Score score : {spec::Score::Softmax, spec::Score::Sigmoid}) {
     const Fixture f(score);
     for (const Case& c : kCases) {
-      const BalanceTerm term = balance_term(c.balancing, f.rule, f.scores_TE.view(), f.routing);
+      const BalanceTerm term = balance_term(c.balancing(), f.rule, f.scores_TE.view(), f.routing);
       EXPECT_NEAR(term.loss, f.loss(c.group, c.counted, f.scores_TE), 1e-6);
     }
   }
@@ -78,7 +82,7 @@ TEST(Balance, IsItsDefinitionInEveryScope) {
 TEST(Balance, ItsGradientIsThatOfTheDefinition) {
   for (const Case& c : kCases) {
     const Fixture f(spec::Score::Sigmoid);
-    const BalanceTerm term = balance_term(c.balancing, f.rule, f.scores_TE.view(), f.routing);
+    const BalanceTerm term = balance_term(c.balancing(), f.rule, f.scores_TE.view(), f.routing);
     Random random(9);
     double expected = 0;
     Matrix<float> up(kTokens, kExperts), down(kTokens, kExperts);
@@ -130,10 +134,10 @@ TEST(Balance, HasTheSameBitsOnAnyNumberOfThreads) {
   const Fixture f(spec::Score::Sigmoid);
   const int before = omp_get_max_threads();
   omp_set_num_threads(1);
-  const BalanceTerm one = balance_term(kCases[3].balancing, f.rule, f.scores_TE.view(), f.routing);
+  const BalanceTerm one = balance_term(kCases[3].balancing(), f.rule, f.scores_TE.view(), f.routing);
   const double entropy = router_entropy(f.rule, f.scores_TE.view());
   omp_set_num_threads(3);
-  const BalanceTerm three = balance_term(kCases[3].balancing, f.rule, f.scores_TE.view(), f.routing);
+  const BalanceTerm three = balance_term(kCases[3].balancing(), f.rule, f.scores_TE.view(), f.routing);
   EXPECT_EQ(one.loss, three.loss);
   EXPECT_EQ(one.wanted_E, three.wanted_E);
   EXPECT_EQ(entropy, router_entropy(f.rule, f.scores_TE.view()));
