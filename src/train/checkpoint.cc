@@ -46,7 +46,7 @@ bool is_whole(const fs::path& checkpoint) {
 }  // namespace
 
 void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights,
-                      Optimizer& optimizer, const RunState& state) {
+                      Optimizer& optimizer, const RunState& state, const std::vector<format::TensorView>& more_state) {
   fs::create_directories(files.folder);
   AtomicFolder folder(files.folder / fmt::format("{}{:08}", kPrefix, state.step));
   const fs::path& path = folder.path();
@@ -54,7 +54,9 @@ void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec,
   write_file(path / "generation_config.json", Json{{"eos_token_id", spec.eos_tokens}}.dump(2) + "\n");
   if (fs::exists(files.tokenizer)) write_file(path / "tokenizer.json", read_file(files.tokenizer));
   format::write_safetensors(path / "model.safetensors", weights.views(weights.values()), {{"format", "pt"}});
-  format::write_safetensors(path / "optimizer.safetensors", optimizer.state_tensors());
+  std::vector<format::TensorSource> tensors = optimizer.state_tensors();
+  tensors.insert(tensors.end(), more_state.begin(), more_state.end());
+  format::write_safetensors(path / "optimizer.safetensors", tensors);
 
   Json hashes = Json::object();
   std::vector<std::string> names;

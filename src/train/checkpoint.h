@@ -26,8 +26,9 @@ struct CheckpointFiles {
   fs::path tokenizer;  // copied into each; may be absent
 };
 
+// `more_state` lies beside the optimizer's, in optimizer.safetensors.
 void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights,
-                      Optimizer& optimizer, const RunState& state);
+                      Optimizer& optimizer, const RunState& state, const std::vector<format::TensorView>& more_state = {});
 
 // The newest checkpoint whose files are all there with the bytes they were written with.
 std::optional<fs::path> newest_checkpoint(const fs::path& folder);

@@ -103,6 +103,10 @@ void visit(Config& c, Visitor& v) {
   v.integer("temperature_steps", c.anneal.temperature_steps, 0, kMany);
   v.integer("spawn_step", c.anneal.spawn_step, 0, kMany);
   v.number("spawn_noise", c.anneal.spawn_noise, 0, 10);
+  v.integer("search_steps", c.anneal.search_steps, 0, kMany);
+  v.number("search_temperature", c.anneal.search_temperature, 1e-6, 100);
+  v.number("search_noise", c.anneal.search_noise, 0, 100);
+  v.number("search_entropy", c.anneal.search_entropy, 0, 100);
 
   v.section("optimizer");
   v.number("lr", c.optimizer.lr, 0, 100);
@@ -377,6 +381,11 @@ void check_routing(const TrainConfig& c, const std::string& where) {
           where);
   require(c.train.minutes > 0 || a.spawn_step < c.train.steps, "{}: anneal.spawn_step ({}) is not before the end, train.steps ({})",
           where, a.spawn_step, c.train.steps);
+  require(a.search_steps == 0 || (c.model.iterations == 1 && c.train.capacity == 0 && c.train.receive_budget == 0),
+          "{}: anneal.search_steps sends tokens to experts that no router chose: it does not go with model.iterations, train.capacity or "
+          "train.receive_budget", where);
+  require(a.search_steps == 0 || c.train.minutes > 0 || a.spawn_step + a.search_steps < c.train.steps,
+          "{}: the search of anneal.search_steps ({}) does not end before the run, train.steps ({})", where, a.search_steps, c.train.steps);
   require(c.train.receive_sets <= c.model.experts, "{}: train.receive_sets ({}) is more than model.experts ({})", where,
           c.train.receive_sets, c.model.experts);
   require(c.train.receive_budget == 0 || c.train.capacity == 0,

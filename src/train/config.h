@@ -86,6 +86,9 @@ struct TrainConfig {
     int64_t temperature_steps = 0;
     int64_t spawn_step = 0;  // until then there is one expert; 0: never
     double spawn_noise = 0.02;
+    // Of which expert stands behind which output of the gate (train/permutation_search.h): over so many steps; 0: none.
+    int64_t search_steps = 0;
+    double search_temperature = 0.01, search_noise = 0.05, search_entropy = 0;
   } anneal;
 
   struct Optimizer {

@@ -59,6 +59,11 @@ TEST(TrainConfig, StagesOfRoutingThatDoNotFitAreRefused) {
   EXPECT_NE(complaint("[anneal]\nexperts_from = 8\n[train]\nminutes = 5\n"), "");
   EXPECT_EQ(complaint("[anneal]\nexperts_from = 8\nexperts_steps = 10\n[train]\nminutes = 5\n"), "");
   EXPECT_NE(complaint("[anneal]\nspawn_step = 10\n[train]\nsteps = 10\n"), "");
+  EXPECT_NE(complaint("[anneal]\nspawn_step = 4\nsearch_steps = 6\n[train]\nsteps = 10\n"), "");
+  EXPECT_EQ(complaint("[anneal]\nspawn_step = 4\nsearch_steps = 5\n[train]\nsteps = 10\n"), "");
+  EXPECT_NE(complaint("[anneal]\nsearch_steps = 5\n[train]\ncapacity = 2\n"), "");
+  EXPECT_NE(complaint("[anneal]\nsearch_steps = 5\n[model]\niterations = 2\n"), "");
+  EXPECT_EQ(complaint("[balance]\nconsistency = 1\n[model]\ngate = \"random\"\n"), "");
   EXPECT_NE(complaint("[train]\ncapacity = 1\nreceive_budget = 100000\n"), "");
   EXPECT_NE(complaint("[train]\nreceive_budget = 511\n"), "");  // 256 tokens, 2 experts each
   EXPECT_EQ(complaint("[train]\nreceive_budget = 512\n"), "");

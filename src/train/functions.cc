@@ -4,6 +4,7 @@
 #include "train/head.h"
 #include "train/loops.h"
 #include "train/parallel.h"
+#include "train/permuted_visits.h"
 
 namespace moiety::train {
 namespace {
@@ -210,6 +211,18 @@ Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& 
                      flat(dmix_N), weights.gradient, weights.packed);
     return {dout[0], dx_TD, dmix_N};
   })[0];
+}
+
+Permuted permute(const Tensor& mix_N, const std::shared_ptr<const moe::LayerPlan>& chosen, const WeightMatrix& share_EE) {
+  const auto plan = permute_visits(chosen->routing, flat(mix_N), share_EE.value);
+  const Tensor permuted_N = torch::empty({plan->routing.num_visits()});
+  std::ranges::copy(plan->routing.weights_N, flat(permuted_N).begin());
+  const tensor_list outputs = record({mix_N}, {permuted_N}, [=](const tensor_list& d) -> tensor_list {
+    const Tensor dmix_N = torch::empty_like(mix_N);
+    permute_visits_backward(chosen->routing, flat(mix_N), share_EE.value, plan->routing, flat(d[0]), flat(dmix_N), share_EE.gradient);
+    return {dmix_N};
+  });
+  return {outputs[0], plan};
 }
 
 Tensor add_zero_cost(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_M, const spec::RouterRule& rule,

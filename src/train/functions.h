@@ -63,6 +63,13 @@ struct ExpertWeights {
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
                    const std::shared_ptr<const moe::LayerPlan>& plan, const ExpertWeights& weights, const Mode& mode = {});
 
+// The visits that come of chosen ones when what the gate sends to an expert is shared among others (train/permuted_visits.h).
+struct Permuted {
+  Tensor mix_N;
+  std::shared_ptr<const moe::LayerPlan> plan;
+};
+Permuted permute(const Tensor& mix_N, const std::shared_ptr<const moe::LayerPlan>& chosen, const WeightMatrix& share_EE);
+
 // residual + what the experts give that cost nothing, mixed
 Tensor add_zero_cost(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_M, const spec::RouterRule& rule,
                      const moe::Visits& visits, const ConstantWeights& constants);

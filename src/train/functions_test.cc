@@ -113,6 +113,50 @@ TEST(Functions, Linear) {
         [](const Inputs& x, const Inputs& w) { return Inputs{torch::linear(x[0], w[0])}; });
 }
 
+TEST(Functions, PermuteSharesWhatTheGateSendsToAnExpert) {
+  const auto chosen = std::make_shared<moe::LayerPlan>();
+  chosen->routing = {.num_experts = 4, .begin_T1 = {0, 2, 2, 3, 5}, .experts_N = {1, 3, 0, 2, 1}, .weights_N = std::vector<float>(5)};
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({4, 4}, 1).abs())};
+  check({random_tensor({5}, 2)}, weights,
+        [&](const Inputs& x) {
+          const Permuted permuted = permute(x[0], chosen, weights[0].matrix());
+          // By token and expert
+          const moe::Routing& routing = permuted.plan->routing;
+          std::vector<int64_t> at_N;
+          for (int64_t t = 0; t < 4; ++t) {
+            for (int32_t n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) at_N.push_back(t * 4 + routing.experts_N[n]);
+          }
+          return Inputs{torch::zeros({16}).index_put({torch::tensor(at_N)}, permuted.mix_N)};
+        },
+        [&](const Inputs& x, const Inputs& w) {
+          const Tensor gate_TE = torch::zeros({16}, torch::kFloat64).index_put({torch::tensor({1, 3, 8, 14, 13})}, x[0]).reshape({4, 4});
+          return Inputs{gate_TE.matmul(w[0]).flatten()};
+        });
+}
+
+TEST(Functions, OfSharesThatAreZeroNoVisitsCome) {
+  const auto chosen = std::make_shared<moe::LayerPlan>();
+  chosen->routing = {.num_experts = 4, .begin_T1 = {0, 2, 2, 3}, .experts_N = {1, 3, 0}, .weights_N = {0.5f, 0.25f, 1}};
+  TestWeight share_EE(torch::tensor({0.5f, 0.25f, 0.0f, 0.25f, 0.0f, 0.5f, 0.5f, 0.0f, 0.5f, 0.0f, 0.5f, 0.0f, 0.0f, 0.25f, 0.0f, 0.75f}).reshape({4, 4}));
+  const Permuted permuted = permute(torch::tensor({0.5f, 0.25f, 1.0f}).set_requires_grad(true), chosen, share_EE.matrix());
+  EXPECT_EQ(permuted.plan->routing.begin_T1, (std::vector<int32_t>{0, 3, 3, 6}));
+  EXPECT_EQ(permuted.plan->routing.experts_N, (std::vector<int32_t>{1, 2, 3, 0, 1, 3}));
+  EXPECT_EQ(permuted.plan->routing.weights_N, (std::vector<float>{0.25f + 0.0625f, 0.25f, 0.1875f, 0.5f, 0.25f, 0.25f}));
+  permuted.mix_N.sum().backward();
+  EXPECT_EQ(share_EE.gradient[3][2].item<float>(), 0);  // which is zero and stays so
+  EXPECT_EQ(share_EE.gradient[3][3].item<float>(), 0.25f);
+}
+
+TEST(Functions, PermutedByTheIdentityVisitsAreWhatTheyWere) {
+  const auto chosen = std::make_shared<moe::LayerPlan>();
+  chosen->routing = {.num_experts = 3, .begin_T1 = {0, 2, 3}, .experts_N = {2, 0, 1}, .weights_N = {0.75f, 0.25f, 1}};
+  const TestWeight identity(torch::eye(3));
+  const Permuted permuted = permute(torch::tensor({0.75f, 0.25f, 1.0f}), chosen, identity.matrix());
+  EXPECT_EQ(permuted.plan->routing.experts_N, chosen->routing.experts_N);
+  EXPECT_EQ(permuted.plan->routing.weights_N, chosen->routing.weights_N);
+  EXPECT_EQ(permuted.plan->dispatch.row_of_visit_N, moe::plan_dispatch(chosen->routing).row_of_visit_N);
+}
+
 TEST(Functions, AddLinear) {
   const std::vector<TestWeight> weights{TestWeight(random_tensor({9, 17}, 1))};
   check({random_tensor({11, 9}, 3), random_tensor({11, 17}, 2)}, weights,

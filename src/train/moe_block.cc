@@ -56,8 +56,11 @@ Tensor MoeBlock::add_block(int layer, const Tensor& sum_TD, const Tensor& x_TD, 
 
 // Undefined after an overflow.
 Tensor MoeBlock::add_iteration(int layer, int iteration, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed) {
+  const size_t router = routed.first + routed.routes.size();  // of routers_of
   const Routed chosen = choose(layer, iteration, x_TD, routed);
-  const std::shared_ptr<const moe::LayerPlan>& plan = chosen.saved->plan;
+  Permuted visits{chosen.mix_N, chosen.saved->plan};
+  if (routed.order.shares != nullptr) visits = permute(visits.mix_N, visits.plan, (*routed.order.shares)[router]);
+  const auto& [mix_N, plan] = visits;
   if (!moe::fits(routed.order.budget, plan->dispatch)) {
     routed.overflowed = true;
     return {};
@@ -67,11 +70,11 @@ Tensor MoeBlock::add_iteration(int layer, int iteration, const Tensor& sum_TD, c
   routed.z_losses.push_back(chosen.z_loss);
   routed.entropy_losses.push_back(chosen.entropy_loss);
   if (spec_.moe.expert_width == 0) {
-    return add_free(layer, add_experts(sum_TD, x_TD, chosen.mix_N, plan, experts(layer), mode_), x_TD, chosen);
+    return add_free(layer, add_experts(sum_TD, x_TD, mix_N, plan, experts(layer), mode_), x_TD, chosen);
   }
   // Experts that are narrower than the model: what is dispatched and combined is as narrow.
   const Tensor x_TC = linear(x_TD, weights_.matrix(Role::ExpertsDescend, layer), mode_.type);
-  const Tensor y_TC = add_experts(torch::zeros_like(x_TC), x_TC, chosen.mix_N, plan, experts(layer), mode_);
+  const Tensor y_TC = add_experts(torch::zeros_like(x_TC), x_TC, mix_N, plan, experts(layer), mode_);
   return add_free(layer, add_linear(sum_TD, y_TC, weights_.matrix(Role::ExpertsAscend, layer), mode_.type), x_TD, chosen);
 }
 

@@ -26,6 +26,15 @@ MomentForm form_of(const TrainConfig::Optimizer& config, const Weights::Entry& e
   return entry.weight.role == spec::Role::Embedding ? MomentForm::F32 : MomentForm::Int8;
 }
 
+// To each of the equal parts comes the one that `from` says.
+void permute_parts(const std::vector<int32_t>& from, Floats parts) {
+  const std::vector<float> old(parts.begin(), parts.end());
+  const size_t size = parts.size() / from.size();
+  for (size_t i = 0; i < from.size(); ++i) {
+    std::ranges::copy(std::span(old).subspan(static_cast<size_t>(from[i]) * size, size), parts.subspan(i * size, size).begin());
+  }
+}
+
 }  // namespace
 
 Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder)
@@ -142,6 +151,39 @@ std::vector<float> Optimizer::moment_of(const Piece& piece, Moment which) {
   std::vector<float> numbers(piece.size);
   unpack_moment(piece.form, which, std::span(read_bytes_).subspan(piece.at), numbers);
   return numbers;
+}
+
+void Optimizer::move_experts(int layer, const std::vector<int32_t>& from_E) {
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const Weights::Entry& entry = weights_.entries()[i];
+    if (!spec::is_expert(entry.weight.role) || entry.weight.layer != layer) continue;
+    permute_parts(from_E, weights_.values().subspan(entry.begin, entry.size));
+    const Range& range = entries_[i];
+    if (range.count == 0) continue;
+    for (const Moment which : {Moment::First, Moment::Second}) {
+      if (has_moment(pieces_[range.first].form, which)) move_moment(range, which, from_E);
+    }
+    if (range.matrix) {
+      permute_parts(from_E, factored_.rows(*range.matrix, from_E.size()));
+      permute_parts(from_E, factored_.columns(*range.matrix, from_E.size()));
+    }
+  }
+}
+
+void Optimizer::move_moment(const Range& range, Moment which, const std::vector<int32_t>& from_E) {
+  std::vector<float> all;
+  for (size_t i = range.first; i < range.first + range.count; ++i) {
+    const std::vector<float> numbers = moment_of(pieces_[i], which);
+    all.insert(all.end(), numbers.begin(), numbers.end());
+  }
+  permute_parts(from_E, all);
+  for (size_t i = range.first, at = 0; i < range.first + range.count; at += pieces_[i].size, ++i) {
+    const Piece& piece = pieces_[i];
+    moment_of(piece, which);  // its group is in read_bytes_
+    pack_moment(piece.form, which, std::span(all).subspan(at, piece.size), std::span(read_bytes_).subspan(piece.at));
+    stream_->write(piece.group, read_bytes_);
+  }
+  forget_read_group();
 }
 
 format::TensorSource Optimizer::moment_tensor(size_t entry, Moment which) {

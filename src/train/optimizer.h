@@ -29,6 +29,10 @@ class Optimizer {
   // Uses and clears the gradients; returns their norm before clipping. `step` counts from 0.
   double step(int64_t step, double learning_rate);
 
+  // Experts of a layer change places, and their moments with them: to each comes the one that `from_E` says. Moments of 8 bits are
+  // rounded again.
+  void move_experts(int layer, const std::vector<int32_t>& from_E);
+
   // The state for a checkpoint: f32 tensors named after the weights, whatever form the moments have here. `tensors` look into this
   // object and are made when they are written. read_state() throws unless all are there with their shapes.
   std::vector<format::TensorSource> state_tensors();
@@ -54,6 +58,7 @@ class Optimizer {
   void add_pieces(const Weights::Entry& entry);
   void cut_groups(const fs::path& folder);
   void update(const Piece& piece, AdamStep step, std::span<float> weight, std::span<std::byte> group_state);
+  void move_moment(const Range& range, Moment which, const std::vector<int32_t>& from_E);
   std::vector<float> moment_of(const Piece& piece, Moment which);
   void forget_read_group();
   format::TensorSource moment_tensor(size_t entry, Moment which);

@@ -134,6 +134,16 @@ TEST_F(ResumeTest, SoDoesARunWhoseRoutingChangesOverItsSteps) {
   EXPECT_NE(config.dump().find("\"experts_per_token\":2"), std::string::npos);
 }
 
+TEST_F(ResumeTest, SoDoesARunThatSearchesForTheOrderOfItsExperts) {
+  kill_and_compare({"anneal.search_steps=40", "anneal.spawn_step=5", "anneal.search_temperature=0.05", "schedule.warmup=5", "optimizer.lr=0.01",
+                    "optimizer.state=int8"}, 3);
+  // They did change places, and no more once it was over.
+  int64_t moved = 0;
+  for (const std::string& line : losses("whole")) moved += Json::parse(line).value("moved", int64_t{0});
+  EXPECT_GT(moved, 0);
+  EXPECT_EQ(losses("whole").back().find("\"moved\""), std::string::npos);
+}
+
 TEST_F(ResumeTest, KilledAtAnyMomentARunEndsWithTheSameBits) { kill_and_compare({}, 4); }
 
 TEST_F(ResumeTest, SoItDoesWithStateInAFileAndLayersMadeAgain) {

@@ -14,6 +14,7 @@
 #include "base/progress.h"
 #include "base/random.h"
 #include "base/system_memory.h"
+#include "format/safetensors.h"
 #include "moe/expert_choice.h"
 #include "moe/join.h"
 #include "trace/trace_recorder.h"
@@ -24,6 +25,7 @@
 #include "train/metrics.h"
 #include "train/micro_batch.h"
 #include "train/optimizer.h"
+#include "train/permutation_search.h"
 #include "train/plan.h"
 #include "train/routing_figures.h"
 #include "train/rule_schedule.h"
@@ -61,6 +63,12 @@ Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config) 
     for (const spec::Role role : kRouterRoles) weights.freeze(role);
   }
   return weights;
+}
+
+std::vector<int> experts_by_router(const spec::ModelSpec& spec, const std::vector<RouterPlace>& routers) {
+  std::vector<int> experts_R;
+  for (const RouterPlace& place : routers) experts_R.push_back(spec.experts(place.layer));
+  return experts_R;
 }
 
 BalanceScope scope_of(const std::string& name) {
@@ -115,6 +123,10 @@ class Trainer {
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
         routers_(routers_of(spec_)),
         step_routing_(static_cast<int>(routers_.size()), spec_.moe.router.num_experts) {
+    if (config.anneal.search_steps > 0) {
+      require(spec_.moe.iterations == 1, "anneal.search_steps: in a chain of experts several routers share them, and they have one order");
+      search_.emplace(config.anneal, static_cast<uint64_t>(config.run.seed), experts_by_router(spec_, routers_));
+    }
     if (config.trace.file.empty() || !is_first()) return;
     trace_writer_.emplace(config.trace.file, trace::header_of(spec_, trace::model_name(dir_)));
     trace_.emplace(*trace_writer_);
@@ -138,6 +150,9 @@ class Trainer {
   PassOrder pass_order() const;
   void add_cut_offs(const Routes& routes, float share);
   void add_rules(const PassOrder& order, Json& line) const;
+  bool searches() const { return search_ && state_.step >= config_.anneal.spawn_step && search_step() < config_.anneal.search_steps; }
+  int64_t search_step() const { return state_.step - config_.anneal.spawn_step; }
+  int64_t follow_search(double learning_rate);
   size_t tokens_per_step() const {
     return static_cast<size_t>(config_.train.sequence * config_.train.batch * config_.train.accumulate);
   }
@@ -165,6 +180,7 @@ class Trainer {
   std::vector<RouterPlace> routers_;
   RoutingFigures step_routing_;               // by router
   std::vector<std::vector<float>> cut_offs_;  // by router, of expert choice; means over the step's passes
+  std::optional<PermutationSearch> search_;
   std::optional<trace::TraceWriter> trace_writer_;
   std::optional<trace::TraceRecorder> trace_;
   std::vector<DomainScore> scores_;
@@ -197,6 +213,9 @@ void Trainer::begin_or_resume() {
     // A run given in steps may be made longer; one given in minutes was fixed when it began.
     if (config_.train.minutes == 0) state_.steps = wanted;
     sampler_.restore(state_.domains, found->string());
+    if (!searches()) return;
+    const fs::path state = *found / "optimizer.safetensors";
+    search_->read_state(format::SafetensorsFile(state).tensors(), state.string());
   } else {
     begin(config_, spec_, weights_);
   }
@@ -258,6 +277,8 @@ Json Trainer::step() {
     spawn_experts(weights_, config_.anneal.spawn_noise, static_cast<uint64_t>(config_.run.seed));
   }
   PassOrder order = pass_order();
+  const bool is_searching = searches();
+  if (is_searching) order.shares = &search_->relax(search_step());
   const bool tells_load = (state_.step + 1) % kLoadEvery == 0;
   step_routing_ = RoutingFigures(static_cast<int>(routers_.size()), spec_.moe.router.num_experts);
   cut_offs_.assign(routers_.size(), std::vector<float>(static_cast<size_t>(spec_.moe.router.num_experts), 0.0f));
@@ -287,6 +308,9 @@ Json Trainer::step() {
   }
   if (ranks_ != nullptr) {
     ranks_->sum(weights_.gradients());
+    if (is_searching) {
+      for (const WeightMatrix& share_EE : *order.shares) ranks_->sum(share_EE.gradient.flat());
+    }
     std::array sums{loss, balance, z, entropy, consistency};
     ranks_->sum(sums);
     std::tie(loss, balance, z, entropy, consistency) = std::tuple_cat(sums);
@@ -300,6 +324,7 @@ Json Trainer::step() {
   const double rate = learning_rate(schedule(), config_.optimizer.lr, state_.step, std::max<int64_t>(1, state_.steps));
   const double norm = optimizer_.step(state_.step, rate);
   update_bias();
+  const int64_t moved = is_searching ? follow_search(rate) : 0;
   ++state_.step;
   state_.tokens += static_cast<int64_t>(tokens_per_step());
   last_loss_ = loss;
@@ -318,10 +343,33 @@ Json Trainer::step() {
                {"tokens_per_s", std::round(static_cast<double>(tokens_per_step()) / seconds)},
                {"dropped", step_routing_.dropped_share()}};
   if (config_.balance.consistency > 0) line["consistency"] = consistency;
+  if (is_searching) line["moved"] = moved;
   if (reruns > 0) line["reruns"] = reruns;
   if (tells_load) line["load"] = step_routing_.by_layer();
   if (tells_load) add_rules(order, line);
   return line;
+}
+
+// How many experts have changed places.
+int64_t Trainer::follow_search(double learning_rate) {
+  const TrainConfig::Optimizer& o = config_.optimizer;
+  const double t = static_cast<double>(search_step() + 1);
+  const AdamStep adam{.learning_rate = static_cast<float>(learning_rate),
+                      .beta1 = static_cast<float>(o.beta1),
+                      .beta2 = static_cast<float>(o.beta2),
+                      .eps = static_cast<float>(o.eps),
+                      .weight_decay = 0,
+                      .gradient_scale = 1,
+                      .bias_correction1 = static_cast<float>(1 - std::pow(o.beta1, t)),
+                      .bias_correction2 = static_cast<float>(1 - std::pow(o.beta2, t))};
+  const std::vector<std::vector<int32_t>> moves = search_->follow(search_step(), adam);
+  int64_t moved = 0;
+  for (size_t router = 0; router < moves.size(); ++router) {
+    if (moves[router].empty()) continue;
+    optimizer_.move_experts(routers_[router].layer, moves[router]);
+    for (size_t place = 0; place < moves[router].size(); ++place) moved += moves[router][place] != static_cast<int32_t>(place);
+  }
+  return moved;
 }
 
 // Each segment of the batch is a sequence of its own.
@@ -419,7 +467,8 @@ std::string Trainer::describe_scores() const {
 
 void Trainer::checkpoint() {
   state_.domains = sampler_.state();
-  write_checkpoint({dir_ / "checkpoints", data_.tokenizer}, spec_, weights_, optimizer_, state_);
+  const auto search = searches() ? search_->state_tensors() : std::vector<format::TensorView>();
+  write_checkpoint({dir_ / "checkpoints", data_.tokenizer}, spec_, weights_, optimizer_, state_, search);
   remove_old_checkpoints(dir_ / "checkpoints", config_.checkpoint.keep);
   last_checkpoint_ = Clock::now();
 }

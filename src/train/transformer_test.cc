@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "support/routers.h"
 #include "base/system_memory.h"
+#include "train/loops.h"
 #include "train/optimizer.h"
 #include "train/reference_model.h"
 
@@ -377,6 +378,38 @@ TEST(Transformer, OfALayerMadeAgainItsInputAndItsRoutingAreKept) {
   EXPECT_GT(kept, 5 * again);
 }
 #endif
+
+// Shares that are a permutation are experts in another order; shares between permutations go there and back when a layer is made again.
+TEST(Transformer, SharesOfExpertsAreThoseExpertsInOtherPlaces) {
+  const spec::ModelSpec spec = small_spec();
+  const std::vector<size_t> from{4, 0, 5, 1, 3, 2};
+  Weights gates(spec), moved(spec);
+  randomise(gates, spec);
+  std::ranges::copy(gates.values(), moved.values().begin());
+  for (const Weights::Entry& entry : gates.entries()) {
+    if (!spec::is_expert(entry.weight.role)) continue;
+    const size_t size = entry.size / 6;
+    for (size_t e = 0; e < 6; ++e) std::ranges::copy(gates.values().subspan(entry.begin + from[e] * size, size), moved.values().begin() + static_cast<ptrdiff_t>(entry.begin + e * size));
+  }
+  Matrix<float> share_EE(6, 6), gradient_EE(6, 6);
+  for (size_t e = 0; e < 6; ++e) share_EE.row(e)[from[e]] = 1;
+  const std::vector<WeightMatrix> shares(2, WeightMatrix{share_EE.view(), gradient_EE.view()});
+  const Batch batch = random_batch(spec, {70, 1, 9, 40});
+  const Losses permuted = Transformer(spec, gates).forward(batch, {.balance = 0.5f}, nullptr, {.shares = &shares});
+  const Losses expected = Transformer(spec, moved).forward(batch, {.balance = 0.5f});
+  EXPECT_NEAR(permuted.total.item<float>(), expected.total.item<float>(), 1e-6);
+
+  for (float& x : share_EE.flat()) x = 0.5f * x + 0.5f / 6;
+  std::vector<std::vector<float>> gradients;
+  for (const bool recompute : {false, true}) {
+    std::ranges::fill(gradient_EE.flat(), 0.0f);
+    Transformer model(spec, gates);
+    model.forward(batch, {}, nullptr, {.recompute_layers = recompute, .shares = &shares}).total.backward();
+    gradients.emplace_back(gradient_EE.flat().begin(), gradient_EE.flat().end());
+  }
+  EXPECT_GT(sum_of_squares(gradients[0]), 0);
+  EXPECT_EQ(gradients[0], gradients[1]);
+}
 
 // Experts that some tokens lose and others gain: held to the plain model with the same mixing weights.
 TEST(Transformer, RoundedTokensFillWholeTiles) {
