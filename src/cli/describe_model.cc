@@ -36,6 +36,8 @@ std::string describe_attention(const ModelSpec& s) {
   } else {
     p.add(fmt::format("{} heads of {}, {} of keys and values", a.num_heads, a.head_dim, a.num_kv_heads));
   }
+  if (a.experts) p.add(fmt::format("{} of {} attention experts a token", a.experts->experts_per_token, a.experts->num_experts));
+  p.add_if(!a.is_rotated(), "stick-breaking");
   p.add_if(a.qk_norm == spec::QkNorm::PerHead, "query and key norms per head");
   p.add_if(a.qk_norm == spec::QkNorm::Whole, "query and key norms over all heads");
   const auto windows = std::ranges::count(a.windowed, true);
@@ -52,7 +54,8 @@ std::string describe_positions(const ModelSpec& s) {
   const spec::RopeSpec& rope = s.attention.rope;
   Phrases p;
   p.add(fmt::format("up to {}", s.max_positions));
-  p.add(fmt::format("rotary, theta {:.7g}", rope.theta));
+  p.add_if(!s.attention.is_rotated(), "none beyond the order of tokens");
+  if (s.attention.is_rotated()) p.add(fmt::format("rotary, theta {:.7g}", rope.theta));
   p.add_if(!s.attention.latent && s.attention.rope_dim() != s.attention.head_dim,
            fmt::format("{} numbers of a head", s.attention.rope_dim()));
   const auto stretched = [&](const char* how) {
@@ -133,6 +136,7 @@ std::string describe_experts(const ModelSpec& s) {
   p.add_if(moe.shared_hidden > 0, fmt::format("shared {} wide{}", moe.shared_hidden,
                                               moe.shared_gate ? ", gated" : moe.shared_mix ? ", mixed by a softmax" : ""));
   p.add_if(moe.expert_bias, "biases");
+  p.add_if(moe.output_bias, "a bias on what they give together");
   p.add_if(moe.activation == spec::Activation::ClampedSwiGlu, "clamped activation");
   return p.text();
 }

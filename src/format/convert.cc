@@ -179,7 +179,8 @@ std::vector<TensorSource> dense_gguf_tensors(const ModelFile& model, const Famil
 ElementType gguf_type(ElementType type) { return writable(type, true); }
 
 ElementType main_type(const ModelFile& model, bool is_gguf) {
-  return writable(model.weight({Role::AttentionOutput, 0}).type, is_gguf);
+  const Role role = model.spec().attention.experts ? Role::AttentionExpertOutput : Role::AttentionOutput;
+  return writable(model.weight({role, 0}).type, is_gguf);
 }
 
 }  // namespace moiety::format

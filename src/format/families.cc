@@ -13,6 +13,7 @@ constexpr auto kHalves = spec::RopePairs::Halves, kNeighbours = spec::RopePairs:
 
 constexpr Role kQkvBiases[] = {Role::QueryBias, Role::KeyBias, Role::ValueBias};
 constexpr Role kAttentionBiases[] = {Role::QueryBias, Role::KeyBias, Role::ValueBias, Role::AttentionOutputBias};
+constexpr Role kAfterExperts[] = {Role::AttentionOutputBias, Role::ExpertsBias};
 constexpr Role kSelectionBias[] = {Role::SelectionBias};
 
 // Every implementation of either kind has these.
@@ -95,6 +96,10 @@ const Family kFamilies[] = {
       kHfAll | kBothBiases | Features{GraniteScales}},
      {"granitemoe", kGgufNames, kNeighbours, read_gguf_granite, write_gguf_granite, kGgufAll | Features{GraniteScales}},
      {}},
+    {"jetmoe", {Experts, AttentionExperts},
+     {"jetmoe", "JetMoeForCausalLM", kJetMoeNames, kHalves, read_hf_jetmoe, write_hf_jetmoe,
+      kHfAll | Features{OutputBias, ExpertsBias, OddHeadDim}},
+     {nullptr}, kAfterExperts},
     {"gpt_oss", {Experts, Sinks, ClampedSwiGlu, RouterBias, ExpertBias},
      {"gpt_oss", "GptOssForCausalLM", kGptOssNames, kHalves, read_hf_gpt_oss, write_hf_gpt_oss,
       kHfAll | kBothBiases | Features{OddHeadDim, Window, AlternatingWindow, IrregularWindow}},

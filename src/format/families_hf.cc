@@ -404,6 +404,27 @@ void write_hf_granite(const ModelSpec& s, Json& c) {
   c["logits_scaling"] = 1.0f / s.logit_scale;
 }
 
+// --- JetMoE: attention experts, as many as the others; biases on what they give together ---
+
+void read_hf_jetmoe(const JsonObject& c, ModelSpec& s) {
+  read_local_experts(c, s);
+  spec::AttentionSpec& a = s.attention;
+  a.experts = spec::AttentionExperts{s.moe.router.num_experts, s.moe.router.experts_per_token};
+  a.num_kv_heads = size(c, "num_key_value_heads");
+  a.num_heads = a.num_kv_heads * a.experts->experts_per_token;  // an expert has a head for each
+  a.head_dim = size(c, "kv_channels");
+  a.output_bias = s.moe.output_bias = true;
+  s.tied_embeddings = c.boolean("tie_word_embeddings", true);
+  s.norm_eps = number(c, "rms_norm_eps", 1e-6f);
+  const std::string activation = c.text("activation_function", "silu");
+  require(activation == "silu", "{}: activation_function \"{}\", expected \"silu\"", c.where(), activation);
+}
+void write_hf_jetmoe(const ModelSpec& s, Json& c) {
+  write_local_experts(s, c);
+  c["kv_channels"] = s.attention.head_dim;
+  c["activation_function"] = "silu";
+}
+
 // --- gpt-oss: sinks, a window in every second layer, biases, a clamped activation ---
 
 void read_hf_gpt_oss(const JsonObject& c, ModelSpec& s) {

@@ -32,6 +32,8 @@ void read_hf_deepseek_v3(const JsonObject& config, spec::ModelSpec& spec);
 void write_hf_deepseek_v3(const spec::ModelSpec& spec, Json& config);
 void read_hf_granite(const JsonObject& config, spec::ModelSpec& spec);
 void write_hf_granite(const spec::ModelSpec& spec, Json& config);
+void read_hf_jetmoe(const JsonObject& config, spec::ModelSpec& spec);
+void write_hf_jetmoe(const spec::ModelSpec& spec, Json& config);
 void read_hf_gpt_oss(const JsonObject& config, spec::ModelSpec& spec);
 void write_hf_gpt_oss(const spec::ModelSpec& spec, Json& config);
 void read_hf_phimoe(const JsonObject& config, spec::ModelSpec& spec);

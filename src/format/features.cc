@@ -40,6 +40,7 @@ constexpr FeatureName kNames[] = {
     {Feature::ZeroCostExperts, "experts that cost nothing"},
     {Feature::RouterBias, "a router bias"},
     {Feature::ExpertBias, "biases in experts"},
+    {Feature::ExpertsBias, "a bias after experts"},
     {Feature::ClampedSwiGlu, "a clamped activation"},
     {Feature::SharedExperts, "shared experts"},
     {Feature::GatedShared, "a gated shared expert"},
@@ -50,6 +51,9 @@ constexpr FeatureName kNames[] = {
     {Feature::NarrowExperts, "experts of a width of their own"},
     {Feature::LayerMomentum, "momentum from layer to layer"},
     {Feature::AttentionExperts, "attention experts"},
+    {Feature::OwnAttentionExperts, "attention experts of other numbers than the other experts'"},
+    {Feature::AttentionExpertsOfGroups, "attention experts with several heads for a key-value head"},
+    {Feature::StickBreaking, "stick-breaking attention"},
     {Feature::QkvBias, "query, key and value biases"},
     {Feature::OutputBias, "a bias after attention"},
     {Feature::NormPerHead, "a query norm per head"},
@@ -114,6 +118,7 @@ void add_moe(const spec::MoeSpec& moe, Features& f) {
   f.add(Feature::BestGroupScore, r.num_groups > 1 && r.group_score == spec::GroupScore::Best);
   f.add(Feature::RouterBias, moe.router_bias);
   f.add(Feature::ExpertBias, moe.expert_bias);
+  f.add(Feature::ExpertsBias, moe.output_bias);
   f.add(Feature::ClampedSwiGlu, moe.activation == spec::Activation::ClampedSwiGlu);
   f.add(Feature::SharedExperts, moe.shared_hidden > 0);
   f.add(Feature::GatedShared, moe.shared_hidden > 0 && moe.shared_gate);
@@ -159,6 +164,10 @@ void add_attention(const ModelSpec& s, Features& f) {
   f.add(Feature::LatentAttention, a.latent.has_value());
   f.add(Feature::LatentQueries, a.latent && a.latent->query_rank > 0);
   f.add(Feature::AttentionExperts, a.experts.has_value());
+  f.add(Feature::OwnAttentionExperts, a.experts && (a.experts->num_experts != s.moe.router.num_experts ||
+                                                    a.experts->experts_per_token != s.moe.router.experts_per_token));
+  f.add(Feature::AttentionExpertsOfGroups, a.experts && a.expert_heads() != a.num_kv_heads);
+  f.add(Feature::StickBreaking, a.weigh == spec::AttentionWeigh::StickBreaking);
   f.add(Feature::QkvBias, a.qkv_bias);
   f.add(Feature::OutputBias, a.output_bias);
   f.add(Feature::NormPerHead, a.qk_norm == spec::QkNorm::PerHead);

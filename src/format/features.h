@@ -32,6 +32,7 @@ enum class Feature : uint8_t {
   ZeroCostExperts,
   RouterBias,
   ExpertBias,
+  ExpertsBias,  // on what they give together
   ClampedSwiGlu,
   SharedExperts,
   GatedShared,  // a gate scales what the shared experts give
@@ -42,6 +43,9 @@ enum class Feature : uint8_t {
   NarrowExperts,  // experts of a width of their own
   LayerMomentum,
   AttentionExperts,
+  OwnAttentionExperts,      // of other numbers than the experts that come after attention
+  AttentionExpertsOfGroups,  // with several heads for a key-value head
+  StickBreaking,
   QkvBias,
   OutputBias,
   NormPerHead,

@@ -126,7 +126,8 @@ ModelSpec read_common(const JsonObject& c) {
   s.max_positions = static_cast<int>(c.integer("max_position_embeddings", 1, INT32_MAX, 2048));
   s.norm_eps = static_cast<float>(c.number("rms_norm_eps", 1e-5));
   s.tied_embeddings = c.boolean("tie_word_embeddings", false);
-  s.attention.num_heads = size("num_attention_heads");
+  // JetMoE's are its key-value heads' number times the experts that a token has.
+  s.attention.num_heads = size(c.has("num_attention_heads") ? "num_attention_heads" : "num_key_value_heads");
   s.attention.num_kv_heads = static_cast<int>(c.integer("num_key_value_heads", 1, kMany, s.attention.num_heads));
   s.attention.head_dim = static_cast<int>(c.integer("head_dim", 2, 65536, s.width / s.attention.num_heads));
   s.attention.rope.theta = static_cast<float>(c.number("rope_theta", 10000));

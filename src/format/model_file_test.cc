@@ -60,6 +60,12 @@ ModelSpec spec_for(const std::string& family) {
     s.attention.score_scale = 0.125f;
     s.embedding_scale = 12, s.residual_scale = 0.5f, s.logit_scale = 0.25f;
   }
+  if (family == "jetmoe") {
+    s.attention.num_heads = 2 * s.attention.num_kv_heads;
+    s.attention.experts = spec::AttentionExperts{s.moe.router.num_experts, 2};
+    s.moe.router.experts_per_token = 2;
+    s.attention.output_bias = s.moe.output_bias = true;
+  }
   if (family == "gpt_oss") {
     s.attention.sliding_window = 16;
     s.attention.windowed = {true, false};
@@ -251,7 +257,7 @@ TEST_F(ModelFolder, EachLieInTheConfigGetsItsSentence) {
   EXPECT_EQ(with_config([](Json& c) { c.erase("hidden_size"); }), "\"hidden_size\" is missing");
   EXPECT_EQ(with_config([](Json& c) { c["model_type"] = "gpt5"; }),
             "model_type \"gpt5\" is not one that moiety reads (llama, mistral, qwen3, mixtral, olmoe, qwen3_moe, qwen2_moe, glm4_moe, dots1, "
-            "minimax_m2, deepseek_v3, deepseek_v2, granitemoe, gpt_oss, phimoe)");
+            "minimax_m2, deepseek_v3, deepseek_v2, granitemoe, jetmoe, gpt_oss, phimoe)");
   EXPECT_EQ(with_config([](Json& c) { c["num_hidden_layers"] = 1000000000; }),
             "\"num_hidden_layers\" must be an integer from 1 to 4096, found 1000000000");
   EXPECT_EQ(with_config([](Json& c) { c["num_experts_per_tok"] = 5; }), "experts per token is 5, expected 1 to 4");

@@ -186,6 +186,8 @@ Role companion(Role role) {
       return Role::ExpertUp;
     case Role::ExpertGateBias:
       return Role::ExpertUpBias;
+    case Role::Key:
+      return Role::Value;
     default:
       return Role::ValueUp;  // of KeyUp
   }

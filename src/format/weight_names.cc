@@ -56,6 +56,7 @@ constexpr WeightName kOurs[] = {
     {Role::GateLeaf, "layers.{L}.router.leaf.weight"},
     {Role::ExpertsDescend, "layers.{L}.experts.descend.weight"},
     {Role::ExpertsAscend, "layers.{L}.experts.ascend.weight"},
+    {Role::ExpertsBias, "layers.{L}.experts.output_bias"},
     {Role::SharedGate, "layers.{L}.shared.gate.weight"},
     {Role::SharedUp, "layers.{L}.shared.up.weight"},
     {Role::SharedDown, "layers.{L}.shared.down.weight"},
@@ -193,6 +194,19 @@ constexpr WeightName kGranite[] = {
     {Role::ExpertUp, "model.layers.{L}.block_sparse_moe.input_linear.weight", Layout::SecondHalf},
     {Role::ExpertDown, "model.layers.{L}.block_sparse_moe.output_linear.weight"},
 };
+constexpr WeightName kJetMoe[] = {
+    {Role::AttentionRouter, "model.layers.{L}.self_attention.experts.router.layer.weight"},
+    {Role::AttentionExpertQuery, "model.layers.{L}.self_attention.experts.input_linear.weight"},
+    {Role::AttentionExpertOutput, "model.layers.{L}.self_attention.experts.output_linear.weight"},
+    {Role::AttentionOutputBias, "model.layers.{L}.self_attention.experts.bias"},
+    {Role::Key, "model.layers.{L}.self_attention.kv_proj.weight", Layout::FirstHalf},
+    {Role::Value, "model.layers.{L}.self_attention.kv_proj.weight", Layout::SecondHalf},
+    {Role::Router, "model.layers.{L}.mlp.router.layer.weight"},
+    {Role::ExpertGate, "model.layers.{L}.mlp.input_linear.weight", Layout::FirstHalf},
+    {Role::ExpertUp, "model.layers.{L}.mlp.input_linear.weight", Layout::SecondHalf},
+    {Role::ExpertDown, "model.layers.{L}.mlp.output_linear.weight"},
+    {Role::ExpertsBias, "model.layers.{L}.mlp.bias"},
+};
 // Published in MXFP4; a row of gate, a row of up, and so on. Unpacked copies have them transposed.
 constexpr WeightName kGptOss[] = {
     {Role::Sinks, "model.layers.{L}.self_attn.sinks"},
@@ -225,6 +239,7 @@ const WeightNames kMlpExpertsNames{kHuggingFace, {}};
 const WeightNames kDeepSeekNames{kHuggingFace, kDeepSeek};
 const WeightNames kMiniMaxNames{kHuggingFace, kMiniMax};
 const WeightNames kGraniteNames{kHuggingFace, kGranite};
+const WeightNames kJetMoeNames{kHuggingFace, kJetMoe};
 const WeightNames kGptOssNames{kHuggingFace, kGptOss};
 
 std::vector<const WeightName*> WeightNames::rows(Role role) const {

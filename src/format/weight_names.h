@@ -43,6 +43,7 @@ extern const WeightNames kMlpExpertsNames;    // Qwen, OLMoE; dense models
 extern const WeightNames kDeepSeekNames;      // DeepSeek, GLM-4.5
 extern const WeightNames kMiniMaxNames;
 extern const WeightNames kGraniteNames;
+extern const WeightNames kJetMoeNames;
 extern const WeightNames kGptOssNames;
 
 }  // namespace moiety::format

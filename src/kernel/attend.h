@@ -94,14 +94,18 @@ struct AttendRows {
   const KvView* next = nullptr;          // the block that will be asked for soon, if any
 };
 
-// What is known of a row after some blocks: its largest score, the sum of 2^(score - largest), and the sum of values
-// weighted so. A row that has seen nothing has -infinity, 0 and zeros.
+// What is known of a row after some blocks. Softmax: its largest score, the sum of 2^(score - largest), and the sum of values
+// weighted so. A row that has seen nothing has -infinity, 0 and zeros. Stick-breaking (spec::AttentionWeigh): what is left of the stick
+// when it comes to the positions before these, as `sum`, and the sum of values weighted by what was broken off. A row that has seen nothing has more than 1 and zeros.
 struct AttendState {
   float* largest = nullptr;
   float* sum = nullptr;
   float* mixed = nullptr;  // value dim numbers a row, `stride` apart
   size_t stride = 0;       // at least the padded value dim
+  bool breaks_stick = false;
 };
+
+inline constexpr float kWholeStick = 2;  // of which nothing has been seen
 
 // How many floats of scratch a call wants.
 constexpr size_t attend_scratch(size_t key_dim, size_t value_dim) {

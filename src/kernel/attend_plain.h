@@ -53,6 +53,14 @@ inline float score(const KvView& kv, const float* query, float unit, size_t posi
 }
 
 inline void fold_plainly(const AttendState& from, const AttendState& into, size_t rows, size_t value_dim) noexcept {
+  for (size_t r = 0; r < rows && into.breaks_stick; ++r) {
+    if (from.sum[r] > 1) continue;  // it saw nothing
+    const float* x = from.mixed + r * from.stride;
+    float* y = into.mixed + r * into.stride;
+    for (size_t d = 0; d < value_dim; ++d) y[d] = y[d] * from.sum[r] + x[d];
+    into.sum[r] = std::min(into.sum[r], 1.0f) * from.sum[r];
+  }
+  if (into.breaks_stick) return;
   for (size_t r = 0; r < rows; ++r) {
     if (from.sum[r] == 0) continue;  // it saw nothing
     const float largest = std::max(into.largest[r], from.largest[r]);
@@ -63,6 +71,17 @@ inline void fold_plainly(const AttendState& from, const AttendState& into, size_
     float* y = into.mixed + r * into.stride;
     for (size_t d = 0; d < value_dim; ++d) y[d] = y[d] * old + x[d] * added;
   }
+}
+
+// Scores, in powers of two, into what the last position and those before it break off one after the other; returns what is left.
+inline float break_plainly(float* scores, size_t count) {
+  double left = 1;
+  for (size_t i = count; i-- > 0;) {
+    const double part = 1 / (1 + std::exp2(-double{scores[i]})), rest = 1 / (1 + std::exp2(double{scores[i]}));
+    scores[i] = static_cast<float>(part * left);
+    left *= rest;
+  }
+  return static_cast<float>(left);
 }
 
 inline void attend_plainly(const KvView& kv, size_t block, const AttendRows& rows, const AttendState& state,
@@ -79,9 +98,10 @@ inline void attend_plainly(const KvView& kv, size_t block, const AttendRows& row
       weights[i - first] = score(kv, query, query_unit, i);
       largest = std::max(largest, weights[i - first]);
     }
+    if (state.breaks_stick) sum = break_plainly(weights, end - first);
     for (size_t i = first; i < end; ++i) {
       float& weight = weights[i - first];
-      sum += weight = std::exp2(weight - largest);
+      if (!state.breaks_stick) sum += weight = std::exp2(weight - largest);
       if (kv.value_scales != nullptr) weight *= kv.value_scales[i];
     }
     const float unit = round_plainly(kv.type, weights, end - first, 1, weights);
@@ -92,7 +112,7 @@ inline void attend_plainly(const KvView& kv, size_t block, const AttendRows& row
       }
       mixed[d] = static_cast<float>(mix) * unit;
     }
-    const AttendState row{state.largest + r, state.sum + r, state.mixed + r * state.stride, state.stride};
+    const AttendState row{state.largest + r, state.sum + r, state.mixed + r * state.stride, state.stride, state.breaks_stick};
     fold_plainly({&largest, &sum, mixed, kv.value_dim}, row, 1, kv.value_dim);
   }
 }

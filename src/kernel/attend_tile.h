@@ -247,8 +247,60 @@ inline float soften(float* scores, size_t padded_first, size_t first, size_t end
   return unit;
 }
 
+// Scores of positions [first, end) of a block, which are powers of two, in place into what each position breaks off the stick, from the
+// last one on; otherwise as soften. `left` is what they leave.
+template <class Isa, class Type>
+inline float break_stick(float* scores, size_t padded_first, size_t first, size_t end, size_t padded_end, const float* value_scales,
+                         float& left) {
+  constexpr size_t kWidth = Isa::kWidth;
+  const size_t begin = first / kWidth * kWidth, last = (end - 1) / kWidth * kWidth;
+
+  // 2^-|score|: the smaller part of two that the larger one is 1 beside
+  float power[kAttendBlock], weight[kAttendBlock];
+  for (size_t i = begin; i <= last; i += kWidth) {
+    const auto score = Isa::load(scores + i);
+    const auto size = Isa::max(Isa::sub(Isa::zero(), score), score);
+    Isa::store(power + i, power_of_two<Isa>(Isa::sub(Isa::zero(), size)));
+    Isa::store(weight + i, Isa::zero());
+  }
+  left = 1;
+  for (size_t i = end; i-- > first;) {
+    const float larger = 1 / (1 + power[i]), smaller = power[i] * larger;
+    weight[i] = left * (scores[i] < 0 ? smaller : larger);
+    left *= scores[i] < 0 ? larger : smaller;
+  }
+
+  float unit = 1;
+  if constexpr (Type::kIsScaled) {
+    for (size_t i = begin; i <= last; i += kWidth) {
+      const auto scaled = Isa::mul(Isa::load(weight + i), Isa::load(value_scales + i));
+      Isa::store(scores + i, i < last ? scaled : Isa::keep(scaled, 0, end - last, 0.0f));  // scales beyond are none
+    }
+    unit = round_row<Isa, Type>(scores + begin, last + kWidth - begin, 1, scores + begin / 2);
+  } else {
+    for (size_t i = begin; i <= last; i += kWidth) store_rounded<Isa, Type>(scores, i, Isa::load(weight + i));
+  }
+  for (size_t i = padded_first; i < begin; i += kWidth) store_rounded<Isa, Type>(scores, i, Isa::zero());
+  for (size_t i = last + kWidth; i < padded_end; i += kWidth) store_rounded<Isa, Type>(scores, i, Isa::zero());
+  return unit;
+}
+
+// What earlier blocks found is for the part of the stick that later ones left.
+template <class Isa>
+void fold_sticks(const AttendState& from, const AttendState& into, size_t rows, size_t value_dim) noexcept {
+  for (size_t r = 0; r < rows; ++r) {
+    if (from.sum[r] > 1) continue;  // it saw nothing
+    const auto left = Isa::all(from.sum[r]);
+    const float* x = from.mixed + r * from.stride;
+    float* y = into.mixed + r * into.stride;
+    for (size_t d = 0; d < value_dim; d += Isa::kWidth) Isa::store(y + d, Isa::fma(Isa::load(y + d), left, Isa::load(x + d)));
+    into.sum[r] = (into.sum[r] > 1 ? 1 : into.sum[r]) * from.sum[r];
+  }
+}
+
 template <class Isa>
 void fold(const AttendState& from, const AttendState& into, size_t rows, size_t value_dim) noexcept {
+  if (into.breaks_stick) return fold_sticks<Isa>(from, into, rows, value_dim);
   for (size_t first = 0; first < rows; first += Isa::kWidth) {
     // By how much what was known and what is new shrink
     const size_t count = lesser(Isa::kWidth, rows - first);
@@ -327,9 +379,11 @@ void attend_of(const KvView& kv, size_t block, const AttendRows& rows, const Att
   float* mixed = scores + kAttendRows * kAttendBlock;
   const AttendState part{mixed + kAttendRows * value_dim, mixed + kAttendRows * (value_dim + 1), mixed, value_dim};
   for (size_t r = 0; r < rows.count; ++r) {
-    part.sum[r] = 0;
+    part.sum[r] = state.breaks_stick ? kWholeStick : 0;
     float* row = scores + r * kAttendBlock;
-    if (first[r] < end[r]) {
+    if (first[r] < end[r] && state.breaks_stick) {
+      units[r] = break_stick<Isa, Type>(row, padded_first, first[r], end[r], padded_end, kv.value_scales, part.sum[r]);
+    } else if (first[r] < end[r]) {
       units[r] = soften<Isa, Type>(row, padded_first, first[r], end[r], padded_end, kv.value_scales, part.largest[r], part.sum[r]);
     } else {
       __builtin_memset(row, 0, kAttendBlock * sizeof(float));

@@ -31,7 +31,7 @@ struct Tile {
 class Rows {
  public:
   Rows(const AttendOptions& options, const Tile& tile, MatrixView<const float> query)
-      : value_stride_(tile.run->kv.shape().padded_value_dim()) {
+      : value_stride_(tile.run->kv.shape().padded_value_dim()), breaks_stick_(options.breaks_stick) {
     const size_t sharers = options.heads / tile.run->kv.heads(), key_dim = tile.run->kv.shape().key_dim;
     for (size_t t = 0; t < tile.tokens; ++t) {
       const size_t end = tile.run->first_position + tile.first + t + 1;
@@ -52,13 +52,13 @@ class Rows {
   size_t state_floats() const { return count() * (value_stride_ + 2); }
   AttendState state_in(std::span<float> floats) const {
     float* rest = floats.data() + count() * value_stride_;
-    return {rest, rest + count(), floats.data(), value_stride_};
+    return {rest, rest + count(), floats.data(), value_stride_, breaks_stick_};
   }
   AttendState empty_state_in(std::span<float> floats) const {
     const AttendState state = state_in(floats);
     std::fill_n(state.mixed, count() * value_stride_, 0.0f);
     std::fill_n(state.largest, count(), -std::numeric_limits<float>::infinity());
-    std::fill_n(state.sum, count(), 0.0f);
+    std::fill_n(state.sum, count(), breaks_stick_ ? kernel::kWholeStick : 0.0f);
     return state;
   }
 
@@ -73,8 +73,8 @@ class Rows {
       for (size_t r = 0; r < count(); r += kAttendRows) {
         const kernel::AttendRows rows{std::min(kAttendRows, count() - r), &query_[r], &first_[r], &end_[r], scale,
                                       goes_on ? &next : nullptr};
-        kernels.attend(view, block, rows, {state.largest + r, state.sum + r, state.mixed + r * state.stride, state.stride},
-                       scratch);
+        kernels.attend(view, block, rows,
+                       {state.largest + r, state.sum + r, state.mixed + r * state.stride, state.stride, breaks_stick_}, scratch);
       }
     }
   }
@@ -84,6 +84,7 @@ class Rows {
 
  private:
   size_t value_stride_;
+  bool breaks_stick_;
   std::vector<const float*> query_;
   std::vector<size_t> first_, end_;
 };
@@ -99,7 +100,7 @@ void finish(const AttendOptions& options, const Tile& tile, const AttendState& s
       factor = std::exp2(state.largest[r] - largest);
       sum = sum * factor + std::exp2(sink - largest);
     }
-    factor /= sum;
+    factor = options.breaks_stick ? 1 : factor / sum;
     const float* from = state.mixed + r * state.stride;
     float* to = mixed.row(tile.run->first_token + tile.first + r / sharers).data() + head * value_dim;
     for (size_t d = 0; d < value_dim; ++d) to[d] = from[d] * factor;

@@ -24,10 +24,11 @@ struct Shape {
   size_t heads, kv_heads, key_dim, value_dim, positions, window = 0;
   bool sinks = false;
   float query_size = 1;  // of a standard deviation
+  bool breaks_stick = false;
 
   friend void PrintTo(const Shape& s, std::ostream* out) {
     *out << s.heads << "/" << s.kv_heads << " heads of " << s.key_dim << "/" << s.value_dim << ", " << s.positions
-         << " positions, window " << s.window << ", sinks " << s.sinks << ", queries " << s.query_size;
+         << " positions, window " << s.window << ", sinks " << s.sinks << ", queries " << s.query_size << (s.breaks_stick ? ", a stick" : "");
   }
 };
 
@@ -55,7 +56,7 @@ struct Sequence {
     if (s.sinks) {
       for (size_t h = 0; h < s.heads; ++h) sinks_H.push_back(static_cast<float>(random.normal()) * 2);
     }
-    options = {s.heads, s.window, 1 / std::sqrt(static_cast<float>(s.key_dim)), sinks_H};
+    options = {s.heads, s.window, 1 / std::sqrt(static_cast<float>(s.key_dim)), s.breaks_stick, sinks_H};
     for (size_t p = 0; p < s.positions; ++p) {
       for (size_t h = 0; h < s.kv_heads; ++h) {
         kv().put(h, p, key.row(p).subspan(h * s.key_dim, s.key_dim), value.row(p).subspan(h * s.value_dim, s.value_dim));
@@ -122,10 +123,21 @@ Expected expected_of(const Sequence& s, size_t position, size_t head, bool round
     magnitude = std::max(magnitude, size);
   }
   double sum = sinks.empty() ? 0 : std::exp2(sinks[head] / std::log(2.0) - largest);
-  for (double& w : weights) sum += w = std::exp2(w - largest);
+  for (double& w : weights) sum += w = shape.breaks_stick ? w : std::exp2(w - largest);
+  if (shape.breaks_stick) {
+    sum = 1;  // nothing is divided by
+    double left = 1;
+    for (size_t i = weights.size(); i-- > 0;) {
+      const double part = 1 / (1 + std::exp2(-weights[i]));
+      weights[i] = part * left;
+      left *= 1 - part;
+    }
+  }
 
-  double weight_error = (is_bf16 ? 0x1p-9 : 0x1p-22) + magnitude * 0x1p-21;
-  if (is_q8) weight_error += keys * largest_query * kHalfUnit;
+  double score_error = 0x1p-22 + magnitude * 0x1p-21;
+  if (is_q8) score_error += keys * largest_query * kHalfUnit;
+  // Of a stick every later position's error adds to an earlier one's.
+  const double weight_error = (is_bf16 ? 0x1p-9 : 0) + score_error * (shape.breaks_stick ? static_cast<double>(weights.size()) : 1);
   double largest_scaled = 0;  // weight of a byte
   for (size_t i = 0; is_q8 && i < weights.size(); ++i) {
     largest_scaled = std::max(largest_scaled, weights[i] / sum * s.value_scale(kv_head, first + i));
@@ -164,6 +176,10 @@ const Shape kShapes[] = {
     {2, 1, 256, 256, 40},
     {16, 1, 576, 512, 20},
     {6, 2, 32, 32, 600, 1, true},
+    {2, 1, 7, 3, 33, 0, false, 1, true},
+    {8, 2, 64, 64, 600, 0, false, 1, true},
+    {3, 3, 16, 40, 1300, 0, false, 0.2f, true},
+    {4, 1, 128, 128, 300, 100, false, 3, true},
 };
 
 TEST_P(Attend, EqualsASoftmaxInDouble) {
@@ -227,7 +243,8 @@ TEST_P(Attend, OnlyPositionsUpToItsOwnAreSeen) {
 
 TEST_P(Attend, ATokensBitsDoNotDependOnItsCompanyOrTheThreads) {
   Random random(1);
-  for (const Shape& shape : {Shape{4, 2, 16, 16, 700}, Shape{4, 1, 24, 16, 700, 300, true}, Shape{2, 2, 33, 17, 530, 40}}) {
+  for (const Shape& shape : {Shape{4, 2, 16, 16, 700}, Shape{4, 1, 24, 16, 700, 300, true}, Shape{2, 2, 33, 17, 530, 40},
+                             Shape{4, 2, 16, 16, 2100, 0, false, 0.1f, true}}) {
     const Sequence sequence(shape, type(), 9);
     ThreadPool one(1);
     const Matrix<float> whole = sequence.attend(kernels(), one, 0, shape.positions);

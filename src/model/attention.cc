@@ -53,8 +53,9 @@ Matrix<float> attention(const kernel::Compute& compute, const AttentionSpec& spe
     finish_projection(spec, norm_eps, weights.key_bias, weights.key_norm, key.row(t));
     finish_projection(spec, norm_eps, weights.value_bias, {}, value.row(t));
     const auto head_of = [&](Matrix<float>& m, size_t h) { return m.row(t).subspan(h * head_dim, head_dim); };
+    const bool is_rotated = spec.is_rotated();
     const auto turn = [&](std::span<float> head) {
-      rotate(spec.rope.pairs, step.cos_TR.row(t), step.sin_TR.row(t), head);
+      if (is_rotated) rotate(spec.rope.pairs, step.cos_TR.row(t), step.sin_TR.row(t), head);
     };
     for (size_t h = 0; h < heads; ++h) turn(head_of(query, h));
     for (size_t h = 0; h < kv_heads; ++h) {
@@ -64,7 +65,8 @@ Matrix<float> attention(const kernel::Compute& compute, const AttentionSpec& spe
   });
 
   // Each query against the cache
-  const AttendOptions options{heads, static_cast<size_t>(spec.window(layer)), spec.scale(), weights.sinks_H};
+  const AttendOptions options{heads, static_cast<size_t>(spec.window(layer)), spec.scale(),
+                              spec.weigh == spec::AttentionWeigh::StickBreaking, weights.sinks_H};
   std::vector<AttendRun> runs;
   for (const StepPart& part : step.parts) {
     runs.push_back({part.first_token, part.tokens, part.first_position, part.cache->layer(layer)});

@@ -165,7 +165,7 @@ Matrix<float> latent_attention(const Compute& compute, const spec::AttentionSpec
                                const Step& step) {
   const LatentWeights& w = weights.latent;
   const AttendOptions options{static_cast<size_t>(spec.num_heads), static_cast<size_t>(spec.window(layer)), spec.scale(),
-                              weights.sinks_H};
+                              /*breaks_stick=*/false, weights.sinks_H};
   const Layer l{compute, spec, w, layer, options};
   const size_t tokens = x_TD.rows(), head_dim = l.plain + l.rope;
 

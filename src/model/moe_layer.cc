@@ -235,6 +235,7 @@ MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const Moe
 
   MoeOutput out{{}, route_iteration(layer, 0, logits_TC.view())};
   out.out_TD = run_iteration(layer, out.routing, x_TD, has_shared && !shared_by_itself, is_chain ? nullptr : while_reading);
+  for (size_t t = 0; t < x_TD.rows(); ++t) add(weights.output_bias_D, out.out_TD.row(t));
   add_zero_cost(compute, spec.router, weights, out.routing.zero_cost, x_TD, out.out_TD.view());
 
   // Each further iteration on what those before have made of the token

@@ -179,6 +179,7 @@ MoeWeights load_moe(const ModelFile& file, int layer, kernel::Arithmetic arithme
     w.constant_mix = matrix(file, {Role::ConstantMix, layer});
     w.constant_vectors = floats(file, {Role::ConstantVector, layer});
   }
+  if (spec.output_bias) w.output_bias_D = floats(file, {Role::ExpertsBias, layer});
   if (spec.expert_width > 0) {
     w.descend = matrix(file, {Role::ExpertsDescend, layer});
     w.ascend = matrix(file, {Role::ExpertsAscend, layer});

@@ -57,6 +57,7 @@ struct MoeWeights {
   std::vector<float> constant_vectors;        // [constant experts, D]
   std::vector<FeedForwardWeights> experts_E;
   std::vector<FeedForwardWeights> low_E;  // the same in low precision, for model/lossy.h; empty: none
+  std::vector<float> output_bias_D;    // on what experts give together; empty: none
   kernel::Projection descend, ascend;  // to the experts' width and back; empty: it is the model's
   FeedForwardWeights shared;        // empty: none
   kernel::Projection shared_scale;  // empty: the shared experts' output is taken as it is

@@ -134,8 +134,8 @@ void check_attention_experts(const Checker& c, const AttentionSpec& a) {
   require(a.num_heads % experts.experts_per_token == 0 && a.expert_heads() % a.num_kv_heads == 0,
           "{}: {} attention heads can't be shared evenly by {} experts of {} key-value heads", c.where, a.num_heads,
           experts.experts_per_token, a.num_kv_heads);
-  require(!a.latent && !a.qkv_bias && !a.output_bias && !a.sinks && a.qk_norm != QkNorm::Whole,
-          "{}: attention experts with latent attention, biases, sinks or norms over all heads are not supported", c.where);
+  require(!a.latent && !a.qkv_bias && !a.sinks && a.qk_norm != QkNorm::Whole,
+          "{}: attention experts with latent attention, query biases, sinks or norms over all heads are not supported", c.where);
 }
 
 void check_attention(const Checker& c, const AttentionSpec& a, int num_layers) {
@@ -154,6 +154,7 @@ void check_attention(const Checker& c, const AttentionSpec& a, int num_layers) {
   check_rope(c, a);
   if (a.latent) check_latent(c, a);
   if (a.experts) check_attention_experts(c, a);
+  require(a.is_rotated() || (!a.latent && !a.sinks), "{}: stick-breaking attention with latent attention or sinks is not supported", c.where);
 }
 
 void check_score(const Checker& c, const RouterRule& r) {
@@ -255,6 +256,7 @@ void check_moe(const Checker& c, const ModelSpec& s) {
   check_momentum(c, moe.momentum);
   c.in_range("the iterations of a chain of experts", moe.iterations, 1, 64);
   c.in_range("the experts' width", moe.expert_width, 0, s.width);
+  require(!moe.output_bias || moe.iterations == 1, "{}: a bias after experts in a chain of them is not supported", c.where);
   c.in_range("the expert hidden size", moe.expert_hidden, 1, kMaxSize);
   c.in_range("the shared hidden size", moe.shared_hidden, 0, kMaxSize);
   require(!moe.shared_mix || (moe.shared_hidden > 0 && !moe.shared_gate && moe.iterations == 1),

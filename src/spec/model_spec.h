@@ -31,6 +31,14 @@ struct LatentSpec {
   int value_dim = 0;  // of a head
 };
 
+// What makes weights of the scores s of a query with the positions up to its own.
+enum class AttentionWeigh {
+  Softmax,
+  // The nearest position breaks off sigmoid(s) of a stick of length one, the next the same part of what is left, and so on to the first;
+  // the rest goes to nobody (Shen et al. 2023, "ModuleFormer"). Near and far differ by that, and nothing is rotated.
+  StickBreaking,
+};
+
 // Queries and outputs of attention as experts, of which a token takes some; keys and values are the layer's (Zhang et al. 2022,
 // "Mixture of attention heads"; Shen et al. 2024, "JetMoE"). A token's heads are those of its experts, in the order of its choice.
 struct AttentionExperts {
@@ -50,6 +58,7 @@ struct AttentionSpec {
   QkNorm qk_norm = QkNorm::None;
   bool qkv_bias = false;
   bool output_bias = false;
+  AttentionWeigh weigh = AttentionWeigh::Softmax;
   bool sinks = false;  // a learnt logit a head takes part in the softmax and stands for nothing (gpt-oss)
   RopeSpec rope;
   float score_scale = 0;   // of query times key; 0: 1 / sqrt(head_dim)
@@ -57,6 +66,7 @@ struct AttentionSpec {
   std::vector<bool> windowed;  // which layers have the window; empty: all
   float clip_qkv = 0;          // queries, keys and values are clamped to +-this; 0: never
 
+  bool is_rotated() const { return weigh == AttentionWeigh::Softmax; }
   int expert_heads() const { return experts ? num_heads / experts->experts_per_token : num_heads; }  // of one expert
   // A router's own attention, the layer after all, has it too.
   int window(int layer) const {
@@ -102,6 +112,7 @@ struct MoeSpec {
   MomentumSpec momentum;
   int expert_hidden = 0;     // F of a routed expert
   bool expert_bias = false;  // on all three projections
+  bool output_bias = false;  // on what the routed experts give together (JetMoE)
   Activation activation = Activation::SwiGlu;
   int shared_hidden = 0;     // F of the shared experts together; 0: none
   bool shared_gate = false;  // the shared experts' output is scaled by sigmoid of a learnt projection (Qwen2-MoE)

@@ -14,6 +14,8 @@ using Names = std::array<std::pair<E, const char*>, N>;
 
 constexpr Names<QkNorm, 3> kQkNorms{
     {{QkNorm::None, "none"}, {QkNorm::PerHead, "per_head"}, {QkNorm::Whole, "whole"}}};
+constexpr Names<AttentionWeigh, 2> kAttentionWeighs{
+    {{AttentionWeigh::Softmax, "softmax"}, {AttentionWeigh::StickBreaking, "stick_breaking"}}};
 constexpr Names<Norm, 2> kNorms{{{Norm::Rms, "rms"}, {Norm::Layer, "layer"}}};
 constexpr Names<Gate, 8> kGates{{{Gate::Linear, "linear"},
                                   {Gate::Cosine, "cosine"},
@@ -151,6 +153,7 @@ Json attention_to_json(const AttentionSpec& a) {
                {"qk_norm", to_name(kQkNorms, a.qk_norm)},
                {"qkv_bias", a.qkv_bias},
                {"output_bias", a.output_bias},
+               {"weigh", to_name(kAttentionWeighs, a.weigh)},
                {"sinks", a.sinks},
                {"rope", rope_to_json(a.rope)},
                {"score_scale", a.score_scale},
@@ -178,6 +181,7 @@ AttentionSpec attention_from_json(const JsonObject& json) {
   a.qk_norm = choice(json, "qk_norm", kQkNorms);
   a.qkv_bias = json.boolean("qkv_bias", false);
   a.output_bias = json.boolean("output_bias", false);
+  a.weigh = choice(json, "weigh", kAttentionWeighs);
   a.sinks = json.boolean("sinks", false);
   a.rope = rope_from_json(json.object("rope"));
   a.score_scale = number(json, "score_scale", 0);
@@ -257,6 +261,7 @@ Json moe_to_json(const MoeSpec& moe) {
           {"momentum", momentum_to_json(moe.momentum)},
           {"expert_hidden", moe.expert_hidden},
           {"expert_bias", moe.expert_bias},
+          {"output_bias", moe.output_bias},
           {"activation", to_name(kActivations, moe.activation)},
           {"shared_hidden", moe.shared_hidden},
           {"shared_gate", moe.shared_gate},
@@ -303,6 +308,7 @@ MoeSpec moe_from_json(const JsonObject& json) {
   if (json.has("momentum")) moe.momentum = momentum_from_json(json.object("momentum"));
   moe.expert_hidden = size_field(json, "expert_hidden");
   moe.expert_bias = json.boolean("expert_bias", false);
+  moe.output_bias = json.boolean("output_bias", false);
   moe.activation = choice(json, "activation", kActivations);
   moe.shared_hidden = size_field(json, "shared_hidden");
   moe.shared_gate = json.boolean("shared_gate", false);

@@ -85,6 +85,7 @@ void add_feed_forward(const ModelSpec& spec, int layer, bool each_expert, std::v
   if (spec.moe.router.constant_experts > 0) add(Role::ConstantMix), add(Role::ConstantVector);
   if (spec.moe.expert_width > 0) add(Role::ExpertsDescend), add(Role::ExpertsAscend);
   add_experts(spec, layer, each_expert, out);
+  if (spec.moe.output_bias) add(Role::ExpertsBias);
   if (spec.moe.shared_hidden > 0) {
     add(Role::SharedGate), add(Role::SharedUp), add(Role::SharedDown);
     if (spec.moe.shared_gate || spec.moe.shared_mix) add(Role::SharedScale);
@@ -131,6 +132,7 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role, int layer) {
     case Role::AttentionOutputBias:
     case Role::FeedForwardNorm:
     case Role::FeedForwardNormBias:
+    case Role::ExpertsBias:
       return {d};
     case Role::Query:
       return {q, d};

@@ -65,6 +65,7 @@ enum class Role {
   // down to the width of experts and up from it
   ExpertsDescend,
   ExpertsAscend,
+  ExpertsBias,  // on what the routed experts give together
   SharedGate,
   SharedUp,
   SharedDown,

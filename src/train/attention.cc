@@ -83,7 +83,7 @@ void Attention::norm_and_rotate(MatrixView<const float> qkv_TQ, const AttentionW
         norm(x.first(layout_.query_width()), weights.query_norm, y.first(layout_.query_width()));
         norm(x.subspan(layout_.query_width()), weights.key_norm, y.subspan(layout_.query_width()));
       }
-      for (size_t at = 0; at < rotated_width; at += layout_.head_dim) {
+      for (size_t at = 0; spec_.is_rotated() && at < rotated_width; at += layout_.head_dim) {
         rotate_pairs(y.subspan(at, layout_.head_dim), rotary_.cosine.row(position_T[t]),
                      rotary_.sine.row(position_T[t]), 1.0f);
       }
@@ -114,7 +114,7 @@ void Attention::norm_and_rotate_backward(MatrixView<const float> qkv_TQ, const A
     for (size_t t = begin; t < end; ++t) {
       const auto x = qkv_TQ.row(t).first(rotated_width);
       const auto d = dqkv_TQ.row(t).first(rotated_width);
-      for (size_t at = 0; at < rotated_width; at += layout_.head_dim) {
+      for (size_t at = 0; spec_.is_rotated() && at < rotated_width; at += layout_.head_dim) {
         rotate_pairs(d.subspan(at, layout_.head_dim), rotary_.cosine.row(position_T[t]),
                      rotary_.sine.row(position_T[t]), -1.0f);
       }
@@ -140,6 +140,7 @@ AttentionSaved Attention::forward(MatrixView<const float> qkv_TQ, const Attentio
 
   const float factor = 1.0f / std::sqrt(static_cast<float>(head_dim));
   const size_t heads_per_kv = layout_.heads / layout_.kv_heads;
+  const bool breaks_stick = spec_.weigh == spec::AttentionWeigh::StickBreaking;
   parallel_tasks(segments.size() * layout_.heads, [&](size_t task) {
     const Segment& segment = segments[task / layout_.heads];
     const size_t head = task % layout_.heads, kv = head / heads_per_kv;
@@ -153,22 +154,27 @@ AttentionSaved Attention::forward(MatrixView<const float> qkv_TQ, const Attentio
 
     thread_local Scratch key_memory, value_memory;
     const Operand keys = packed_once(type_, key, key_memory), values = packed_once(type_, value, value_memory);
-    thread_local std::vector<float> scores;
+    thread_local std::vector<float> scores, parts;
     scores.resize(kBlock * length);
+    parts.resize(length);
     float inverse_sum[kBlock];
     for_each_block(length, [&](const Block& block) {
       const MatrixView<float> p(scores.data(), block.count, block.keys);
       multiply_nt(type_, query.middle_rows(block.first, block.count), first_rows(keys, block.keys), p);
       for (size_t i = 0; i < block.count; ++i) {
         const size_t seen = block.first + i + 1;
+        std::ranges::fill(p.row(i).subspan(seen), 0.0f);
+        if (breaks_stick) {
+          break_stick(factor, p.row(i).first(seen), std::span(parts).first(seen));
+          continue;
+        }
         const Exponentials row = exponentials(factor, p.row(i).first(seen));
         log_sum[block.first + i] = row.log_sum();
         inverse_sum[i] = 1.0f / row.sum;
-        std::ranges::fill(p.row(i).subspan(seen), 0.0f);
       }
       multiply_nn(type_, p, first_rows(values, block.keys), out.middle_rows(block.first, block.count));
       // The division is left to the end: a head has fewer numbers than there are keys.
-      for (size_t i = 0; i < block.count; ++i) scale(inverse_sum[i], out.row(block.first + i));
+      for (size_t i = 0; i < block.count && !breaks_stick; ++i) scale(inverse_sum[i], out.row(block.first + i));
     });
   });
   return saved;
@@ -182,6 +188,7 @@ void Attention::backward(MatrixView<const float> qkv_TQ, const AttentionWeights&
   const size_t value_at = query_width + layout_.key_width();
   const float factor = 1.0f / std::sqrt(static_cast<float>(head_dim));
   const size_t heads_per_kv = layout_.heads / layout_.kv_heads;
+  const bool breaks_stick = spec_.weigh == spec::AttentionWeigh::StickBreaking;
 
   // A task is all query heads of one key-value head, since they add to the same gradients.
   parallel_tasks(segments.size() * layout_.kv_heads, [&](size_t task) {
@@ -201,7 +208,8 @@ void Attention::backward(MatrixView<const float> qkv_TQ, const AttentionWeights&
 
     thread_local Scratch key_memory, value_memory;
     const Operand keys = packed_once(type_, key, key_memory), values = packed_once(type_, value, value_memory);
-    thread_local std::vector<float> scores, dscores;
+    thread_local std::vector<float> scores, dscores, parts;
+    parts.resize(length);
     scores.resize(kBlock * length);
     dscores.resize(kBlock * length);
     for (size_t head = kv * heads_per_kv; head < (kv + 1) * heads_per_kv; ++head) {
@@ -219,8 +227,14 @@ void Attention::backward(MatrixView<const float> qkv_TQ, const AttentionWeights&
         multiply_nt(type_, dout_rows, first_rows(values, block.keys), dp);
         for (size_t i = 0; i < block.count; ++i) {
           const size_t seen = block.first + i + 1;
-          softmax_again(factor, log_sum[block.first + i], p.row(i).first(seen));
-          softmax_backward(p.row(i).first(seen), factor, dp.row(i).first(seen));
+          const auto weights_of_row = p.row(i).first(seen), d = dp.row(i).first(seen);
+          if (breaks_stick) {
+            break_stick(factor, weights_of_row, std::span(parts).first(seen));
+            break_stick_backward(weights_of_row, std::span(parts).first(seen), factor, d);
+          } else {
+            softmax_again(factor, log_sum[block.first + i], weights_of_row);
+            softmax_backward(weights_of_row, factor, d);
+          }
           std::ranges::fill(p.row(i).subspan(seen), 0.0f);
           std::ranges::fill(dp.row(i).subspan(seen), 0.0f);
         }

@@ -1,4 +1,5 @@
-// Causal self-attention within segments, forward and backward: norms of queries and keys, rotary positions, softmax.
+// Causal self-attention within segments, forward and backward: norms of queries and keys, rotary positions and a softmax, or
+// stick-breaking.
 // Plain arithmetic on matrices: no torch, no graph.
 #pragma once
 
@@ -38,7 +39,7 @@ struct AttentionWeightGradients {
 // What forward leaves for backward, apart from its input and output.
 struct AttentionSaved {
   Buffer rotated_TQ;  // queries and keys after norm and rotation
-  Buffer log_sum_HT;  // of every softmax
+  Buffer log_sum_HT;  // of every softmax; nothing of sticks
 };
 
 class Attention {

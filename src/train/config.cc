@@ -76,6 +76,7 @@ void visit(Config& c, Visitor& v) {
   v.choice("weigh", c.model.weigh, {"scores", "sparse_mixer"});
   v.boolean("renormalise", c.model.renormalise);
   v.number("scale", c.model.scale, 1e-6, 1e6);
+  v.choice("attention_weights", c.model.attention_weights, {"softmax", "stick_breaking"});
   v.choice("qk_norm", c.model.qk_norm, {"none", "per_head", "whole"});
   v.number("rope_theta", c.model.rope_theta, 1, 1e12);
   v.number("norm_eps", c.model.norm_eps, 1e-12, 1e-1);
@@ -617,6 +618,7 @@ spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of
                  .qk_norm = m.qk_norm == "none"       ? spec::QkNorm::None
                             : m.qk_norm == "per_head" ? spec::QkNorm::PerHead
                                                       : spec::QkNorm::Whole,
+                 .weigh = m.attention_weights == "softmax" ? spec::AttentionWeigh::Softmax : spec::AttentionWeigh::StickBreaking,
                  .rope = {.theta = static_cast<float>(m.rope_theta)}};
   if (m.attention_experts > 0) {
     s.attention.experts = spec::AttentionExperts{as_int(m.attention_experts), as_int(m.attention_experts_per_token)};

@@ -63,6 +63,7 @@ struct TrainConfig {
     std::string weigh = "scores";
     bool renormalise = true;
     double scale = 1;
+    std::string attention_weights = "softmax";
     std::string qk_norm = "per_head";
     double rope_theta = 10000, norm_eps = 1e-5;
     bool tied_embeddings = false;

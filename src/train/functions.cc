@@ -134,6 +134,22 @@ Tensor add_linear(const Tensor& residual, const Tensor& x, const WeightMatrix& w
   })[0];
 }
 
+Tensor add_bias(const Tensor& x_TD, const WeightVector& bias_D) {
+  const Tensor out_TD = x_TD.detach().clone();
+  parallel_ranges(view(out_TD).rows(), [&](size_t begin, size_t end, size_t) {
+    for (size_t t = begin; t < end; ++t) add(bias_D.value, view(out_TD).row(t));
+  });
+  return record({x_TD}, {out_TD}, [=](const tensor_list& dout) -> tensor_list {
+    // Each thread owns some numbers of the bias, so that they are summed in the same order in every run.
+    parallel_ranges(bias_D.gradient.size(), [&](size_t begin, size_t end, size_t) {
+      for (size_t t = 0; t < view(dout[0]).rows(); ++t) {
+        add(view(dout[0]).row(t).subspan(begin, end - begin), bias_D.gradient.subspan(begin, end - begin));
+      }
+    });
+    return {dout[0]};
+  })[0];
+}
+
 Tensor silu_mul(const Tensor& gate_up_T2F) {
   const size_t tokens = view(gate_up_T2F).rows(), hidden = view(gate_up_T2F).cols() / 2;
   const Tensor out_TF = empty(tokens, hidden);

@@ -36,6 +36,8 @@ Tensor rms_norm(const Tensor& x_TD, const WeightVector& weight, float eps);
 Tensor linear(const Tensor& x, const WeightMatrix& weight, GemmType type = GemmType::F32);
 // residual + linear(x, weight)
 Tensor add_linear(const Tensor& residual, const Tensor& x, const WeightMatrix& weight, GemmType type = GemmType::F32);
+// x with the bias added to every row
+Tensor add_bias(const Tensor& x_TD, const WeightVector& bias_D);
 // A row holds gate and up: silu(gate) * up.
 Tensor silu_mul(const Tensor& gate_up_T2F);
 

@@ -188,6 +188,31 @@ MOIETY_EACH_ISA void softmax_backward(ConstFloats p, float scale, Floats dp) {
   for (size_t i = 0; i < p.size(); ++i) dp[i] = p[i] * (dp[i] - mean) * scale;
 }
 
+MOIETY_EACH_ISA void break_stick(float scale, Floats scores, Floats parts) {
+  MOIETY_ELEMENTWISE
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const float score = scale * scores[i];
+    parts[i] = quick_sigmoid(score);
+    scores[i] = quick_sigmoid(-score);  // what the position leaves
+  }
+  float left = 1;
+  for (size_t i = scores.size(); i-- > 0;) {
+    const float rest = scores[i];
+    scores[i] = left * parts[i];
+    left *= rest;
+  }
+}
+
+// A score's slope is its own weight's, w (1 - part), less the part of all that earlier positions have got.
+MOIETY_EACH_ISA void break_stick_backward(ConstFloats weights, ConstFloats parts, float scale, Floats dweights) {
+  float so_far = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const float own = weights[i] * dweights[i];
+    so_far += own;
+    dweights[i] = scale * (own - parts[i] * so_far);
+  }
+}
+
 MOIETY_EACH_ISA void rotate_pairs(Floats x, ConstFloats cosine, ConstFloats sine, float sign) {
   const size_t half = x.size() / 2;
   float* first = x.data();

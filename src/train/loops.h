@@ -49,6 +49,12 @@ void softmax_again(float scale, float log_sum, Floats x);
 // dp = p * (dp - <p, dp>) * scale
 void softmax_backward(ConstFloats p, float scale, Floats dp);
 
+// Scores of a query with the positions up to its own -> what each breaks off a stick, from the last one on (spec::AttentionWeigh), and
+// the part of what was left when it came to it that it took.
+void break_stick(float scale, Floats scores, Floats parts);
+// dweights -> the gradients of the scores, from what break_stick made.
+void break_stick_backward(ConstFloats weights, ConstFloats parts, float scale, Floats dweights);
+
 // Rotates pairs (i, i + n / 2); `sign` -1 turns back.
 void rotate_pairs(Floats x, ConstFloats cosine, ConstFloats sine, float sign);
 

@@ -69,13 +69,17 @@ Tensor MoeBlock::add_iteration(int layer, int iteration, const Tensor& sum_TD, c
   routed.balance_losses.push_back(chosen.balance_loss);
   routed.z_losses.push_back(chosen.z_loss);
   routed.entropy_losses.push_back(chosen.entropy_loss);
+  const auto with_bias = [&](const Tensor& out_TD) {
+    return spec_.moe.output_bias ? add_bias(out_TD, weights_.vector(Role::ExpertsBias, layer)) : out_TD;
+  };
   if (spec_.moe.expert_width == 0) {
-    return add_free(layer, add_experts(sum_TD, x_TD, mix_N, plan, experts(layer), mode_), x_TD, chosen);
+    return add_free(layer, with_bias(add_experts(sum_TD, x_TD, mix_N, plan, experts(layer), mode_)), x_TD, chosen);
   }
   // Experts that are narrower than the model: what is dispatched and combined is as narrow.
   const Tensor x_TC = linear(x_TD, weights_.matrix(Role::ExpertsDescend, layer), mode_.type);
   const Tensor y_TC = add_experts(torch::zeros_like(x_TC), x_TC, mix_N, plan, experts(layer), mode_);
-  return add_free(layer, add_linear(sum_TD, y_TC, weights_.matrix(Role::ExpertsAscend, layer), mode_.type), x_TD, chosen);
+  const Tensor ascended_TD = add_linear(sum_TD, y_TC, weights_.matrix(Role::ExpertsAscend, layer), mode_.type);
+  return add_free(layer, with_bias(ascended_TD), x_TD, chosen);
 }
 
 // Routers compute in f32 whatever the mode: a choice is not rounded.

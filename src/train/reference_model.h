@@ -46,6 +46,14 @@ inline Tensor rotate(const Tensor& x, const Tensor& positions, double theta) {
   return torch::cat({a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()}, -1);
 }
 
+// Stick-breaking by its definition: position j takes sigmoid(score_j) of what all later ones leave, exp(sum of log(1 - sigmoid)).
+inline Tensor stick(const Tensor& scores, const Tensor& open) {
+  const int64_t tokens = scores.size(-1);
+  const Tensor log_left = torch::log_sigmoid(-scores).masked_fill(open.logical_not(), 0);
+  const Tensor is_later = torch::ones({tokens, tokens}, torch::kFloat64).tril(-1);  // [k][j]: k > j
+  return torch::sigmoid(scores).masked_fill(open.logical_not(), 0) * torch::matmul(log_left, is_later).exp();
+}
+
 // Queries, keys and values [T, …] -> [T, query width]. One mask over all tokens: causal, and closed between segments.
 inline Tensor attend(const spec::AttentionSpec& a, double eps, Tensor q, Tensor k, const Tensor& v,
                      const Tensor& query_norm, const Tensor& key_norm, const std::vector<Segment>& segments) {
@@ -66,12 +74,13 @@ inline Tensor attend(const spec::AttentionSpec& a, double eps, Tensor q, Tensor 
     q = rms_norm(q, query_norm, eps);
     k = rms_norm(k, key_norm, eps);
   }
-  q = rotate(q, position, a.rope.theta).transpose(0, 1);
-  k = rotate(k, position, a.rope.theta).repeat_interleave(group, 1).transpose(0, 1);
+  const bool is_stick = a.weigh == spec::AttentionWeigh::StickBreaking;
+  q = (is_stick ? q : rotate(q, position, a.rope.theta)).transpose(0, 1);
+  k = (is_stick ? k : rotate(k, position, a.rope.theta)).repeat_interleave(group, 1).transpose(0, 1);
   const Tensor values = v.reshape({tokens, a.num_kv_heads, a.head_dim}).repeat_interleave(group, 1).transpose(0, 1);
   const Tensor open = (segment.unsqueeze(0) == segment.unsqueeze(1)).tril();
   const Tensor scores = torch::matmul(q, k.transpose(1, 2)) / std::sqrt(static_cast<double>(a.head_dim));
-  const Tensor p = torch::softmax(scores.masked_fill(open.logical_not(), -1e30), -1);
+  const Tensor p = is_stick ? stick(scores, open) : torch::softmax(scores.masked_fill(open.logical_not(), -1e30), -1);
   return torch::matmul(p, values).transpose(0, 1).reshape({tokens, -1});
 }
 
@@ -292,6 +301,7 @@ inline Tensor moe_block(const Model& m, int layer, const Tensor& x, const Batch&
     }
     y = y + zero_cost(rule, h, routed.mix_TC, has_constants ? m.at(layer, "constants.mix.weight") : Tensor(),
                       has_constants ? m.at(layer, "constants.vector.weight") : Tensor());
+    if (moe.output_bias) y = y + m.at(layer, "experts.output_bias");
     sum = sum + y;
     h = h + y;
   }
@@ -359,10 +369,11 @@ inline Output forward(const Model& m, const Batch& batch, double balance_weight,
     const bool has_norm = s.attention.qk_norm != spec::QkNorm::None;
     const Tensor query_norm = has_norm ? m.at(layer, "attention.query_norm.weight") : Tensor();
     const Tensor key_norm = has_norm ? m.at(layer, "attention.key_norm.weight") : Tensor();
-    if (s.attention.experts) return into + attention_experts(m, layer, normed, key_norm, query_norm, batch.segments, state);
+    const Tensor bias = s.attention.output_bias ? m.at(layer, "attention.output.bias") : torch::zeros({1}, torch::kFloat64);
+    if (s.attention.experts) return into + bias + attention_experts(m, layer, normed, key_norm, query_norm, batch.segments, state);
     const Tensor attended = attend(s.attention, s.norm_eps, project("query"), project("key"), project("value"), query_norm, key_norm,
                                    batch.segments);
-    return into + torch::linear(attended, m.at(layer, "attention.output.weight"));
+    return into + bias + torch::linear(attended, m.at(layer, "attention.output.weight"));
   };
   if (s.moe.router.gate == spec::Gate::Decoupled) {
     const int own = s.num_layers;

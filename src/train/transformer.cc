@@ -15,8 +15,8 @@ using spec::Role;
 void check_supported(const spec::ModelSpec& spec) {
   const spec::AttentionSpec& a = spec.attention;
   const spec::MoeSpec& m = spec.moe;
-  require(!a.latent && a.sliding_window == 0 && a.clip_qkv == 0 && !a.qkv_bias && !a.output_bias && !a.sinks,
-          "training knows no latent attention, sliding window, clipping, sinks or biases in attention");
+  require(!a.latent && a.sliding_window == 0 && a.clip_qkv == 0 && !a.qkv_bias && !a.sinks,
+          "training knows no latent attention, sliding window, clipping, sinks or biases of queries, keys and values");
   require(a.rope.scaling.kind == spec::RopeScalingKind::None && a.rope_dim() == a.head_dim && a.score_scale == 0 &&
               a.rope.pairs == spec::RopePairs::Halves,
           "training knows no scaled or partial rotary positions");
@@ -163,8 +163,11 @@ Tensor Transformer::run_layer_to_recompute(int layer, const Tensor& x_TD, const 
 
 Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
   const Tensor normed_TD = rms_norm(x_TD, weights_.vector(Role::AttentionNorm, layer), spec_.norm_eps);
+  const auto with_bias = [&](const Tensor& out_TD) {
+    return spec_.attention.output_bias ? add_bias(out_TD, weights_.vector(Role::AttentionOutputBias, layer)) : out_TD;
+  };
   if (spec_.attention.experts) {
-    return add_attention_experts(spec_, weights_, mode_, attention_, layer, x_TD, normed_TD, segments, routed);
+    return with_bias(add_attention_experts(spec_, weights_, mode_, attention_, layer, x_TD, normed_TD, segments, routed));
   }
   const Tensor qkv_TQ = linear(normed_TD, weights_.joined(Role::Query, Role::Value, layer), mode_.type);
   HeadNorms norms;
@@ -172,7 +175,7 @@ Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const std::ve
     norms = {weights_.vector(Role::QueryNorm, layer), weights_.vector(Role::KeyNorm, layer)};
   }
   const Tensor attended = attend(attention_, qkv_TQ, norms, segments);
-  return add_linear(x_TD, attended, weights_.matrix(Role::AttentionOutput, layer), mode_.type);
+  return with_bias(add_linear(x_TD, attended, weights_.matrix(Role::AttentionOutput, layer), mode_.type));
 }
 
 Tensor Transformer::feed_forward_block(int layer, const Tensor& x_TD, RoutedLayers& routed) {

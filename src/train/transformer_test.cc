@@ -95,6 +95,25 @@ TEST(Transformer, IsThePlainModelWithTiedEmbeddingsADenseLayerAndWholeNorms) {
   expect_same_as_reference(spec);
 }
 
+TEST(Transformer, IsThePlainModelWithStickBreakingAttention) {
+  spec::ModelSpec spec = small_spec();
+  spec.attention.weigh = spec::AttentionWeigh::StickBreaking;
+  expect_same_as_reference(spec);
+  spec.attention.experts = spec::AttentionExperts{5, 2};
+  spec.attention.num_kv_heads = 1;
+  expect_same_as_reference(spec);
+}
+
+TEST(Transformer, IsThePlainModelWithBiasesAfterAttentionAndExperts) {
+  spec::ModelSpec spec = small_spec();
+  spec.attention.output_bias = spec.moe.output_bias = true;
+  expect_same_as_reference(spec);
+  spec.attention.experts = spec::AttentionExperts{6, 2};
+  spec.moe.expert_width = 12;
+  spec.moe.shared_hidden = 16;
+  expect_same_as_reference(spec);
+}
+
 TEST(Transformer, IsThePlainModelWithoutNormsOfQueriesAndOneExpertAToken) {
   spec::ModelSpec spec = small_spec();
   spec.attention.qk_norm = spec::QkNorm::None;

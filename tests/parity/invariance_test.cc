@@ -199,7 +199,12 @@ TEST_P(Invariance, BlockShapes) {
   mixed.moe.shared_hidden = 24;
   mixed.moe.shared_mix = true;
   mixed.moe.momentum = {.kind = spec::Momentum::Adam, .decay = 0.6f, .step = 0.2f, .eps = 1e-4f};
-  for (const auto& spec : {chained, mixed}) {
+  spec::ModelSpec stick = test::small_spec();
+  stick.attention.num_heads = 8;
+  stick.attention.weigh = spec::AttentionWeigh::StickBreaking;
+  stick.attention.experts = spec::AttentionExperts{5, 2};
+  stick.attention.output_bias = stick.moe.output_bias = true;
+  for (const auto& spec : {chained, mixed, stick}) {
     const test::TemporaryFolder folder;
     test::write_random_checkpoint(spec, folder.path() / "model");
     const size_t lengths[] = {3, 17, is_scalar() ? 21u : 50u};

@@ -174,11 +174,18 @@ TEST(StreamedBlockShapes, TheSameBitsWithAnyNumberOfSlots) {
   spec.moe.expert_width = 16;
   spec.moe.shared_hidden = 24;
   spec.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0.5f};
-  const test::TemporaryFolder folder;
-  test::write_random_checkpoint(spec, folder.path());
+  spec::ModelSpec stick = test::small_spec();
+  stick.attention.num_heads = 8;
+  stick.attention.weigh = spec::AttentionWeigh::StickBreaking;
+  stick.attention.experts = spec::AttentionExperts{5, 2};
+  stick.attention.output_bias = stick.moe.output_bias = true;
   Random random(11);
-  expect_the_same_bits(folder.path(), kernel::Arithmetic::Fast, random);
-  expect_the_same_bits(folder.path(), kernel::Arithmetic::Exact, random);
+  for (const spec::ModelSpec& shape : {spec, stick}) {
+    const test::TemporaryFolder folder;
+    test::write_random_checkpoint(shape, folder.path());
+    expect_the_same_bits(folder.path(), kernel::Arithmetic::Fast, random);
+    expect_the_same_bits(folder.path(), kernel::Arithmetic::Exact, random);
+  }
 }
 
 // The model of a packed file of which nothing stays in memory.

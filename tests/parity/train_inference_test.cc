@@ -106,6 +106,20 @@ const Case kCases[] = {
        s.attention.qk_norm = QkNorm::PerHead;
        s.attention.experts = spec::AttentionExperts{5, 2};
      }},
+    {"stick_breaking", [](ModelSpec& s) { s.attention.weigh = spec::AttentionWeigh::StickBreaking; }},
+    {"stick_breaking_attention_experts",
+     [](ModelSpec& s) {
+       s.attention.weigh = spec::AttentionWeigh::StickBreaking;
+       s.attention.num_heads = 8;
+       s.attention.qk_norm = QkNorm::PerHead;
+       s.attention.experts = spec::AttentionExperts{5, 2};
+     }},
+    {"biases_after_attention_and_experts",
+     [](ModelSpec& s) {
+       s.attention.output_bias = s.moe.output_bias = true;
+       s.attention.num_heads = 8;
+       s.attention.experts = spec::AttentionExperts{5, 2};
+     }},
     {"all_block_shapes_at_once",
      [](ModelSpec& s) {
        s.num_layers = 3;
