@@ -8,8 +8,10 @@
 #include "cli/open_tokenizer.h"
 #include "format/importance.h"
 #include "format/tokenizer_json.h"
+#include "trace/trace_file.h"
 #include "upcycle/depth.h"
 #include "upcycle/experts.h"
+#include "upcycle/modules.h"
 #include "upcycle/split.h"
 #include "upcycle/width.h"
 
@@ -25,16 +27,19 @@ constexpr const char* kHelp =
     "  moiety finetune --upcycle dense/run --start start --copies 8 --parts 4 --experts-per-token 8\n"
     "  moiety finetune --upcycle german/run code/run --start start\n"
     "  moiety finetune --upcycle dense/run --start start --statistics de.gguf --statistics code.gguf\n"
-    "  moiety finetune --upcycle dense/run --start start --grow-width 256 --grow-layers 8";
+    "  moiety finetune --upcycle dense/run --start start --grow-width 256 --grow-layers 8\n"
+    "  moiety finetune more.toml --upcycle run --start start --add-experts 4\n"
+    "  moiety finetune --upcycle run --start start --drop-by routes.trace --drop-below 0.1";
 
 constexpr const char* kRecord = "upcycle.json";
 
 struct Arguments {
-  std::string config, from, start, score = "softmax", neurons = "copies", depth = "interpolated", gate = "linear";
+  std::string config, from, start, score = "softmax", neurons = "copies", depth = "interpolated", gate = "linear", drop_by;
   std::vector<std::string> overrides, models, statistics;
   upcycle::Copies copies;
   upcycle::Width width;
-  int layers = 0, expert_hidden = 0;
+  int layers = 0, expert_hidden = 0, new_experts = 0, new_attention_experts = 0;
+  double drop_below = 0;
   bool no_renormalise = false, json = false;
 };
 
@@ -125,6 +130,24 @@ void add_growth_to(CLI::App& app, Arguments& a) {
       ->group(group);
 }
 
+void add_modules_to(CLI::App& app, Arguments& a) {
+  const char* group = "Modules";
+  app.add_option("--add-experts", a.new_experts, "so many new experts for each layer that has some, beside them")
+      ->check(CLI::Range(1, 1 << 14))
+      ->group(group);
+  app.add_option("--add-attention-experts", a.new_attention_experts, "the same of attention's")
+      ->check(CLI::Range(1, 1 << 14))
+      ->group(group);
+  CLI::Option* trace = app.add_option("--drop-by", a.drop_by, "a routing trace: experts that nobody visits in it are left out")
+                           ->check(CLI::ExistingFile)
+                           ->group(group);
+  app.add_option("--drop-below", a.drop_below, "and those that have less than this share of their layer's mean visits")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1e6))
+      ->needs(trace)
+      ->group(group);
+}
+
 spec::Gate gate_named(const std::string& name) {
   using enum spec::Gate;
   return name == "cosine"      ? Cosine
@@ -136,6 +159,42 @@ spec::Gate gate_named(const std::string& name) {
 
 bool grows_width(const Arguments& a) { return a.width.width > 0 || a.width.dense_hidden > 0 || a.width.kv_heads > 0; }
 bool grows(const Arguments& a) { return grows_width(a) || a.layers > 0; }
+
+bool changes_modules(const Arguments& a) { return a.new_experts > 0 || a.new_attention_experts > 0 || !a.drop_by.empty(); }
+
+// How often each expert of each layer is visited in a trace of the model.
+std::vector<std::vector<int64_t>> visits_in(const std::string& path, const spec::ModelSpec& spec) {
+  trace::TraceReader reader(path);
+  const trace::TraceHeader& header = reader.header();
+  require(header.sparse_layers == trace::header_of(spec, "").sparse_layers && header.num_experts == spec.moe.router.num_experts,
+          "{}: the trace of a model with other layers or experts", path);
+  std::vector<std::vector<int64_t>> visits_LE;
+  for (int layer = 0; layer < spec.num_layers; ++layer) visits_LE.emplace_back(static_cast<size_t>(spec.experts(layer)), 0);
+  for (trace::StepTrace step; reader.next(step);) {
+    for (size_t i = 0; i < header.sparse_layers.size(); ++i) {
+      std::vector<int64_t>& visits_E = visits_LE[static_cast<size_t>(header.sparse_layers[i])];
+      for (const int32_t expert : step.by_sparse_layer[i].experts_N) ++visits_E.at(static_cast<size_t>(expert));
+    }
+  }
+  return visits_LE;
+}
+
+upcycle::MadeModel change_modules(upcycle::MadeModel model, const Arguments& a) {
+  const spec::ModelSpec& spec = model.spec;
+  upcycle::Modules modules = upcycle::modules_of(spec);
+  modules.router_deviation = a.copies.gate.deviation;
+  modules.seed = a.copies.seed;
+  const auto visits_LE = a.drop_by.empty() ? std::vector<std::vector<int64_t>>() : visits_in(a.drop_by, spec);
+  for (size_t layer = 0; layer < modules.experts_L.size(); ++layer) {
+    std::vector<int>& experts = modules.experts_L[layer];
+    if (experts.empty()) continue;
+    if (!visits_LE.empty()) experts = upcycle::busy_experts(visits_LE[layer], a.drop_below, spec.moe.router.experts_per_token);
+    experts.insert(experts.end(), static_cast<size_t>(a.new_experts), upcycle::kNewExpert);
+  }
+  require(a.new_attention_experts == 0 || spec.attention.experts, "--add-attention-experts: the model's attention is no matter of experts");
+  modules.attention_experts.insert(modules.attention_experts.end(), static_cast<size_t>(a.new_attention_experts), upcycle::kNewExpert);
+  return upcycle::with_modules(std::move(model), modules);
+}
 
 // Only growth was asked for: the model stays as dense as it is.
 bool makes_experts(const CLI::App& app, const Arguments& a) {
@@ -153,6 +212,10 @@ Made make(const CLI::App& app, const Arguments& a, const std::vector<std::unique
   std::vector<upcycle::MadeModel> models;
   for (const auto& file : files) models.push_back(upcycle::model_of(*file));
   Made made;
+  if (changes_modules(a)) {
+    if (models.size() > 1 || grows(a)) fail(ErrorKind::Usage, "experts come and go in one model, which doesn't grow otherwise");
+    return {change_modules(std::move(models.front()), a), false};
+  }
   for (upcycle::MadeModel& model : models) {
     if (grows_width(a)) {
       model = upcycle::grow_width(std::move(model), a.width);
@@ -191,7 +254,7 @@ Json record_of(const CLI::App& app, const std::vector<std::unique_ptr<format::Mo
   Json record = {{"models", Json::array()}, {"options", Json::object()}};
   for (const auto& file : files) record["models"].push_back(fs::absolute(file->path()).lexically_normal().string());
   for (const CLI::Option* option : app.get_options()) {
-    const bool counts = option->get_group() == "Experts" || option->get_group() == "Growth" || option->check_lname("seed");
+    const bool counts = option->get_group() == "Experts" || option->get_group() == "Growth" || option->get_group() == "Modules" || option->check_lname("seed");
     if (counts && option->count() > 0) record["options"][option->get_name()] = option->results();
   }
   return record;
@@ -289,13 +352,14 @@ int finetune(int argc, char** argv) {
   CLI::Option* from =
       app.add_option("--from", a.from, "a model to go on with: a training run or checkpoint, a Hugging Face folder");
   app.add_option("--upcycle", a.models,
-                 "dense models, of which one is made first: runs, checkpoints, Hugging Face folders, GGUF files")
+                 "dense models, of which one is made first, or one with experts, of which some come or go: runs, checkpoints, Hugging Face folders, GGUF files")
       ->excludes(from);
   app.add_option("--start", a.start, "the folder that it is written to, and read from again by the same command");
   app.add_option("--seed", a.copies.seed, "of all random numbers of the start")->capture_default_str();
   app.add_flag("--json", a.json, "print the result as JSON");
   add_experts_to(app, a);
   add_growth_to(app, a);
+  add_modules_to(app, a);
   if (const auto status = parse(app, argc, argv)) return *status;
   a.copies.score = a.score == "softmax" ? spec::Score::Softmax : spec::Score::Sigmoid;
   a.copies.renormalise = !a.no_renormalise;

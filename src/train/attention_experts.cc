@@ -59,10 +59,14 @@ Tensor add_attention_experts(const spec::ModelSpec& spec, Weights& weights, cons
   const int64_t group = a.expert_heads() / kv_heads * a.head_dim;  // an expert's numbers for a key-value head
 
   // Router
-  const Routed chosen = route(a.experts->rule(), linear(x_TD, weights.matrix(Role::AttentionRouter, layer)), {},
-                              {.balancing = {.sum_over_ranks = routed.order.sum_over_ranks}});
+  const Tensor logits_TE = linear(x_TD, weights.matrix(Role::AttentionRouter, layer));
+  const Routed chosen =
+      route(a.experts->rule(), logits_TE, {},
+            {.balancing = {.sum_over_ranks = routed.order.sum_over_ranks, .with_entropy = routed.with_entropy}});
   routed.balance_losses.push_back(chosen.balance_loss);
   routed.z_losses.push_back(chosen.z_loss);
+  routed.entropy_losses.push_back(chosen.entropy_loss);
+  routed.spread_losses.push_back(chosen.spread_loss);
   const auto plan = std::shared_ptr<const moe::DispatchPlan>(chosen.saved->plan, &chosen.saved->plan->dispatch);
 
   // Queries by visit, then by the head that they look at: those of one key-value head side by side

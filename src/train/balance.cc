@@ -83,15 +83,41 @@ BalanceTerm balance_term(const Balancing& balancing, const spec::RouterRule& rul
   return term;
 }
 
-void add_balance_gradient(const spec::RouterRule& rule, const BalanceTerm& term, float dloss, size_t t,
-                          std::span<const float> scores_E, std::span<float> dscores_E) {
-  if (dloss == 0) return;
-  const auto slope_E = term.slope_GE.row(t / term.group_tokens);
-  if (rule.score == spec::Score::Softmax) return add_scaled(dloss, slope_E, dscores_E);  // shares are the scores
+namespace {
+
+// Adds d times the gradient of the sum of slope * probability.
+void add_slopes(const spec::RouterRule& rule, std::span<const float> slope_E, float d, std::span<const float> scores_E,
+                std::span<float> dscores_E) {
+  if (d == 0) return;
+  if (rule.score == spec::Score::Softmax) return add_scaled(d, slope_E, dscores_E);  // shares are the scores
   std::vector<float> share_E(scores_E.size()), dshare_E(scores_E.size());
   shares_of(rule, scores_E, share_E);
-  for (size_t e = 0; e < share_E.size(); ++e) dshare_E[e] = dloss * slope_E[e];
+  for (size_t e = 0; e < share_E.size(); ++e) dshare_E[e] = d * slope_E[e];
   shares_backward(rule, scores_E, share_E, dshare_E, dscores_E);
+}
+
+}  // namespace
+
+void add_balance_gradient(const spec::RouterRule& rule, const BalanceTerm& term, float dloss, size_t t,
+                          std::span<const float> scores_E, std::span<float> dscores_E) {
+  add_slopes(rule, term.slope_GE.row(t / term.group_tokens), dloss, scores_E, dscores_E);
+}
+
+SpreadTerm spread_term(std::span<const double> wanted_E, size_t tokens) {
+  SpreadTerm term;
+  double loss = 0;
+  for (const double wanted : wanted_E) {
+    const double mean = std::max(wanted / static_cast<double>(tokens), 1e-12);  // whose slope is finite
+    loss -= mean * std::log(mean);
+    term.slope_E.push_back(static_cast<float>(-(std::log(mean) + 1) / static_cast<double>(tokens)));
+  }
+  term.loss = static_cast<float>(loss);
+  return term;
+}
+
+void add_spread_gradient(const spec::RouterRule& rule, const SpreadTerm& term, float dloss, std::span<const float> scores_E,
+                         std::span<float> dscores_E) {
+  add_slopes(rule, term.slope_E, dloss, scores_E, dscores_E);
 }
 
 double balance_of_sums(std::span<const int64_t> visits_E, std::span<const double> wanted_E, double tokens) {

@@ -63,6 +63,18 @@ float entropy_loss(const spec::RouterRule& rule, MatrixView<const float> scores_
 void add_entropy_gradient(const spec::RouterRule& rule, float dloss, size_t tokens, std::span<const float> scores_C,
                           std::span<float> dscores_C);
 
+// The entropy of the experts' mean probabilities (BalanceTerm::wanted_E over the tokens): log E if all are wanted alike, 0 if one alone is.
+// Made smaller, it concentrates the load, so that some experts can be done without; made larger, together with a smaller entropy of each
+// token's, it is the mutual information of token and expert (both: Shen et al. 2023, "ModuleFormer").
+struct SpreadTerm {
+  float loss = 0;
+  std::vector<float> slope_E;  // d(loss) / d(probability of expert e at any token)
+};
+SpreadTerm spread_term(std::span<const double> wanted_E, size_t tokens);
+// Adds dloss * d(loss) / d(scores of a token).
+void add_spread_gradient(const spec::RouterRule& rule, const SpreadTerm& term, float dloss, std::span<const float> scores_E,
+                         std::span<float> dscores_E);
+
 // Mean over the tokens of the entropy of their probabilities, over log E: 1 undecided, 0 sure. For the metrics.
 double router_entropy(const spec::RouterRule& rule, MatrixView<const float> scores_TE);
 

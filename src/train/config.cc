@@ -93,6 +93,8 @@ void visit(Config& c, Visitor& v) {
   v.number("z_loss", c.balance.z_loss, 0, 100);
   v.number("bias_rate", c.balance.bias_rate, 0, 1);
   v.number("entropy_loss", c.balance.entropy_loss, 0, 100);
+  v.number("concentration", c.balance.concentration, 0, 100);
+  v.number("mutual_information", c.balance.mutual_information, 0, 100);
   v.number("cut_off_rate", c.balance.cut_off_rate, 1e-6, 1);
   v.number("consistency", c.balance.consistency, 0, 100);
 
@@ -133,6 +135,8 @@ void visit(Config& c, Visitor& v) {
   v.integer("sequence", c.train.sequence, 2, 1 << 20);
   v.integer("batch", c.train.batch, 0, 1 << 16);
   v.integer("accumulate", c.train.accumulate, 1, 1 << 16);
+  v.integer("frozen_experts", c.train.frozen_experts, 0, 1 << 14);
+  v.integer("frozen_attention_experts", c.train.frozen_attention_experts, 0, 1 << 14);
   v.choice("precision", c.train.precision, {"f32", "bf16"});
   v.boolean("packed", c.train.packed);
   v.choice("keep", c.train.keep, {"products", "inputs"});
@@ -373,7 +377,15 @@ void check_routing(const TrainConfig& c, const std::string& where) {
   require(c.train.receive_budget == 0 || (c.model.select != "expert_choice" && c.model.weigh != "sparse_mixer"),
           "{}: train.receive_budget goes by choices that a token makes by itself, not with model.select = \"expert_choice\" or "
           "model.weigh = \"sparse_mixer\"", where);
+  require((c.balance.concentration == 0 && c.balance.mutual_information == 0) || c.train.receive_budget == 0,
+          "{}: balance.concentration and balance.mutual_information are of all tokens of a pass, which train.receive_budget may take apart",
+          where);
+  require(c.balance.mutual_information == 0 || c.model.select != "tsallis",
+          "{}: balance.mutual_information is of Shannon's entropy; model.select = \"tsallis\" has another", where);
   const TrainConfig::Anneal& a = c.anneal;
+  const bool freezes = c.train.frozen_experts + c.train.frozen_attention_experts > 0;
+  require(!freezes || (a.search_steps == 0 && a.spawn_step == 0),
+          "{}: train.frozen_experts are the first ones, which anneal.search_steps and anneal.spawn_step move", where);
   require(a.experts_from <= c.model.experts, "{}: anneal.experts_from ({}) is more than model.experts ({})", where, a.experts_from,
           c.model.experts);
   const bool open_ended = (a.experts_from > 0 && a.experts_steps == 0) || (a.temperature_from > 0 && a.temperature_steps == 0);

@@ -76,6 +76,7 @@ struct TrainConfig {
     double aux_loss = 0.01, z_loss = 0.0001, bias_rate = 0;
     double entropy_loss = 0;     // of the routers' scores
     double cut_off_rate = 0.01;  // of expert choice: how fast the cut-offs' average follows
+    double concentration = 0, mutual_information = 0;  // of the experts' mean probabilities, see SpreadTerm
     double consistency = 0;      // of two passes through random gates
   } balance;
 
@@ -116,6 +117,7 @@ struct TrainConfig {
     double capacity = 0;            // times the mean load that an expert takes at most; 0: all that come
     int64_t receive_budget = 0, receive_sets = 1;  // moe::ReceiveBudget
     std::string recompute = "none";  // layers: of each only its input is kept for its gradients
+    int64_t frozen_experts = 0, frozen_attention_experts = 0;  // above 0: only later experts and the routers learn
     int64_t round_tokens = 0;        // experts' token counts are rounded to multiples of this; 0: they are not
   } train;
 

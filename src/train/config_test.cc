@@ -39,7 +39,7 @@ TEST(TrainConfig, AMistakeIsNamedWithItsKeyAndLine) {
   EXPECT_EQ(complaint("[schedule]\nkind = \"line\"\n"),
             "c.toml:2: schedule.kind is \"line\", expected one of \"cosine\", \"wsd\"");
   EXPECT_EQ(complaint("[balance]\naux = 1\n"),
-            "c.toml:2: balance has no key \"aux\"; it knows aux_loss, bias_rate, consistency, cut_off_rate, entropy_loss, scope, z_loss");
+            "c.toml:2: balance has no key \"aux\"; it knows aux_loss, bias_rate, concentration, consistency, cut_off_rate, entropy_loss, mutual_information, scope, z_loss");
   EXPECT_TRUE(complaint("\n[modell]\nwidth = 1\n").starts_with("c.toml:2: there is no section \"modell\""));
   EXPECT_TRUE(complaint("model = 3\n").starts_with("c.toml:1: model must be a table"));
   EXPECT_TRUE(complaint("[model]\nwidth =\n").starts_with("c.toml:2: not valid TOML"));
@@ -62,6 +62,8 @@ TEST(TrainConfig, StagesOfRoutingThatDoNotFitAreRefused) {
   EXPECT_NE(complaint("[anneal]\nspawn_step = 4\nsearch_steps = 6\n[train]\nsteps = 10\n"), "");
   EXPECT_EQ(complaint("[anneal]\nspawn_step = 4\nsearch_steps = 5\n[train]\nsteps = 10\n"), "");
   EXPECT_NE(complaint("[anneal]\nsearch_steps = 5\n[train]\ncapacity = 2\n"), "");
+  EXPECT_NE(complaint("[anneal]\nsearch_steps = 5\n[train]\nfrozen_experts = 2\n"), "");
+  EXPECT_NE(complaint("[balance]\nmutual_information = 1\n[model]\nselect = \"tsallis\"\n"), "");
   EXPECT_NE(complaint("[anneal]\nsearch_steps = 5\n[model]\niterations = 2\n"), "");
   EXPECT_EQ(complaint("[balance]\nconsistency = 1\n[model]\ngate = \"random\"\n"), "");
   EXPECT_NE(complaint("[train]\ncapacity = 1\nreceive_budget = 100000\n"), "");

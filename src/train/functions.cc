@@ -192,7 +192,8 @@ Routed route_to_first(int num_experts, int tokens) {
   plan->routing = {.num_experts = num_experts, .experts_N = std::vector<int32_t>(tokens, 0), .weights_N = std::vector<float>(tokens, 1.0f)};
   for (int32_t t = 1; t <= tokens; ++t) plan->routing.begin_T1.push_back(t);
   plan->dispatch = moe::plan_dispatch(plan->routing);
-  return {torch::ones({tokens}), torch::zeros({0}), torch::tensor(0.0f), torch::tensor(0.0f), torch::tensor(0.0f),
+  const Tensor none = torch::tensor(0.0f);
+  return {torch::ones({tokens}), torch::zeros({0}), none, none, none, none,
           std::make_shared<const RouterSaved>(RouterSaved{.rule = {.num_experts = num_experts, .experts_per_token = 1}, .plan = plan})};
 }
 
@@ -206,14 +207,15 @@ Routed route(const spec::RouterRule& rule, const Tensor& logits_TC, std::span<co
   const tensor_list outputs = record(
       {logits_TC},
       {copy(saved->plan->routing.weights_N), copy(saved->plan->routing.zero_cost.weights_N), torch::tensor(saved->balance.loss),
-       torch::tensor(saved->z_loss), torch::tensor(saved->entropy_loss)},
+       torch::tensor(saved->z_loss), torch::tensor(saved->entropy_loss), torch::tensor(saved->spread.loss)},
       [=](const tensor_list& d) -> tensor_list {
         const Tensor dlogits_TC = torch::empty_like(logits_TC);
         router_backward(rule, *saved, view(logits_TC),
-                        {flat(d[0]), flat(d[1]), d[2].item<float>(), d[3].item<float>(), d[4].item<float>()}, view(dlogits_TC));
+                        {flat(d[0]), flat(d[1]), d[2].item<float>(), d[3].item<float>(), d[4].item<float>(), d[5].item<float>()},
+                        view(dlogits_TC));
         return {dlogits_TC};
       });
-  return {outputs[0], outputs[1], outputs[2], outputs[3], outputs[4], saved};
+  return {outputs[0], outputs[1], outputs[2], outputs[3], outputs[4], outputs[5], saved};
 }
 
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,

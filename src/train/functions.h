@@ -48,7 +48,7 @@ Tensor attend(const Attention& attention, const Tensor& qkv_TQ, const HeadNorms&
               const std::vector<Segment>& segments);
 
 struct Routed {
-  Tensor mix_N, zero_cost_mix_M, balance_loss, z_loss, entropy_loss;
+  Tensor mix_N, zero_cost_mix_M, balance_loss, z_loss, entropy_loss, spread_loss;
   std::shared_ptr<const RouterSaved> saved;
 };
 // Before experts are spawned: every token visits the first with weight 1, and no router learns.

@@ -74,7 +74,7 @@ TrainedMicroBatch train_micro_batch(Transformer& model, const Batch& batch, cons
     const size_t before = allocated_memory();
     const Losses losses = model.forward(batch, weights, &pass.routes, order);
     if (!losses.overflowed) {
-      TrainedMicroBatch result{losses.cross_entropy, losses.balance, losses.z, losses.entropy, losses.consistency, allocated_memory() - before, {}};
+      TrainedMicroBatch result{losses.cross_entropy, losses.balance, losses.z, losses.entropy, losses.spread, losses.consistency, allocated_memory() - before, {}};
       (losses.total * share).backward();
       result.passes.push_back(std::move(pass));
       return result;

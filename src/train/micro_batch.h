@@ -20,7 +20,7 @@ struct TrainedPass {
 };
 
 struct TrainedMicroBatch {
-  double cross_entropy = 0, balance = 0, z = 0, entropy = 0, consistency = 0;  // means, as in Losses
+  double cross_entropy = 0, balance = 0, z = 0, entropy = 0, spread = 0, consistency = 0;  // means, as in Losses
   size_t activation_bytes = 0;                   // allocated by the last pass and kept for its gradients
   std::vector<TrainedPass> passes;               // one, or one a piece
 };

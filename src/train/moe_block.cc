@@ -69,6 +69,7 @@ Tensor MoeBlock::add_iteration(int layer, int iteration, const Tensor& sum_TD, c
   routed.balance_losses.push_back(chosen.balance_loss);
   routed.z_losses.push_back(chosen.z_loss);
   routed.entropy_losses.push_back(chosen.entropy_loss);
+  routed.spread_losses.push_back(chosen.spread_loss);
   const auto with_bias = [&](const Tensor& out_TD) {
     return spec_.moe.output_bias ? add_bias(out_TD, weights_.vector(Role::ExpertsBias, layer)) : out_TD;
   };

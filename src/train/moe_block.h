@@ -26,8 +26,7 @@ struct RoutedLayers {
   size_t first = 0;         // which router of the model comes first here
   Routes decided;           // of layers that run again: nothing is chosen a second time
   Routes routes;
-  tensor_list balance_losses, z_losses;  // of attention's experts, too
-  tensor_list entropy_losses;
+  tensor_list balance_losses, z_losses, entropy_losses, spread_losses;  // of attention's experts, too
   Tensor logits_TC;                // of the layer before, if logits have a gating residual
   Tensor momentum_TD, squares_TD;  // spec::Momentum's p and v; undefined before the first layer
   bool overflowed = false;         // experts would have received more than the budget: the pass ends

@@ -45,18 +45,18 @@ Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, con
 
 void Optimizer::add_pieces(const Weights::Entry& entry) {
   Range& range = entries_.emplace_back(Range{pieces_.size(), 0, {}});
-  if (!entry.trained) return;
+  if (!entry.trained || entry.frozen == entry.size) return;
   const MomentForm form = form_of(config_, entry);
   const size_t packed_together = weights_.packed_together(entry);
   const bool is_factored = !has_moment(form, Moment::Second);
   if (!is_factored && packed_together == 0) {
-    for (size_t at = 0; at < entry.size; at += kPiece) {
+    for (size_t at = entry.frozen; at < entry.size; at += kPiece) {
       pieces_.push_back({entry.begin + at, std::min(kPiece, entry.size - at), entry.is_matrix(), form, {}});
     }
   } else {
     const size_t cols = static_cast<size_t>(entry.shape.back()), rows = static_cast<size_t>(entry.shape[entry.shape.size() - 2]);
     const size_t together = std::max<size_t>(1, packed_together), rows_a_piece = std::max<size_t>(1, kPiece / cols / together) * together;
-    for (size_t begin = 0; begin < entry.size; begin += rows * cols) {
+    for (size_t begin = entry.frozen; begin < entry.size; begin += rows * cols) {
       const size_t matrix = is_factored ? factored_.add(rows, cols) : 0;
       if (is_factored && !range.matrix) range.matrix = matrix;
       for (size_t row = 0; row < rows; row += rows_a_piece) {
@@ -192,10 +192,12 @@ format::TensorSource Optimizer::moment_tensor(size_t entry, Moment which) {
   format::TensorSource tensor;
   tensor.name = prefix_of(which) + weight.name;
   tensor.shape = weight.shape;
+  const auto zeros = [&](size_t count) { tensor.made.push_back([count] { return std::vector<float>(count, 0.0f); }); };
+  if (range.count > 0 && weight.frozen > 0) zeros(weight.frozen);
   for (size_t i = range.first; i < range.first + range.count; ++i) {
     tensor.made.push_back([this, i, which] { return moment_of(pieces_[i], which); });
   }
-  if (range.count == 0) tensor.made.push_back([size = weight.size] { return std::vector<float>(size, 0.0f); });
+  if (range.count == 0) zeros(weight.size);
   return tensor;
 }
 
@@ -220,7 +222,8 @@ void Optimizer::for_each_factor(const std::function<void(const std::string&, con
     const Weights::Entry& weight = weights_.entries()[i];
     std::vector<int64_t> rows(weight.shape.begin(), weight.shape.end() - 1), columns = rows;
     columns.back() = weight.shape.back();
-    const size_t matrices = weight.size / static_cast<size_t>(rows.back() * columns.back());
+    const size_t matrices = (weight.size - weight.frozen) / static_cast<size_t>(rows.back() * columns.back());
+    if (weight.frozen > 0) rows[0] = columns[0] = static_cast<int64_t>(matrices);  // of the others in the stack
     body("second_moment_rows." + weight.name, rows, factored_.rows(*entries_[i].matrix, matrices));
     body("second_moment_columns." + weight.name, columns, factored_.columns(*entries_[i].matrix, matrices));
   }

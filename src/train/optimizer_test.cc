@@ -52,6 +52,35 @@ TEST(Optimizer, ExpertsMoveWithTheirMoments) {
   }
 }
 
+TEST(Optimizer, OldExpertsStayAndNewOnesLearnAsIfNobodyHadStayed) {
+  const TrainConfig config = parse_config("", "c", {"model.width=16", "model.layers=2", "model.experts=4", "model.expert_hidden=24"});
+  const spec::ModelSpec spec = model_spec(config, 300, 0);
+  for (const char* state : {"f32", "factored", "int8"}) {
+    Weights some(spec), all(spec);
+    some.initialise(spec, 1);
+    const std::vector<float> before(some.values().begin(), some.values().end());
+    std::ranges::copy(before, all.values().begin());
+    some.freeze_old(3, 0);
+    const TrainConfig::Optimizer settings{.clip = 0, .state = state};
+    const auto mine = std::make_unique<Optimizer>(settings, some), theirs = std::make_unique<Optimizer>(settings, all);
+    Random random(3);
+    for (int64_t step = 0; step < 3; ++step) {
+      for (size_t i = 0; i < before.size(); ++i) some.gradients()[i] = all.gradients()[i] = static_cast<float>(random.normal());
+      mine->step(step, 1e-2);
+      theirs->step(step, 1e-2);
+    }
+    for (const Weights::Entry& entry : some.entries()) {
+      const bool learns = entry.weight.role == spec::Role::Router || spec::is_expert(entry.weight.role);
+      const size_t old = spec::is_expert(entry.weight.role) ? entry.size / 4 * 3 : learns ? 0 : entry.size;
+      for (size_t i = 0; i < entry.size; ++i) {
+        const float wanted = i < old ? before[entry.begin + i] : all.values()[entry.begin + i];
+        // Blocks of eight bits begin elsewhere
+        ASSERT_NEAR(some.values()[entry.begin + i], wanted, i < old || std::string(state) != "int8" ? 0 : 5e-3) << state << " " << entry.name;
+      }
+    }
+  }
+}
+
 TEST(Optimizer, IsTorchsAdamWWithClipping) {
   const TrainConfig config = parse_config("", "c", {"model.width=16", "model.layers=1", "balance.bias_rate=0.1"});
   const spec::ModelSpec spec = model_spec(config, 300, 0);

@@ -89,7 +89,7 @@ struct State {
   Tensor gru, ahead, own;  // of gates
   Tensor logits;           // of the router before, for gating residuals
   Tensor p, v;             // of momentum
-  std::vector<Tensor> balance, z, entropy;
+  std::vector<Tensor> balance, z, entropy, spread;
 };
 
 // Leaves of one tree over experts [begin, end), each [T]: how far it is reached.
@@ -177,7 +177,7 @@ inline Tensor gate_logits(const Model& m, int layer, const Tensor& h, const Batc
 
 struct RouterTerms {
   Tensor mix_TC;  // zero where a choice wasn't made, and for null experts
-  Tensor balance, z, entropy;
+  Tensor balance, z, entropy, spread;
   moe::Routing routing;
 };
 
@@ -229,7 +229,8 @@ inline RouterTerms route(const spec::RouterRule& rule, const Tensor& logits_TC, 
   const double q = rule.select == spec::Select::Tsallis ? double{rule.tsallis_q} : 1;
   const Tensor entropy = q == 1 ? -(share * torch::log(share.clamp_min(1e-300))).sum(-1) : (1 - share.pow(q).sum(-1)) / (q - 1);
   return {mix * static_cast<double>(rule.scale), rule.num_choices() * (busy * share.mean(0)).sum(),
-          torch::logsumexp(logits_TC, -1).pow(2).mean(), entropy.mean(), routing};
+          torch::logsumexp(logits_TC, -1).pow(2).mean(), entropy.mean(),
+          -(share.mean(0) * torch::log(share.mean(0).clamp_min(1e-300))).sum(), routing};
 }
 
 // What the experts that cost nothing give: their input, or a mix of it and a vector.
@@ -292,6 +293,7 @@ inline Tensor moe_block(const Model& m, int layer, const Tensor& x, const Batch&
     state.balance.push_back(routed.balance);
     state.z.push_back(routed.z);
     state.entropy.push_back(routed.entropy);
+    state.spread.push_back(routed.spread);
     Tensor y;
     if (moe.expert_width > 0) {
       y = experts(torch::linear(h, m.at(layer, "experts.descend.weight")), routed.mix_TC, gate, up, down);
@@ -339,6 +341,8 @@ inline Tensor attention_experts(const Model& m, int layer, const Tensor& x, cons
   const RouterTerms routed = route(a.experts->rule(), torch::linear(x, m.at(layer, "attention.router.weight")), {});
   state.balance.push_back(routed.balance);
   state.z.push_back(routed.z);
+  state.entropy.push_back(routed.entropy);
+  state.spread.push_back(routed.spread);
   Tensor chosen_TKE = torch::zeros({tokens, per_token, a.experts->num_experts}, torch::kFloat64);
   for (int64_t n = 0; n < tokens * per_token; ++n) {
     chosen_TKE[n / per_token][n % per_token][routed.routing.experts_N[static_cast<size_t>(n)]] = 1.0;
@@ -354,7 +358,7 @@ inline Tensor attention_experts(const Model& m, int layer, const Tensor& x, cons
 }
 
 inline Output forward(const Model& m, const Batch& batch, double balance_weight, double z_weight, double entropy_weight = 0,
-                      bool in_training = true) {
+                      bool in_training = true, double spread_weight = 0) {
   const spec::ModelSpec& s = m.spec;
   const auto ids = [](const std::vector<int32_t>& values) {
     return torch::tensor(std::vector<int64_t>(values.begin(), values.end()));
@@ -398,6 +402,7 @@ inline Output forward(const Model& m, const Batch& batch, double balance_weight,
     loss = loss + balance_weight * torch::stack(state.balance).mean() + z_weight * torch::stack(state.z).mean();
   }
   if (!state.entropy.empty()) loss = loss + entropy_weight * torch::stack(state.entropy).mean();
+  if (!state.spread.empty()) loss = loss + spread_weight * torch::stack(state.spread).mean();
   return {logits, loss};
 }
 

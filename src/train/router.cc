@@ -96,6 +96,7 @@ RouterSaved router_forward(const RouterRule& rule, MatrixView<const float> logit
   }
 
   saved.balance = balance_term(order.balancing, rule, scores_TC, saved.plan->routing);
+  saved.spread = spread_term(saved.balance.wanted_E, tokens);
   saved.z_loss = z_loss(saved.log_sum_T);
   if (order.balancing.with_entropy) saved.entropy_loss = entropy_loss(rule, scores_TC);
   return saved;
@@ -113,6 +114,7 @@ void router_backward(const RouterRule& rule, const RouterSaved& saved, MatrixVie
       std::ranges::fill(dscores_C, 0.0f);
 
       add_balance_gradient(rule, saved.balance, d.balance, t, scores_C, dscores_C);
+      add_spread_gradient(rule, saved.spread, d.spread, scores_C, dscores_C);
       add_entropy_gradient(rule, d.entropy, tokens, scores_C, dscores_C);
 
       // Weigh, and with SparseMixer select

@@ -38,6 +38,7 @@ struct RouterSaved {
   std::vector<float> cut_off_E;     // of expert choice in training; else empty
   bool was_drawn = false;           // by SparseMixer: its gradient is another
   BalanceTerm balance;
+  SpreadTerm spread;
   float z_loss = 0;
   float entropy_loss = 0;           // if balancing asks for it
 };
@@ -53,7 +54,7 @@ RouterSaved router_forward(const spec::RouterRule& rule, MatrixView<const float>
 // From the gradients of the mixing weights, of visits and of those that cost nothing, and of the losses.
 struct RouterGradients {
   std::span<const float> mix_N, mix_M;
-  float balance = 0, z = 0, entropy = 0;
+  float balance = 0, z = 0, entropy = 0, spread = 0;
 };
 void router_backward(const spec::RouterRule& rule, const RouterSaved& saved, MatrixView<const float> logits_TC,
                      const RouterGradients& d, MatrixView<float> dlogits_TC);

@@ -62,6 +62,8 @@ Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config) 
   if (!config.model.router_trained) {
     for (const spec::Role role : kRouterRoles) weights.freeze(role);
   }
+  const int experts = static_cast<int>(config.train.frozen_experts), attention_experts = static_cast<int>(config.train.frozen_attention_experts);
+  if (experts + attention_experts > 0) weights.freeze_old(experts, attention_experts);
   return weights;
 }
 
@@ -271,8 +273,10 @@ Json Trainer::step() {
   const auto accumulate = static_cast<float>(config_.train.accumulate);
   const LossWeights loss_weights{static_cast<float>(config_.balance.aux_loss),
                                  static_cast<float>(config_.balance.z_loss),
-                                 static_cast<float>(config_.balance.entropy_loss),
-                                 static_cast<float>(config_.balance.consistency)};
+                                 static_cast<float>(config_.balance.entropy_loss + config_.balance.mutual_information),
+                                 static_cast<float>(config_.balance.consistency),
+                                 /*cross_entropy=*/1,
+                                 static_cast<float>(config_.balance.concentration - config_.balance.mutual_information)};
   if (config_.anneal.spawn_step > 0 && state_.step == config_.anneal.spawn_step) {
     spawn_experts(weights_, config_.anneal.spawn_noise, static_cast<uint64_t>(config_.run.seed));
   }
@@ -282,7 +286,7 @@ Json Trainer::step() {
   const bool tells_load = (state_.step + 1) % kLoadEvery == 0;
   step_routing_ = RoutingFigures(static_cast<int>(routers_.size()), spec_.moe.router.num_experts);
   cut_offs_.assign(routers_.size(), std::vector<float>(static_cast<size_t>(spec_.moe.router.num_experts), 0.0f));
-  double loss = 0, balance = 0, z = 0, entropy = 0, consistency = 0;
+  double loss = 0, balance = 0, z = 0, entropy = 0, spread = 0, consistency = 0;
   int64_t reruns = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
     Batch whole = sampler_.next(static_cast<size_t>(config_.train.batch));
@@ -297,6 +301,7 @@ Json Trainer::step() {
     balance += tokens * done.balance / accumulate;
     z += tokens * done.z / accumulate;
     entropy += tokens * done.entropy / accumulate;
+    spread += tokens * done.spread / accumulate;
     consistency += targets * done.consistency / accumulate;
     reruns += done.passes.size() > 1;
     activation_bytes_ = done.activation_bytes;
@@ -311,9 +316,9 @@ Json Trainer::step() {
     if (is_searching) {
       for (const WeightMatrix& share_EE : *order.shares) ranks_->sum(share_EE.gradient.flat());
     }
-    std::array sums{loss, balance, z, entropy, consistency};
+    std::array sums{loss, balance, z, entropy, spread, consistency};
     ranks_->sum(sums);
-    std::tie(loss, balance, z, entropy, consistency) = std::tuple_cat(sums);
+    std::tie(loss, balance, z, entropy, spread, consistency) = std::tuple_cat(sums);
     step_routing_.sum(sum_over_ranks());
   }
   // What the passes were held to one after the other grew towards this.
@@ -336,6 +341,7 @@ Json Trainer::step() {
                {"balance_loss", balance},
                {"z_loss", z},
                {"entropy_loss", entropy},
+               {"spread", spread},
                {"grad_norm", norm},
                {"lr", rate},
                {"tokens", state_.tokens},
@@ -576,6 +582,8 @@ void check_for_ranks(const TrainConfig& config, const comm::Group& ranks) {
   alone(config.train.capacity > 0, "train.capacity");
   alone(config.train.round_tokens > 0, "train.round_tokens");
   alone(config.train.receive_budget > 0, "train.receive_budget");
+  alone(config.balance.concentration > 0, "balance.concentration");
+  alone(config.balance.mutual_information > 0, "balance.mutual_information");
   alone(config.model.select == "expert_choice", "model.select = \"expert_choice\"");
   require(config.train.batch >= ranks.size(), "train.batch is {}: with {} ranks it must be at least that", config.train.batch, ranks.size());
 }

@@ -59,11 +59,12 @@ Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights,
   const Tensor x_TD = hidden_states(batch, routed);
   if (routed.overflowed) return {.overflowed = true};
   const Tensor cross_entropy = mean_cross_entropy(x_TD, head(), batch.targets_T, mode_.type);
-  const Tensor balance = mean_of(routed.balance_losses), z = mean_of(routed.z_losses), entropy = mean_of(routed.entropy_losses);
+  const Tensor balance = mean_of(routed.balance_losses), z = mean_of(routed.z_losses), entropy = mean_of(routed.entropy_losses),
+               spread = mean_of(routed.spread_losses);
   if (routes != nullptr) *routes = std::move(routed.routes);
   return {loss_weights.cross_entropy * cross_entropy + loss_weights.balance * balance + loss_weights.z * z +
-              loss_weights.entropy * entropy,
-          cross_entropy.item<float>(), balance.item<float>(), z.item<float>(), entropy.item<float>()};
+              loss_weights.entropy * entropy + loss_weights.spread * spread,
+          cross_entropy.item<float>(), balance.item<float>(), z.item<float>(), entropy.item<float>(), spread.item<float>()};
 }
 
 Routes Transformer::decide(const Batch& batch, const PassOrder& order) {
@@ -87,7 +88,7 @@ Losses Transformer::forward_twice(const Batch& batch, const LossWeights& loss_we
   if (routes != nullptr) *routes = std::move(routed.routes);
   return {loss_weights.cross_entropy * cross_entropy + loss_weights.balance * balance + loss_weights.z * z +
               loss_weights.consistency * consistency,
-          cross_entropy.item<float>(), balance.item<float>(), z.item<float>(), 0, consistency.item<float>()};
+          cross_entropy.item<float>(), balance.item<float>(), z.item<float>(), 0, 0, consistency.item<float>()};
 }
 
 Tensor Transformer::logits(const Batch& batch, Routes* routes) {
@@ -128,7 +129,7 @@ Tensor Transformer::run_layer_to_recompute(int layer, const Tensor& x_TD, const 
   };
   const auto joined = [](const Tensor& out_TD, const RoutedLayers& of) {
     tensor_list all{out_TD};
-    for (const tensor_list& losses : {of.balance_losses, of.z_losses, of.entropy_losses}) {
+    for (const tensor_list& losses : {of.balance_losses, of.z_losses, of.entropy_losses, of.spread_losses}) {
       all.insert(all.end(), losses.begin(), losses.end());
     }
     return all;
@@ -158,6 +159,7 @@ Tensor Transformer::run_layer_to_recompute(int layer, const Tensor& x_TD, const 
   take(mine.balance_losses, routed.balance_losses);
   take(mine.z_losses, routed.z_losses);
   take(mine.entropy_losses, routed.entropy_losses);
+  take(mine.spread_losses, routed.spread_losses);
   return made[0];
 }
 

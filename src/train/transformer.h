@@ -15,6 +15,7 @@ struct Losses {
   Tensor total;  // what is minimised
   float cross_entropy = 0, balance = 0, z = 0;  // mean nats a token; means over layers
   float entropy = 0;                            // the same, if it has a weight
+  float spread = 0;                             // the entropy of experts' mean probabilities, mean over layers
   float consistency = 0;                        // of two passes (train/consistency.h); 0 if there was only one
   bool overflowed = false;  // experts would have received more than the budget: nothing else here means anything
 };
@@ -23,10 +24,11 @@ struct LossWeights {
   float balance = 0, z = 0, entropy = 0;
   float consistency = 0;  // above 0: the batch is passed twice, and experts of chance are drawn anew
   float cross_entropy = 1;
+  float spread = 0;
 
   // For a part of a pass, with so much of its tokens and of its targets: the parts' losses add up to the pass's.
   LossWeights of_part(float tokens, float targets) const {
-    return {tokens * balance, tokens * z, tokens * entropy, targets * consistency, targets * cross_entropy};
+    return {tokens * balance, tokens * z, tokens * entropy, targets * consistency, targets * cross_entropy, tokens * spread};
   }
 };
 

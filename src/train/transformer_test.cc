@@ -58,11 +58,11 @@ void expect_same_as_reference(const spec::ModelSpec& spec, double tolerance = 2e
   // Longer and shorter than a block of queries; a segment of one token.
   const Batch batch = random_batch(spec, {70, 1, 9, 40});
 
-  const reference::Output expected = reference::forward(plain, batch, 0.5, 0.01, 0.1);
+  const reference::Output expected = reference::forward(plain, batch, 0.5, 0.01, 0.1, true, 0.2);
   const reference::Output served = reference::forward(plain, batch, 0, 0, 0, false);
   EXPECT_LT(distance(model.logits(batch), served.logits.detach()), 1e-5);
 
-  const Losses losses = model.forward(batch, {.balance = 0.5f, .z = 0.01f, .entropy = 0.1f});
+  const Losses losses = model.forward(batch, {.balance = 0.5f, .z = 0.01f, .entropy = 0.1f, .spread = 0.2f});
   EXPECT_NEAR(losses.total.item<double>(), expected.loss.item<double>(), 1e-5);
   losses.total.backward();
   expected.loss.backward();

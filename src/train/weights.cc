@@ -75,6 +75,18 @@ void Weights::freeze(Role role) {
   }
 }
 
+void Weights::freeze_old(int experts, int attention_experts) {
+  for (Entry& entry : entries_) {
+    const Role role = entry.weight.role;
+    if (spec::is_expert(role) || spec::is_attention_expert(role)) {
+      const int64_t old = std::min<int64_t>(spec::is_expert(role) ? experts : attention_experts, entry.shape[0]);
+      entry.frozen = entry.size / static_cast<size_t>(entry.shape[0]) * static_cast<size_t>(old);
+    } else {
+      entry.trained = entry.trained && (role == Role::Router || role == Role::AttentionRouter);
+    }
+  }
+}
+
 bool Weights::has(Role role, int layer) const {
   return std::ranges::any_of(entries_,
                              [&](const Entry& e) { return e.weight.role == role && e.weight.layer == layer; });

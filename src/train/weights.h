@@ -35,12 +35,15 @@ class Weights {
     std::vector<int64_t> shape;  // of the stack, for experts
     size_t begin = 0, size = 0;  // in the flat memory
     bool trained = true;         // the optimizer leaves it alone otherwise
+    size_t frozen = 0;           // it leaves so many first numbers alone: the first experts of a stack
     bool is_matrix() const { return shape.size() > 1; }
   };
   const std::vector<Entry>& entries() const { return entries_; }
 
   // The weights of this role stay as they are.
   void freeze(spec::Role role);
+  // All but experts and routers, and of each layer's experts the first so many, stay as they are.
+  void freeze_old(int experts, int attention_experts);
 
   // Whoever asks for the values to change them makes what is packed stale.
   std::span<float> values() {

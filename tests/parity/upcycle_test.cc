@@ -12,6 +12,7 @@
 #include "train/transformer.h"
 #include "upcycle/depth.h"
 #include "upcycle/experts.h"
+#include "upcycle/modules.h"
 #include "upcycle/split.h"
 #include "upcycle/width.h"
 
@@ -291,6 +292,52 @@ TEST(Upcycling, ExpertsOfAllUnitsPreserveTheFunction) {
   EXPECT_LT(folders.change_in_training(), 1e-4);
   folders.make([&](MadeModel m) { return split_by_use(std::move(m), domains, {.expert_hidden = 24}); });
   EXPECT_GT(folders.change_in_training(), 1e-3);
+}
+
+// What no token of the text visits can go; what comes is there in training and in inference.
+TEST(Modules, ExpertsWithoutAVisitAreNotMissedAndNewOnesAreTheSameOnBothSides) {
+  ModelSpec spec = test::small_spec();
+  spec.moe.router.num_experts = 12;
+  spec.moe.router.experts_per_token = 2;
+  spec.attention.num_heads = 4;
+  spec.attention.experts = spec::AttentionExperts{3, 2};
+  spec.attention.weigh = spec::AttentionWeigh::StickBreaking;
+  const Folders folders(spec);
+
+  // Of four tokens, which visit 8 experts of 12 at most
+  std::vector<std::vector<int64_t>> visits_LE(2, std::vector<int64_t>(12, 0));
+  {
+    const format::ModelFile file(folders.dense);
+    ThreadPool threads(1);
+    const kernel::Compute compute{*kernel::available_kernels()[0], threads};
+    model::Transformer transformer(file, compute);
+    const std::vector<int32_t> tokens = some_tokens(spec);
+    model::KvCache cache(spec, tokens.size());
+    const model::Chunk chunk{&cache, std::span(tokens).first(4), 4};
+    transformer.forward({&chunk, 1}, [&](int layer, const moe::Routing& routing) {
+      for (const int32_t expert : routing.experts_N) ++visits_LE[static_cast<size_t>(layer)][static_cast<size_t>(expert)];
+    });
+  }
+  folders.make([&](MadeModel m) {
+    upcycle::Modules modules = upcycle::modules_of(m.spec);
+    for (size_t layer = 0; layer < 2; ++layer) modules.experts_L[layer] = upcycle::busy_experts(visits_LE[layer], 0, 2);
+    EXPECT_LT(modules.experts_L[0].size(), 12u);
+    return upcycle::with_modules(std::move(m), modules);
+  });
+  // The four tokens whose visits were counted
+  const size_t counted = 4 * static_cast<size_t>(spec.vocab_size);
+  Logits before = in_inference(folders.dense), after = in_inference(folders.made), trained = in_training(folders.made);
+  EXPECT_LT(largest_difference(after, trained), 1e-4);
+  for (Logits* logits : {&before, &after}) logits->resize(counted);
+  EXPECT_LT(largest_difference(before, after), 1e-5);
+
+  folders.make([](MadeModel m) {
+    upcycle::Modules modules = upcycle::modules_of(m.spec);
+    for (auto& experts : modules.experts_L) experts.push_back(upcycle::kNewExpert);
+    modules.attention_experts.push_back(upcycle::kNewExpert);
+    return upcycle::with_modules(std::move(m), modules);
+  });
+  EXPECT_LT(largest_difference(in_inference(folders.made), in_training(folders.made)), 1e-4);
 }
 
 }  // namespace

@@ -68,7 +68,19 @@ split=(--statistics "$folder/words.gguf" --statistics "$folder/code.gguf" --expe
 quietly $moiety finetune "${more[@]}" --set run.dir="$folder/split-run" --upcycle "$dense" --start "$folder/split" "${split[@]}"
 [[ $(tokens_of "$folder/split-run") == \[* ]] || fail "generating from experts by domain"
 
+# New experts beside old ones that stay; those that a trace has little use for left out.
+quietly $moiety finetune "${more[@]}" --set run.dir="$folder/more" --upcycle "$upcycled" --start "$folder/more-start" --add-experts 2 --set train.frozen_experts=8
+[[ $(tokens_of "$folder/more") == \[* ]] || fail "generating with new experts"
+quietly $moiety eval "$folder/more" --text docs/GLOSSARY.md --trace "$folder/more.trace"
+quietly $moiety finetune --upcycle "$folder/more" --start "$folder/fewer" --drop-by "$folder/more.trace" --drop-below 0.8
+grep -q "it does not compute what the model did" "$folder/log" || fail "what it says of fewer experts"
+[[ $(stat -c %s "$folder/fewer/model.safetensors") -lt $(stat -c %s "$folder"/more/checkpoints/*/model.safetensors) ]] || fail "nothing was left out"
+quietly $moiety finetune "${more[@]}" --set run.dir="$folder/fewer-run" --from "$folder/fewer"
+[[ $(tokens_of "$folder/fewer-run") == \[* ]] || fail "generating with fewer experts"
+
 # Mistakes.
+says 1 "other layers or experts" $moiety finetune --upcycle "$upcycled" --start "$folder/x" --drop-by "$folder/more.trace"
+says 1 "has no experts" $moiety finetune --upcycle "$dense" --start "$folder/x" --add-experts 1
 says 1 "can't be divided into 5 experts" $moiety finetune --upcycle "$dense" --start "$folder/x" --parts 5
 says 1 "don't fit each other" $moiety finetune --upcycle "$dense" "$folder/large" --start "$folder/x"
 says 1 "has experts already" $moiety finetune --upcycle "$folder/start" --start "$folder/x" --copies 2
