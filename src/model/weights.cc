@@ -168,6 +168,7 @@ void load_gate(const ModelFile& file, int layer, MoeWeights& w) {
 
 MoeWeights load_moe(const ModelFile& file, int layer, kernel::Arithmetic arithmetic) {
   const spec::MoeSpec& spec = file.spec().moe;
+  require(spec.gru_experts == 0, "{}: GRU experts can't be computed with yet", file.path().string());
   MoeWeights w;
   load_gate(file, layer, w);
   if (spec.router_bias) w.router_bias_E = floats(file, {Role::RouterBias, layer});

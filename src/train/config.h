@@ -43,6 +43,7 @@ struct TrainConfig {
     bool shared_gate = false, shared_mix = false, router_trained = true;
     int64_t iterations = 1, expert_width = 0;
     bool ternary_experts = false;
+    int64_t gru_experts = 0, gru_hidden = 64;
     std::string momentum = "none";
     double momentum_decay = 0.7, momentum_square_decay = 0.999, momentum_step = 1;
     int64_t attention_experts = 0, attention_experts_per_token = 2;

@@ -127,6 +127,11 @@ TEST(TrainConfig, BlockShapesBecomeTheModels) {
   EXPECT_EQ(odd.moe.momentum.decay, 0.5f);
   EXPECT_EQ(odd.attention.expert_heads(), 8);
   EXPECT_TRUE(spec_of("shared_hidden = 64\nshared_mix = true\n").moe.shared_mix);
+  const spec::ModelSpec grus = spec_of("moe_every = 2\nmoe_offset = 1\nexperts = [8, 8, 16]\ngru_experts = 2\ngru_hidden = 24\n");
+  EXPECT_EQ(grus.moe.experts_L, (std::vector<int>{0, 10, 0, 10, 0, 18}));
+  EXPECT_EQ(grus.moe.gru_experts, 2);
+  EXPECT_EQ(grus.moe.gru_hidden, 24);
+  EXPECT_NE(complaint("[model]\ngru_experts = 1\n[anneal]\nspawn_step = 10\n"), "");
 }
 
 TEST(TrainConfig, ListsOfExpertsAreReadAndPrinted) {

@@ -9,6 +9,7 @@
 #include "train/parallel.h"
 #include "train/reference_model.h"
 #include "train/routing_figures.h"
+#include "train/feed_forward_experts.h"
 #include "train/spawn.h"
 
 namespace moiety::train {
@@ -241,7 +242,7 @@ TEST(Capacity, ADroppedVisitGivesNothingAndGetsNoGradient) {
   const moe::LayerPlan& plan = *routed.saved->plan;
   ASSERT_GT(plan.dispatch.num_dropped(), 10);
   const Tensor out = add_experts(x, x, routed.mix_N, routed.saved->plan,
-                                 {{kExperts, kWidth, kHidden, value.gate, value.up, value.down}, stack(dgate, dup, ddown)});
+                                 {feed_forward_experts({}, {{kExperts, kWidth, kHidden, value.gate, value.up, value.down}, stack(dgate, dup, ddown)})});
   (out * probe).sum().backward();
 
   const auto twin = [](const Tensor& t) { return t.detach().to(torch::kFloat64).clone().set_requires_grad(true); };

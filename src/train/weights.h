@@ -35,7 +35,7 @@ class Weights {
     std::vector<int64_t> shape;  // of the stack, for experts
     size_t begin = 0, size = 0;  // in the flat memory
     bool trained = true;         // the optimizer leaves it alone otherwise
-    bool is_matrix() const { return shape.size() > 1; }
+    bool is_matrix() const { return shape.size() > (spec::is_expert(weight.role) ? 2 : 1); }
   };
   const std::vector<Entry>& entries() const { return entries_; }
 
