@@ -181,7 +181,8 @@ TEST_P(Invariance, Routers) {
   }
 }
 
-// Blocks of other shapes: what a layer hands to the next, or an iteration to the next, is the token's own.
+// Blocks of other shapes: what a layer hands to the next, or an iteration to the next, is the token's own; what experts keep, its
+// sequence's.
 TEST_P(Invariance, BlockShapes) {
   spec::ModelSpec chained = test::small_spec(), mixed = chained;
   chained.num_layers = mixed.num_layers = 3;
@@ -199,7 +200,7 @@ TEST_P(Invariance, BlockShapes) {
   mixed.moe.shared_hidden = 24;
   mixed.moe.shared_mix = true;
   mixed.moe.momentum = {.kind = spec::Momentum::Adam, .decay = 0.6f, .step = 0.2f, .eps = 1e-4f};
-  for (const auto& spec : {chained, mixed}) {
+  for (const auto& spec : {chained, mixed, test::small_spec_with_grus()}) {
     const test::TemporaryFolder folder;
     test::write_random_checkpoint(spec, folder.path() / "model");
     const size_t lengths[] = {3, 17, is_scalar() ? 21u : 50u};
