@@ -74,7 +74,8 @@ BalanceTerm balance_term(const Balancing& balancing, const spec::RouterRule& rul
     for (size_t e = 0; e < experts; ++e) {
       term.wanted_E[e] += wanted_E[e];
       if (visits == 0) continue;
-      const double slope = static_cast<double>(experts) * visits_E[e] / (visits * static_cast<double>(tokens));
+      const double weight = e < static_cast<size_t>(rule.num_experts) ? 1 : double{balancing.zero_cost};
+      const double slope = weight * static_cast<double>(experts) * visits_E[e] / (visits * static_cast<double>(tokens));
       term.slope_GE.row(g)[e] = static_cast<float>(slope);
       loss += slope * wanted_E[e];
     }

@@ -26,15 +26,16 @@ using SumOverRanks = std::function<void(std::span<double>)>;
 struct Balancing {
   BalanceScope scope = BalanceScope::Micro;
   size_t sequence = 0;  // tokens of each sequence of the pass; 0: they are all one
-  // [E], or empty: visits that count beside the pass's own (not for Sequence). With Global these are the visits of the step's
+  // [C], or empty: visits of all choices that count beside the pass's own (not for Sequence). With Global these are the visits of the step's
   // passes so far, so that pass m goes by the visits of passes 1 to m: their f_e is the step's own at the last, and grows
   // towards it before; the later ones can't be known without running the model twice. It is what the paper does ("buffer").
   std::span<const int64_t> others_E;
+  float zero_cost = 1;  // what f of experts that cost nothing is multiplied with in the loss (Jin et al. 2024, "MoE++")
   SumOverRanks sum_over_ranks;  // each rank has some sequences of the pass and counts their visits (not for Sequence)
   bool with_entropy = false;  // whether the entropy's loss is wanted, which takes a logarithm a score
 };
 
-// E * sum over experts of f_e * p_e: f_e the share of the visits that expert e gets, p_e its mean probability, which is the
+// E * sum over experts of f_e * p_e, times `zero_cost` for those that cost nothing: f_e the share of the visits that expert e gets, p_e its mean probability, which is the
 // scores of a token made to sum to one. 1 is even. No gradient flows through f, so the loss is linear in the probabilities:
 // all of it is one slope an expert.
 struct BalanceTerm {

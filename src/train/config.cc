@@ -91,6 +91,7 @@ void visit(Config& c, Visitor& v) {
   v.section("balance");
   v.choice("scope", c.balance.scope, {"micro", "sequence", "global"});
   v.number("aux_loss", c.balance.aux_loss, 0, 100);
+  v.number("zero_cost", c.balance.zero_cost, 0, 1);
   v.number("z_loss", c.balance.z_loss, 0, 100);
   v.number("bias_rate", c.balance.bias_rate, 0, 1);
   v.number("entropy_loss", c.balance.entropy_loss, 0, 100);

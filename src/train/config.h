@@ -73,7 +73,7 @@ struct TrainConfig {
 
   struct Balance {
     std::string scope = "global";  // of aux_loss: micro, sequence, global
-    double aux_loss = 0.01, z_loss = 0.0001, bias_rate = 0;
+    double aux_loss = 0.01, zero_cost = 1, z_loss = 0.0001, bias_rate = 0;
     double entropy_loss = 0;     // of the routers' scores
     double cut_off_rate = 0.01;  // of expert choice: how fast the cut-offs' average follows
     double consistency = 0;      // of two passes through random gates

@@ -39,7 +39,8 @@ TEST(TrainConfig, AMistakeIsNamedWithItsKeyAndLine) {
   EXPECT_EQ(complaint("[schedule]\nkind = \"line\"\n"),
             "c.toml:2: schedule.kind is \"line\", expected one of \"cosine\", \"wsd\"");
   EXPECT_EQ(complaint("[balance]\naux = 1\n"),
-            "c.toml:2: balance has no key \"aux\"; it knows aux_loss, bias_rate, consistency, cut_off_rate, entropy_loss, scope, z_loss");
+            "c.toml:2: balance has no key \"aux\"; it knows aux_loss, bias_rate, consistency, cut_off_rate, entropy_loss, scope, "
+            "z_loss, zero_cost");
   EXPECT_TRUE(complaint("\n[modell]\nwidth = 1\n").starts_with("c.toml:2: there is no section \"modell\""));
   EXPECT_TRUE(complaint("model = 3\n").starts_with("c.toml:1: model must be a table"));
   EXPECT_TRUE(complaint("[model]\nwidth =\n").starts_with("c.toml:2: not valid TOML"));

@@ -81,13 +81,17 @@ Routed MoeBlock::choose(int layer, int iteration, const Tensor& x_TD, RoutedLaye
   const spec::RouterRule rule = order.rule(spec_, layer);
   if (order.first_expert_only) return route_to_first(rule.num_experts, static_cast<int>(x_TD.size(0)));
 
-  RouteOrder mine{.balancing = {.scope = order.scope, .sequence = routed.sequence, .sum_over_ranks = order.sum_over_ranks, .with_entropy = routed.with_entropy},
+  RouteOrder mine{.balancing = {.scope = order.scope,
+                                .sequence = routed.sequence,
+                                .zero_cost = order.zero_cost_balance,
+                                .sum_over_ranks = order.sum_over_ranks,
+                                .with_entropy = routed.with_entropy},
                   .choosing = routed.choosing,
                   .capacity = order.capacity,
                   .round_tokens = order.round_tokens};
   mine.choosing.layer = static_cast<uint64_t>(layer * spec_.moe.iterations + iteration);
   if (order.others != nullptr) {
-    mine.balancing.others_E = order.others->of_layer(static_cast<int>(router)).first(static_cast<size_t>(rule.num_experts));
+    mine.balancing.others_E = order.others->of_layer(static_cast<int>(router)).first(static_cast<size_t>(rule.num_choices()));
   }
   if (order.decided != nullptr) mine.decided = (*order.decided)[router];
   if (!routed.decided.empty()) mine.decided = routed.decided[routed.routes.size()]->plan;

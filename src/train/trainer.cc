@@ -164,6 +164,7 @@ class Trainer {
   RunState state_;
   std::vector<RouterPlace> routers_;
   RoutingFigures step_routing_;               // by router
+  moe::Load step_choices_;                    // by router: the step's visits so far, also to experts that cost nothing
   std::vector<std::vector<float>> cut_offs_;  // by router, of expert choice; means over the step's passes
   std::optional<trace::TraceWriter> trace_writer_;
   std::optional<trace::TraceRecorder> trace_;
@@ -260,6 +261,7 @@ Json Trainer::step() {
   PassOrder order = pass_order();
   const bool tells_load = (state_.step + 1) % kLoadEvery == 0;
   step_routing_ = RoutingFigures(static_cast<int>(routers_.size()), spec_.moe.router.num_experts);
+  step_choices_ = moe::Load(static_cast<int>(routers_.size()), spec_.moe.router.num_choices());
   cut_offs_.assign(routers_.size(), std::vector<float>(static_cast<size_t>(spec_.moe.router.num_experts), 0.0f));
   double loss = 0, balance = 0, z = 0, entropy = 0, consistency = 0;
   int64_t reruns = 0;
@@ -270,7 +272,7 @@ Json Trainer::step() {
     // Means over the pass are made of means over its parts.
     const float targets = static_cast<float>(batch.num_targets()) / static_cast<float>(std::max<size_t>(1, whole.num_targets()));
     const float tokens = static_cast<float>(batch.num_tokens()) / static_cast<float>(whole.num_tokens());
-    if (order.scope == BalanceScope::Global) order.others = &step_routing_.load();
+    if (order.scope == BalanceScope::Global) order.others = &step_choices_;
     const TrainedMicroBatch done = train_micro_batch(model_, batch, loss_weights.of_part(tokens, targets), order, 1 / accumulate);
     loss += targets * done.cross_entropy / accumulate;
     balance += tokens * done.balance / accumulate;
@@ -281,6 +283,9 @@ Json Trainer::step() {
     activation_bytes_ = done.activation_bytes;
     for (const TrainedPass& pass : done.passes) {
       step_routing_.add(pass.routes, tells_load);
+      for (size_t router = 0; router < pass.routes.size(); ++router) {
+        step_choices_.add_choices(static_cast<int>(router), pass.routes[router]->plan->routing);
+      }
       add_cut_offs(pass.routes, 1 / accumulate);
       if (trace_ && state_.step % config_.trace.every == 0) record(pass.batch, pass.routes);
     }
@@ -372,6 +377,7 @@ PassOrder Trainer::pass_order() const {
           .router_trained = config_.model.router_trained,
           .scope = scope_of(config_.balance.scope),
           .sum_over_ranks = sum_over_ranks(),
+          .zero_cost_balance = static_cast<float>(config_.balance.zero_cost),
           .capacity = config_.train.capacity,
           .recompute_layers = config_.train.recompute == "layers",
           .round_tokens = static_cast<int>(config_.train.round_tokens),
