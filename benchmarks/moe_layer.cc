@@ -19,6 +19,7 @@
 #include "kernel/peaks.h"
 #include "moe/dispatch_plan.h"
 #include "train/experts.h"
+#include "train/feed_forward_experts.h"
 #include "train/keep_memory.h"
 #include "train/parallel.h"
 
@@ -110,12 +111,12 @@ void measure(const Shape& shape, const Mode& mode, bool json) {
   std::vector<double> packing, forward, both, peaks;
   size_t kept = 0;
   for (int round = 0; round < 8; ++round) {
-    ExpertsSaved saved;
+    const LayerExperts all{feed_forward_experts(mode, {weights, gradients, packed})};
     const double p = seconds_of([&] { parallel_tasks(packed_memory.rows(), pack); });
-    const double f = seconds_of([&] { saved = experts_forward(mode, weights, plan, routing.weights_N, x.view(), out.view(), packed); });
-    kept = saved.bytes();
+    const double f = seconds_of([&] { experts_forward(all, plan, routing.weights_N, x.view(), out.view()); });
+    kept = all[0]->kept_bytes();
     const double b = seconds_of([&] {
-      experts_backward(mode, weights, plan, routing.weights_N, x.view(), saved, dout.view(), dx.view(), dmix, gradients, packed);
+      experts_backward(all, plan, routing.weights_N, x.view(), dout.view(), dx.view(), dmix);
     });
     if (round == 0) continue;  // memory comes into being
     packing.push_back(p);

@@ -62,7 +62,7 @@ WorkCounter::WorkCounter(const format::ModelFile& file, const kernel::Compute& c
     if (weight.layer < 0) return head_;
     Layer& layer = layers_[static_cast<size_t>(weight.layer)];
     if (spec::is_attention_expert(weight.role)) return layer.attention_expert;
-    return spec::is_expert(weight.role) ? layer.expert : layer.dense;
+    return spec::is_expert(weight.role) ? layer.expert[static_cast<size_t>(*spec::kind_of(weight.role))] : layer.dense;
   };
   for (spec::Weight weight : spec::weights_of(spec_, false)) {
     if (spec::is_expert(weight.role)) weight.expert = 0;
@@ -124,14 +124,15 @@ void WorkCounter::add_step(std::span<const model::Chunk> chunks) {
 }
 
 void WorkCounter::add_routing(int layer, const moe::Routing& routing) {
-  std::vector<bool> visited(static_cast<size_t>(routing.num_experts));
-  for (const int32_t expert : routing.experts_N) visited[static_cast<size_t>(expert)] = true;
-  const double experts = static_cast<double>(std::count(visited.begin(), visited.end(), true));
-  const Matrices& expert = layers_[static_cast<size_t>(layer)].expert;
-  work_.experts += experts;
+  std::vector<double> visits_E(static_cast<size_t>(routing.num_experts), 0);
+  for (const int32_t expert : routing.experts_N) ++visits_E[static_cast<size_t>(expert)];
   work_.sparse_layers += 1;
-  work_.weight_bytes += experts * expert.bytes;
-  for (size_t unit = 0; unit < kUnits; ++unit) work_.operations[unit] += routing.num_visits() * expert.operations[unit];
+  for (size_t e = 0; e < visits_E.size(); ++e) {
+    if (visits_E[e] == 0) continue;
+    const spec::ExpertKind kind = spec::place_of(spec_, layer, static_cast<int>(e)).kind;
+    work_.experts += 1;
+    add(layers_[static_cast<size_t>(layer)].expert[static_cast<size_t>(kind)], visits_E[e]);
+  }
 }
 
 Bound bound_of(const Work& work, const Limits& limits) {

@@ -11,6 +11,7 @@
 #include "format/model_file.h"
 #include "model/step.h"
 #include "moe/route.h"
+#include "spec/expert_kind.h"
 
 namespace moiety::bench {
 
@@ -46,7 +47,7 @@ class WorkCounter {
   };
   struct Layer {
     Matrices dense;   // all that every token meets
-    Matrices expert;  // one of them
+    std::array<Matrices, std::size(spec::kExpertKinds)> expert;  // one of each kind
     Matrices attention_expert;
   };
   void add(const Matrices& matrices, double tokens);

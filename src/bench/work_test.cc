@@ -17,7 +17,9 @@ double expected_operations(const spec::ModelSpec& spec) {
   double vectors = 0;
   for (const spec::Weight& weight : spec::weights_of(spec, false)) {
     const auto shape = spec::shape_of(spec, weight.role, weight.layer);
-    if (shape.size() == 1) vectors += static_cast<double>(shape[0]);
+    // Where experts have biases all of them are visited.
+    const int64_t copies = std::max(1, spec::experts_with(spec, weight.layer, weight.role));
+    if (shape.size() == 1) vectors += static_cast<double>(shape[0] * copies);
   }
   const double attention = 4.0 * spec.num_layers * spec.attention.num_heads * spec.attention.head_dim;
   return 2 * (static_cast<double>(spec.active_parameters()) - vectors) + attention;
@@ -50,7 +52,9 @@ TEST(Work, ATokenNeedsTwoOperationsForEachParameterThatItMeets) {
   odd.moe.iterations = 2;
   odd.moe.expert_width = 16;
   odd.attention.experts = spec::AttentionExperts{5, 2};
-  for (const auto& spec : {plain, odd}) EXPECT_EQ(counted_operations(spec), expected_operations(spec));
+  spec::ModelSpec grus = test::small_spec_with_grus();
+  grus.moe.router.experts_per_token = grus.moe.router.num_experts;
+  for (const auto& spec : {plain, odd, grus}) EXPECT_EQ(counted_operations(spec), expected_operations(spec));
 }
 
 }  // namespace

@@ -130,6 +130,7 @@ std::string describe_experts(const ModelSpec& s) {
   p.add_if(moe.router.zero_cost_experts() > 0, fmt::format("{} that cost nothing", moe.router.zero_cost_experts()));
   p.add_if(moe.expert_width > 0, fmt::format("taking and giving {}", moe.expert_width));
   p.add_if(moe.ternary_experts, "ternary");
+  p.add_if(moe.gru_experts > 0, fmt::format("{} of them GRUs of {}", moe.gru_experts, moe.gru_hidden));
   p.add_if(moe.iterations > 1, fmt::format("a chain of {}", moe.iterations));
   p.add_if(moe.momentum.kind != spec::Momentum::None,
            fmt::format("{} from layer to layer", moe.momentum.kind == spec::Momentum::Adam ? "Adam's momentum" : "momentum"));

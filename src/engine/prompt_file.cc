@@ -16,7 +16,9 @@ using model::KvPage;
 constexpr std::string_view kFirstLine = "moiety prompts 1\n";
 
 Json shape_json(const model::KvShape& s) {
-  return {static_cast<int>(s.type), s.layers, s.heads, s.key_dim, s.value_dim};
+  Json shape = {static_cast<int>(s.type), s.layers, s.heads, s.key_dim, s.value_dim};
+  if (s.states > 0) shape.push_back(s.states);
+  return shape;
 }
 
 // Of page number i of so many tokens.

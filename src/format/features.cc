@@ -49,6 +49,7 @@ constexpr FeatureName kNames[] = {
     {Feature::UnevenExperts, "layers of different numbers of experts"},
     {Feature::ExpertChain, "chains of experts"},
     {Feature::NarrowExperts, "experts of a width of their own"},
+    {Feature::GruExperts, "GRU experts"},
     {Feature::LayerMomentum, "momentum from layer to layer"},
     {Feature::AttentionExperts, "attention experts"},
     {Feature::OwnAttentionExperts, "attention experts of other numbers than the other experts'"},
@@ -126,6 +127,7 @@ void add_moe(const spec::MoeSpec& moe, Features& f) {
   f.add(Feature::MixedShared, moe.shared_mix);
   f.add(Feature::ExpertChain, moe.iterations > 1);
   f.add(Feature::NarrowExperts, moe.expert_width > 0);
+  f.add(Feature::GruExperts, moe.gru_experts > 0);
   f.add(Feature::LayerMomentum, moe.momentum.kind != spec::Momentum::None);
 }
 

@@ -41,6 +41,7 @@ enum class Feature : uint8_t {
   UnevenExperts,  // layers of different numbers of experts
   ExpertChain,
   NarrowExperts,  // experts of a width of their own
+  GruExperts,
   LayerMomentum,
   AttentionExperts,
   OwnAttentionExperts,      // of other numbers than the experts that come after attention

@@ -9,6 +9,7 @@
 #include "format/gguf_config.h"
 #include "format/hf_config.h"
 #include "format/model_path.h"
+#include "spec/expert_kind.h"
 
 namespace moiety::format {
 namespace {
@@ -105,7 +106,7 @@ ModelFile::Stored ModelFile::find(const Weight& weight) const {
   Stored stored{*index_.at(name_of(*row, weight)), row->layout, is_stack(*row)};
   const TensorView& tensor = stored.tensor;
   std::vector<int64_t> wanted = stored_shape(spec_, weight.role, row->layout, weight.layer);
-  if (stored.is_stack) wanted.insert(wanted.begin(), spec_.experts(weight.layer));
+  if (stored.is_stack) wanted.insert(wanted.begin(), spec::experts_with(spec_, weight.layer, weight.role));
   require(same_shape(tensor.shape, wanted), "{}: tensor {} has the shape {}, the config calls for {}", path_.string(),
           tensor.name, shape_text(tensor.shape), shape_text(wanted));
   require(has_planes(row->layout) ? tensor.type == spec::ElementType::U8 : spec::info(tensor.type).is_weight,
@@ -212,7 +213,7 @@ void ModelFile::check_weights() const {
   // Expert by expert without a list of them all: a config that lies about their number ends at the first that is missing.
   for (const Weight& w : spec::weights_of(spec_, false)) {
     if (packed_ && spec::is_expert_matrix(w.role)) continue;
-    const int experts = spec::is_expert(w.role) ? spec_.experts(w.layer) : 0;
+    const int experts = spec::experts_with(spec_, w.layer, w.role);
     if (experts == 0) find(w);
     for (int expert = 0; expert < experts; ++expert) find({w.role, w.layer, expert});
   }

@@ -67,6 +67,11 @@ constexpr WeightName kOurs[] = {
     {Role::ExpertGateBias, "layers.{L}.experts.gate.bias"},
     {Role::ExpertUpBias, "layers.{L}.experts.up.bias"},
     {Role::ExpertDownBias, "layers.{L}.experts.down.bias"},
+    {Role::ExpertGruInput, "layers.{L}.gru_experts.input.weight"},
+    {Role::ExpertGruState, "layers.{L}.gru_experts.state.weight"},
+    {Role::ExpertGruOutput, "layers.{L}.gru_experts.output.weight"},
+    {Role::ExpertGruInputBias, "layers.{L}.gru_experts.input.bias"},
+    {Role::ExpertGruStateBias, "layers.{L}.gru_experts.state.bias"},
 };
 
 // Training keeps what it rounds to -1, 0 or 1 when it computes.

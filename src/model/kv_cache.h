@@ -1,5 +1,5 @@
-// Keys and values of one sequence's tokens so far, for every layer: a list of pages, of which those that are full, or were full
-// once, may be other sequences' too.
+// Keys and values of one sequence's tokens so far, for every layer, and what experts keep of it: a list of pages, of which those that
+// are full, or were full once, may be other sequences' too.
 //
 // What may be adopted. Another sequence's first tokens are this one's if both have the same ids, the same model and type of
 // numbers, capacities on the same side of RopeScaling::original_positions (by which long sequences are rotated otherwise), and
@@ -76,6 +76,8 @@ class KvCache {
   void copy_from(const KvCache& other);
 
   // Until the next change of the list of pages.
+  // What experts keep of a position.
+  std::span<float> states(size_t position) const { return pages_[position / KvPage::kPositions]->states(position % KvPage::kPositions); }
   KvHeads layer(int number) const { return {pool_.layout(), static_cast<size_t>(number), pages_}; }
 
  private:

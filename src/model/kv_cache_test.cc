@@ -35,12 +35,13 @@ struct Sequence {
           cache.layer(layer).put(h, p, key, value);
         }
       }
+      for (float& x : cache.states(p)) x = static_cast<float>(random.normal());
     }
     cache.advance(tokens);
     return true;
   }
 
-  // All that attention may see of the first `tokens` tokens.
+  // All that attention and experts may see of the first `tokens` tokens.
   std::vector<float> numbers(size_t tokens) const {
     std::vector<float> all;
     for (int layer = 0; layer < 2; ++layer) {
@@ -58,13 +59,15 @@ struct Sequence {
         }
       }
     }
+    for (size_t p = 0; p < tokens; ++p) all.insert(all.end(), cache.states(p).begin(), cache.states(p).end());
     return all;
   }
 };
 
-// Two layers; `latent`: of one vector a token.
-spec::ModelSpec spec_of(int heads, int dim, bool latent) {
-  spec::ModelSpec spec{.num_layers = 2};
+// Two layers; `latent`: of one vector a token; `gru`: of so many numbers.
+spec::ModelSpec spec_of(int heads, int dim, bool latent, int gru = 0) {
+  spec::ModelSpec spec{.num_layers = 2, .feed_forward = {spec::FeedForward::Dense, spec::FeedForward::Moe}};
+  spec.moe = {.router = {.num_experts = 4}, .gru_experts = gru > 0 ? 2 : 0, .gru_hidden = gru};
   spec.attention = {.num_heads = heads, .num_kv_heads = heads, .head_dim = dim};
   if (latent) spec.attention.latent = spec::LatentSpec{.kv_rank = dim, .plain_dim = 8, .rope_dim = 6, .value_dim = 8};
   return spec;
@@ -75,7 +78,7 @@ struct Case {
   KvType type;
 };
 Case any_case() {
-  return {spec_of(*rc::gen::inRange(1, 3), *rc::gen::inRange(1, 150), *rc::gen::arbitrary<bool>()),
+  return {spec_of(*rc::gen::inRange(1, 3), *rc::gen::inRange(1, 150), *rc::gen::arbitrary<bool>(), *rc::gen::inRange(0, 9)),
           *rc::gen::element(KvType::F32, KvType::F16, KvType::BF16, KvType::Q8)};
 }
 

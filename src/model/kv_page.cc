@@ -3,6 +3,8 @@
 #include <cassert>
 #include <cstring>
 
+#include "spec/expert_kind.h"
+
 namespace moiety::model {
 
 using kernel::KvType;
@@ -11,9 +13,10 @@ using kernel::round_up;
 KvShape kv_shape(const spec::ModelSpec& spec, KvType type) {
   const auto size = [](int n) { return static_cast<size_t>(n); };
   const spec::AttentionSpec& a = spec.attention;
-  if (!a.latent) return {type, size(spec.attention_layers()), size(a.num_kv_heads), size(a.head_dim), size(a.head_dim)};
+  const size_t states = static_cast<size_t>(spec::state_before(spec, spec.num_layers));
+  if (!a.latent) return {type, size(spec.attention_layers()), size(a.num_kv_heads), size(a.head_dim), size(a.head_dim), states};
   const size_t rank = size(a.latent->kv_rank);
-  return {type, size(spec.attention_layers()), 1, rank + size(a.latent->rope_dim), rank};
+  return {type, size(spec.attention_layers()), 1, rank + size(a.latent->rope_dim), rank, states};
 }
 
 KvLayout::KvLayout(const KvShape& s) : shape(s), head{.type = s.type, .key_dim = s.key_dim, .value_dim = s.value_dim} {
@@ -23,6 +26,16 @@ KvLayout::KvLayout(const KvShape& s) : shape(s), head{.type = s.type, .key_dim =
   key_scale_start = value_start + round_up(positions * head.padded_value_dim() * bytes, 64);
   value_scale_start = key_scale_start + scales * positions * sizeof(float);
   head_bytes = value_scale_start + (scales > 0 ? positions * sizeof(float) : 0);
+  states_start = round_up(s.layers * s.heads * head_bytes, 64);
+}
+
+size_t KvLayout::bytes() const {
+  return shape.states == 0 ? shape.layers * shape.heads * head_bytes : states_start + KvPage::kPositions * shape.states * sizeof(float);
+}
+
+std::span<float> KvPage::states(size_t position) const {
+  const size_t count = layout_->shape.states;
+  return {reinterpret_cast<float*>(memory_ + layout_->states_start) + position * count, count};
 }
 
 std::vector<std::span<std::byte>> KvPage::bytes_of(size_t positions) const {
@@ -43,6 +56,7 @@ std::vector<std::span<std::byte>> KvPage::bytes_of(size_t positions) const {
     }
     parts.emplace_back(at + layout_->value_scale_start, positions * sizeof(float));
   }
+  if (layout_->shape.states > 0) parts.emplace_back(memory_ + layout_->states_start, positions * layout_->shape.states * sizeof(float));
   return parts;
 }
 

@@ -16,6 +16,7 @@ struct KvShape {
   kernel::KvType type = kernel::KvType::F32;
   size_t layers = 0, heads = 0;
   size_t key_dim = 0, value_dim = 0;  // numbers a head
+  size_t states = 0;  // numbers beside them that experts of all layers keep (model/expert_states.h), in f32 whatever the type
 
   bool operator==(const KvShape&) const = default;
 };
@@ -24,15 +25,15 @@ struct KvShape {
 // also its value.
 KvShape kv_shape(const spec::ModelSpec& spec, kernel::KvType type);
 
-// How a page lies in memory: [layer][head], of each head what kernel::KvView says. Bytes.
+// How a page lies in memory: [layer][head], of each head what kernel::KvView says; then [position][states]. Bytes.
 struct KvLayout {
   explicit KvLayout(const KvShape& shape);
 
-  size_t bytes() const { return shape.layers * shape.heads * head_bytes; }
+  size_t bytes() const;
 
   KvShape shape;
   kernel::KvView head;  // without addresses
-  size_t value_start, key_scale_start, value_scale_start, head_bytes;
+  size_t value_start, key_scale_start, value_scale_start, head_bytes, states_start;
 };
 
 class KvPage {
@@ -46,6 +47,8 @@ class KvPage {
 
   const KvShape& shape() const { return layout_->shape; }
   std::byte* head(size_t layer, size_t h) const { return memory_ + (layer * layout_->shape.heads + h) * layout_->head_bytes; }
+
+  std::span<float> states(size_t position) const;
 
   // The memory that holds positions [0, positions), and a few numbers of up to 15 positions more that lie among them, which
   // may be anything. Their order and sizes follow from the shape and `positions` alone.

@@ -126,7 +126,7 @@ struct Layer {
   const MoeWeights& weights;
   store::ExpertStore& store;
   int number;
-  std::span<const StepPart> parts;
+  const ExpertStates& states;
   const Lossy& lossy;
 };
 
@@ -138,7 +138,7 @@ Routing route_iteration(const Layer& layer, int iteration, MatrixView<float> log
       prefer_resident(layer.store, layer.number, layer.lossy.prefer_resident, num_experts, choices, scores_TC);
     };
   }
-  Routing routing = route(layer.spec, layer.weights, layer.number, iteration, logits_TC, layer.parts, prefer);
+  Routing routing = route(layer.spec, layer.weights, layer.number, iteration, logits_TC, layer.states.parts(), prefer);
   if (layer.lossy.skip_missing > 0) skip_missing(layer.store, layer.number, layer.lossy.skip_missing, routing);
   return routing;
 }
@@ -146,7 +146,7 @@ Routing route_iteration(const Layer& layer, int iteration, MatrixView<float> log
 // The experts' results for x_TC, weighted and summed; those of the shared experts among them if `with_shared`.
 Matrix<float> run_routed(const Layer& layer, const Routing& routing, MatrixView<const float> x_TC, bool with_shared,
                          const std::function<void()>& while_reading) {
-  const auto& [compute, spec, weights, store, number, parts, lossy] = layer;
+  const auto& [compute, spec, weights, store, number, states, lossy] = layer;
   const size_t tokens = x_TC.rows(), num_experts = weights.experts_E.size();
   std::vector<store::Demand> demands = demands_of(routing);
   if (lossy.low_precision > 0 && !weights.low_E.empty()) take_low(store, number, unimportant(routing, lossy.low_precision), demands);
@@ -175,7 +175,7 @@ Matrix<float> run_routed(const Layer& layer, const Routing& routing, MatrixView<
       blocks.push_back({is_low ? &layer.weights.low_E[e] : &layer.weights.experts_E[e], static_cast<size_t>(plan.begin_E1[e]),
                         static_cast<size_t>(plan.rows_of(static_cast<int>(e)))});
     }
-    run_experts(layer.compute, layer.spec.activation, blocks, token_of_row_N, x, y_NC.view());
+    run_experts({layer.compute, layer.spec.activation, token_of_row_N, x, &layer.states}, blocks, y_NC.view());
     blocks.clear();
   };
   store.visit(number, demands, tokens, run);
@@ -185,7 +185,7 @@ Matrix<float> run_routed(const Layer& layer, const Routing& routing, MatrixView<
 // The same through the experts' width, if it is one of their own.
 Matrix<float> run_iteration(const Layer& layer, const Routing& routing, MatrixView<const float> x_TD, bool with_shared,
                             const std::function<void()>& while_reading) {
-  const auto& [compute, spec, weights, store, number, parts, lossy] = layer;
+  const auto& [compute, spec, weights, store, number, states, lossy] = layer;
   if (spec.expert_width == 0) return run_routed(layer, routing, x_TD, with_shared, while_reading);
   auto x_TC = Matrix<float>::uninitialised(x_TD.rows(), weights.descend.rows), out_TD = Matrix<float>::uninitialised(x_TD.rows(), x_TD.cols());
   kernel::linear(compute, x_TD, weights.descend, x_TC.view());
@@ -226,13 +226,14 @@ Matrix<float> copy_of(MatrixView<const float> x_TD) {
 }  // namespace
 
 MoeOutput moe_layer(const Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights, store::ExpertStore& store,
-                    int number, MatrixView<const float> x_TD, Matrix<float> logits_TC, std::span<const StepPart> parts,
+                    int number, MatrixView<const float> x_TD, Matrix<float> logits_TC, const ExpertStates& states,
                     const Lossy& lossy, const std::function<void()>& while_reading) {
-  const Layer layer{compute, spec, weights, store, number, parts, lossy};
-  const bool has_shared = !weights.shared.gate.empty(), is_chain = spec.iterations > 1;
+  const Layer layer{compute, spec, weights, store, number, states, lossy};
+  const bool has_shared = !weights.shared.empty(), is_chain = spec.iterations > 1;
   // Shared experts run with the others where these take what they take.
   const bool shared_by_itself = has_shared && (is_chain || spec.expert_width > 0 || spec.shared_mix);
 
+  states.carry();
   MoeOutput out{{}, route_iteration(layer, 0, logits_TC.view())};
   out.out_TD = run_iteration(layer, out.routing, x_TD, has_shared && !shared_by_itself, is_chain ? nullptr : while_reading);
   for (size_t t = 0; t < x_TD.rows(); ++t) add(weights.output_bias_D, out.out_TD.row(t));

@@ -6,6 +6,7 @@
 
 #include "base/matrix.h"
 #include "kernel/linear.h"
+#include "model/expert_states.h"
 #include "model/lossy.h"
 #include "model/step.h"
 #include "model/weights.h"
@@ -21,13 +22,13 @@ struct MoeOutput {
 };
 
 // x_TD: normed activations of layer number `layer`, whose experts are in the store; logits_TC: what its gate makes of them (model/gate.h);
-// `parts` say whose rows they are. Throws Error(Io) if one can't be read.
+// `states` say whose rows they are, and what experts keep of these. Throws Error(Io) if one can't be read.
 // In the store the experts' copies of low precision, where there are any, follow them: that of expert e is number E + e.
 // `while_reading` is called once the store knows what it has to read, for what can be done meanwhile. A chain of experts
 // (spec.iterations) visits the store once an iteration; its routing is that of all, a token's iterations one after the other.
 MoeOutput moe_layer(const kernel::Compute& compute, const spec::MoeSpec& spec, const MoeWeights& weights,
                     store::ExpertStore& store, int layer, MatrixView<const float> x_TD, Matrix<float> logits_TC,
-                    std::span<const StepPart> parts, const Lossy& lossy = {}, const std::function<void()>& while_reading = {});
+                    const ExpertStates& states, const Lossy& lossy = {}, const std::function<void()>& while_reading = {});
 
 // Which experts an iteration visits for these logits, which may be changed. Parts that have a router of their own have it their way.
 moe::Routing route(const spec::MoeSpec& spec, const MoeWeights& weights, int layer, int iteration, MatrixView<float> logits_TC,

@@ -20,8 +20,6 @@ using Bytes = std::span<const std::byte>;
 constexpr size_t kLine = 64;
 // Experts on their way that a wave of a prompt has beside those that a token has.
 constexpr size_t kMoreReads = 24;
-constexpr Projection FeedForwardWeights::* kMatrices[] = {&FeedForwardWeights::gate, &FeedForwardWeights::up,
-                                                          &FeedForwardWeights::down};
 
 size_t whole_lines(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
@@ -74,7 +72,7 @@ StreamedExperts::StreamedExperts(const format::ModelFile& file, const kernel::Co
     count_ += moe.experts_E.size();
     for (const auto& [experts_E, copies] : {std::pair(&moe.experts_E, &all), std::pair(&moe.low_E, &low)}) {
       for (size_t e = 0; e < experts_E->size(); ++e) {
-        const FeedForwardWeights& expert = (*experts_E)[e];
+        const ExpertWeights& expert = (*experts_E)[e];
         sources.push_back(is_packed_file_ ? packed_source_of(expert, static_cast<int>(l), static_cast<int>(e), *copies) : source_of(expert));
         bytes_as_read_ = std::max(bytes_as_read_, store::bytes_as_read(sources.back().parts));
         slot_bytes_ = std::max({slot_bytes_, bytes_as_read_, reads_in_place() ? 0 : bytes_in_memory(sources.back())});
@@ -84,11 +82,11 @@ StreamedExperts::StreamedExperts(const format::ModelFile& file, const kernel::Co
   slot_bytes_ = DirectFile::whole_pages(slot_bytes_);
 }
 
-StreamedExperts::Source StreamedExperts::source_of(const FeedForwardWeights& expert) const {
+StreamedExperts::Source StreamedExperts::source_of(const ExpertWeights& expert) const {
   Source source;
   std::vector<Bytes> runs;
   for (size_t i = 0; i < 3; ++i) {
-    source.matrices[i] = expert.*kMatrices[i];
+    source.matrices[i] = expert.matrices[i];
     runs.push_back(bytes_of(source.matrices[i]));
     require(file_.place_of(runs.back().data()).has_value(),
             "{}: its experts are turned around when they are read and can't be streamed; moiety pack makes a file whose can",
@@ -105,10 +103,10 @@ StreamedExperts::Source StreamedExperts::source_of(const FeedForwardWeights& exp
 }
 
 // The slabs of a copy follow one another, from page to page.
-StreamedExperts::Source StreamedExperts::packed_source_of(const FeedForwardWeights& expert, int layer, int number,
+StreamedExperts::Source StreamedExperts::packed_source_of(const ExpertWeights& expert, int layer, int number,
                                                           std::span<const format::PackedCopy> copies) const {
   Source source;
-  for (size_t i = 0; i < 3; ++i) source.matrices[i] = expert.*kMatrices[i];
+  for (size_t i = 0; i < 3; ++i) source.matrices[i] = expert.matrices[i];
   for (const format::PackedCopy copy : copies) {
     for (const spec::Role role : spec::kExpertMatrices) source.slabs.push_back(*file_.packed_expert({role, layer, number}, copy));
     const format::PackedSlab &first = source.slabs[source.slabs.size() - 3], &last = source.slabs.back();
@@ -118,7 +116,7 @@ StreamedExperts::Source StreamedExperts::packed_source_of(const FeedForwardWeigh
   return source;
 }
 
-FeedForwardWeights& StreamedExperts::weights_of(store::ExpertId id) const {
+ExpertWeights& StreamedExperts::weights_of(store::ExpertId id) const {
   MoeWeights& moe = weights_.layers[static_cast<size_t>(id.layer)].moe;
   const size_t e = static_cast<size_t>(id.expert), experts = moe.experts_E.size();
   return e < experts ? moe.experts_E[e] : moe.low_E[e - experts];
@@ -242,7 +240,7 @@ void StreamedExperts::check(std::span<const store::Arrival> arrivals) const {
 void StreamedExperts::take_slabs(std::span<const store::Arrival> arrivals) {
   for (const store::Arrival& arrival : arrivals) {
     const Source& source = source_of(arrival.id);
-    for (size_t i = 0; i < 3; ++i) weights_of(arrival.id).*kMatrices[i] = moved(source.matrices[i], source.runs, arrival.parts);
+    for (size_t i = 0; i < 3; ++i) weights_of(arrival.id).matrices[i] = moved(source.matrices[i], source.runs, arrival.parts);
   }
 }
 
@@ -257,11 +255,11 @@ void StreamedExperts::take_planes(std::span<const store::Arrival> arrivals) {
   std::vector<kernel::Packing> merges;
   for (const auto& [id, parts, slot] : arrivals) {
     const Source& source = source_of(id);
-    FeedForwardWeights& weights = weights_of(id);
+    ExpertWeights& weights = weights_of(id);
     std::byte* to = slot;
     for (size_t i = 0; i < 3; ++i) {
       const Projection& matrix = source.matrices[i];
-      kernel::PackedView& packed = (weights.*kMatrices[i]).packed;
+      kernel::PackedView& packed = weights.matrices[i].packed;
       const auto in_part = [&](size_t plane, size_t part) {
         return parts[part] + (source.slabs[3 * plane + i].bytes.data() - source.runs[plane].data());
       };
@@ -270,8 +268,8 @@ void StreamedExperts::take_planes(std::span<const store::Arrival> arrivals) {
         copies.push_back({{in_part(0, 0), packed.bytes()}, to});
       } else {
         const bool is_here = parts.size() == 1;
-        const FeedForwardWeights& low = weights_.layers[static_cast<size_t>(id.layer)].moe.low_E[static_cast<size_t>(id.expert)];
-        const std::byte* const upper = is_here ? (low.*kMatrices[i]).packed.data : in_part(0, 0);
+        const ExpertWeights& low = weights_.layers[static_cast<size_t>(id.layer)].moe.low_E[static_cast<size_t>(id.expert)];
+        const std::byte* const upper = is_here ? low.matrices[i].packed.data : in_part(0, 0);
         merges.push_back({&matrix, packed, to, {upper, in_part(1, is_here ? 0 : 1)}});
       }
       to += whole_lines(packed.bytes());
@@ -287,14 +285,14 @@ void StreamedExperts::pack(std::span<const store::Arrival> arrivals) {
   std::vector<kernel::Packing> packings;
   for (const auto& [id, parts, slot] : arrivals) {
     const Source& source = source_of(id);
-    FeedForwardWeights& weights = weights_of(id);
+    ExpertWeights& weights = weights_of(id);
     std::byte* to = slot;
     for (size_t i = 0; i < 3; ++i) {
       const WeightView& view = read.emplace_back(moved(source.matrices[i], source.runs, parts));
       if (!is_packed(view)) continue;
       const kernel::PackedView packed{kernel::packed_type(view.type), to, view.rows, view.cols};
       packings.push_back({&view, packed, to});
-      (weights.*kMatrices[i]).packed = packed;
+      weights.matrices[i].packed = packed;
       to += whole_lines(packed.bytes());
     }
     if (std::ranges::all_of(source.matrices, [&](const WeightView& matrix) { return is_packed(matrix); })) continue;
@@ -305,14 +303,14 @@ void StreamedExperts::pack(std::span<const store::Arrival> arrivals) {
       to += whole_lines(source.runs[r].size());
     }
     for (size_t i = 0; i < 3; ++i) {
-      static_cast<WeightView&>(weights.*kMatrices[i]) = moved(source.matrices[i], source.runs, runs);
+      static_cast<WeightView&>(weights.matrices[i]) = moved(source.matrices[i], source.runs, runs);
     }
   }
   kernel::pack(compute_.threads, packings);
 }
 
 void StreamedExperts::leave(store::ExpertId id) {
-  for (size_t i = 0; i < 3; ++i) weights_of(id).*kMatrices[i] = source_of(id).matrices[i];
+  for (size_t i = 0; i < 3; ++i) weights_of(id).matrices[i] = source_of(id).matrices[i];
 }
 
 }  // namespace moiety::model

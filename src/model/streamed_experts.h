@@ -58,10 +58,10 @@ class StreamedExperts : private store::ExpertHost {
     std::vector<format::PackedSlab> slabs;
   };
 
-  Source source_of(const FeedForwardWeights& expert) const;
-  Source packed_source_of(const FeedForwardWeights& expert, int layer, int number, std::span<const format::PackedCopy> copies) const;
+  Source source_of(const ExpertWeights& expert) const;
+  Source packed_source_of(const ExpertWeights& expert, int layer, int number, std::span<const format::PackedCopy> copies) const;
   const Source& source_of(store::ExpertId id) const { return sources_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)]; }
-  FeedForwardWeights& weights_of(store::ExpertId id) const;
+  ExpertWeights& weights_of(store::ExpertId id) const;
   size_t slots_for_reads(size_t tokens) const;
   bool is_packed(const kernel::WeightView& matrix) const;
   size_t bytes_in_memory(const Source& source) const;

@@ -40,7 +40,11 @@ Transformer::Transformer(const format::ModelFile& file, const kernel::Compute& c
       packed_{{}, [&file](std::span<const std::byte> bytes) { file.done_with(bytes); }},
       compute_{compute.kernels, compute.threads, compute.arithmetic, &packed_, compute.inputs},
       weights_(load_weights(file, compute.arithmetic)),
-      frequencies_(frequencies_of(file.spec().attention)) {}
+      frequencies_(frequencies_of(file.spec().attention)) {
+  for (int layer = 0; layer <= file.spec().num_layers; ++layer) {
+    states_before_L1_.push_back(static_cast<size_t>(spec::state_before(file.spec(), layer)));
+  }
+}
 
 void Transformer::pin_dense(const std::function<void(size_t done, size_t all)>& progress) {
   DenseMatrices matrices = dense_matrices(weights_);
@@ -158,7 +162,9 @@ void Transformer::layer(int number, const Step& step, StepGate& gate, LayerMomen
   }
   store::ExpertStore& experts = streams() ? static_cast<store::ExpertStore&>(streamed_->store()) : all_experts_;
   Matrix<float> logits_TE = gate.logits(number, feed_forward_in.view());
-  MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), std::move(logits_TE), step.parts, lossy_,
+  const size_t first_state = states_before_L1_[static_cast<size_t>(number)];
+  const ExpertStates states(step.parts, first_state, states_before_L1_[static_cast<size_t>(number) + 1] - first_state);
+  MoeOutput moe = moe_layer(compute_, spec().moe, w.moe, experts, number, feed_forward_in.view(), std::move(logits_TE), states, lossy_,
                             [&] {
     if (streams() && streamed_->wants_predictions()) expect_next(number, step, gate, x_TD.view());
   });

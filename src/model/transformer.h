@@ -79,6 +79,7 @@ class Transformer {
   kernel::Compute compute_;
   Weights weights_;
   Frequencies frequencies_;
+  std::vector<size_t> states_before_L1_;  // where a layer's numbers begin among those that experts keep of a position
   store::ResidentStore all_experts_;
   Lossy lossy_;
   std::unique_ptr<StreamedExperts> streamed_;

@@ -125,16 +125,15 @@ AttentionWeights load_attention(const ModelFile& file, int layer) {
   return w;
 }
 
-FeedForwardWeights load_expert(const ModelFile& file, int layer, int expert, kernel::Arithmetic arithmetic,
-                               format::PackedCopy copy = format::PackedCopy::First) {
-  FeedForwardWeights w;
-  w.gate = expert_matrix(file, {Role::ExpertGate, layer, expert}, arithmetic, copy);
-  w.up = expert_matrix(file, {Role::ExpertUp, layer, expert}, arithmetic, copy);
-  w.down = expert_matrix(file, {Role::ExpertDown, layer, expert}, arithmetic, copy);
-  if (!file.spec().moe.expert_bias) return w;
-  w.gate_bias = floats(file, {Role::ExpertGateBias, layer, expert});
-  w.up_bias = floats(file, {Role::ExpertUpBias, layer, expert});
-  w.down_bias = floats(file, {Role::ExpertDownBias, layer, expert});
+ExpertWeights load_expert(const ModelFile& file, int layer, int expert, kernel::Arithmetic arithmetic,
+                          format::PackedCopy copy = format::PackedCopy::First) {
+  const spec::ExpertPlace place = spec::place_of(file.spec(), layer, expert);
+  const spec::ExpertKindInfo& kind = spec::info(place.kind);
+  ExpertWeights w{.kind = place.kind, .number = place.number};
+  for (size_t i = 0; i < spec::kMatricesPerExpert; ++i) {
+    w.matrices[i] = expert_matrix(file, {kind.matrices[i], layer, place.number}, arithmetic, copy);
+    if (kind.biases[i] && kind.has_biases(file.spec().moe)) w.biases[i] = floats(file, {*kind.biases[i], layer, place.number});
+  }
   return w;
 }
 
@@ -190,9 +189,8 @@ MoeWeights load_moe(const ModelFile& file, int layer, kernel::Arithmetic arithme
     if (low) w.low_E.push_back(load_expert(file, layer, expert, arithmetic, *low));
   }
   if (spec.shared_hidden > 0) {
-    w.shared.gate = matrix(file, {Role::SharedGate, layer});
-    w.shared.up = matrix(file, {Role::SharedUp, layer});
-    w.shared.down = matrix(file, {Role::SharedDown, layer});
+    w.shared.matrices = {matrix(file, {Role::SharedGate, layer}), matrix(file, {Role::SharedUp, layer}),
+                         matrix(file, {Role::SharedDown, layer})};
     if (spec.shared_gate || spec.shared_mix) w.shared_scale = matrix(file, {Role::SharedScale, layer});
   }
   return w;
@@ -223,9 +221,8 @@ Weights load_weights(const ModelFile& file, kernel::Arithmetic arithmetic) {
     if (spec.feed_forward[layer] == spec::FeedForward::Moe) {
       l.moe = load_moe(file, layer, arithmetic);
     } else {
-      l.dense.gate = matrix(file, {Role::DenseGate, layer});
-      l.dense.up = matrix(file, {Role::DenseUp, layer});
-      l.dense.down = matrix(file, {Role::DenseDown, layer});
+      l.dense.matrices = {matrix(file, {Role::DenseGate, layer}), matrix(file, {Role::DenseUp, layer}),
+                          matrix(file, {Role::DenseDown, layer})};
     }
     w.layers.push_back(std::move(l));
   }
@@ -234,8 +231,8 @@ Weights load_weights(const ModelFile& file, kernel::Arithmetic arithmetic) {
 
 DenseMatrices dense_matrices(Weights& weights) {
   DenseMatrices all{{&weights.head_VD}, {&weights.embedding_VD}};
-  const auto add_block = [&](FeedForwardWeights& block) {
-    all.multiplied.insert(all.multiplied.end(), {&block.gate, &block.up, &block.down});
+  const auto add_block = [&](ExpertWeights& block) {
+    for (kernel::Projection& matrix : block.matrices) all.multiplied.push_back(&matrix);
   };
   for (LayerWeights& layer : weights.layers) {
     AttentionWeights& a = layer.attention;
@@ -265,7 +262,9 @@ DenseMatrices dense_matrices(Weights& weights) {
 std::vector<kernel::Projection*> expert_matrices(Weights& weights) {
   std::vector<kernel::Projection*> all;
   for (LayerWeights& layer : weights.layers) {
-    for (FeedForwardWeights& expert : layer.moe.experts_E) all.insert(all.end(), {&expert.gate, &expert.up, &expert.down});
+    for (ExpertWeights& expert : layer.moe.experts_E) {
+      for (kernel::Projection& matrix : expert.matrices) all.push_back(&matrix);
+    }
   }
   std::erase_if(all, [](const kernel::Projection* matrix) { return matrix->WeightView::empty(); });
   return all;

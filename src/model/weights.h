@@ -1,10 +1,12 @@
 // The weights of a model as the forward pass wants them: matrices as they lie in the file, norms and biases as floats.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "format/model_file.h"
 #include "kernel/linear.h"
+#include "spec/expert_kind.h"
 
 namespace moiety::model {
 
@@ -38,10 +40,14 @@ struct AttentionWeights {
   LatentWeights latent;                                              // empty unless the spec says so
 };
 
-// down(activation(gate x, up x))
-struct FeedForwardWeights {
-  kernel::Projection gate, up, down;
-  std::vector<float> gate_bias, up_bias, down_bias;  // empty: none
+// An expert of any kind, or a feed-forward that all tokens visit: its matrices and their biases in the order of its kind's roles.
+struct ExpertWeights {
+  spec::ExpertKind kind = spec::ExpertKind::FeedForward;
+  int number = 0;  // among those of its kind
+  std::array<kernel::Projection, spec::kMatricesPerExpert> matrices;
+  std::array<std::vector<float>, spec::kMatricesPerExpert> biases;  // empty: none
+
+  bool empty() const { return matrices[0].empty(); }
 };
 
 struct MoeWeights {
@@ -55,11 +61,11 @@ struct MoeWeights {
   kernel::Projection gating_residual_CC;      // empty: none
   kernel::Projection constant_mix;            // two rows a constant expert; empty: there is none
   std::vector<float> constant_vectors;        // [constant experts, D]
-  std::vector<FeedForwardWeights> experts_E;
-  std::vector<FeedForwardWeights> low_E;  // the same in low precision, for model/lossy.h; empty: none
-  std::vector<float> output_bias_D;    // on what experts give together; empty: none
+  std::vector<ExpertWeights> experts_E;
+  std::vector<ExpertWeights> low_E;  // the same in low precision, for model/lossy.h; empty: none
+  std::vector<float> output_bias_D;  // on what experts give together; empty: none
   kernel::Projection descend, ascend;  // to the experts' width and back; empty: it is the model's
-  FeedForwardWeights shared;        // empty: none
+  ExpertWeights shared;        // empty: none
   kernel::Projection shared_scale;  // empty: the shared experts' output is taken as it is
 };
 
@@ -82,7 +88,7 @@ struct OwnRouterWeights {
 struct LayerWeights {
   AttentionWeights attention;
   NormWeights feed_forward_norm;
-  FeedForwardWeights dense;  // of a dense layer
+  ExpertWeights dense;  // of a dense layer
   MoeWeights moe;            // of a sparse layer
 };
 

@@ -12,6 +12,14 @@ void Load::add(int layer, const Routing& routing) {
   for (const int32_t expert : routing.experts_N) add(layer, expert, 1);
 }
 
+void Load::add_choices(int layer, const Routing& routing) {
+  add(layer, routing);
+  for (const int32_t choice : routing.zero_cost.experts_N) {
+    assert(choice < experts_);
+    add(layer, choice, 1);
+  }
+}
+
 Balance balance_of(std::span<const int64_t> visits_E) {
   const double total = static_cast<double>(std::accumulate(visits_E.begin(), visits_E.end(), int64_t{0}));
   if (total == 0) return {.idle = static_cast<int>(visits_E.size())};

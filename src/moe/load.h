@@ -22,6 +22,8 @@ class Load {
   }
   // A layer may have fewer experts.
   void add(int layer, const Routing& routing);
+  // The same with visits to experts that cost nothing, whose ids go on after the layer's others: of as many columns as a router has choices.
+  void add_choices(int layer, const Routing& routing);
   void add(int layer, int expert, int64_t visits) { visits_LE_[size_t(layer) * experts_ + expert] += visits; }
 
  private:

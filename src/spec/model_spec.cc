@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "spec/expert_kind.h"
 #include "spec/weight.h"
 
 namespace moiety::spec {
@@ -53,7 +54,7 @@ RouterRule ModelSpec::router(int layer) const {
 int64_t ModelSpec::parameters() const {
   int64_t count = 0;
   for (const Weight& weight : weights_of(*this, false)) {
-    count += elements_of(*this, weight) * (is_expert(weight.role) ? experts(weight.layer) : 1);
+    count += elements_of(*this, weight) * (is_expert(weight.role) ? experts_with(*this, weight.layer, weight.role) : 1);
   }
   return count;
 }
@@ -63,7 +64,10 @@ int64_t ModelSpec::active_parameters() const {
   for (const Weight& weight : weights_of(*this, false)) {
     if (weight.role == Role::Embedding && !tied_embeddings) continue;
     int64_t elements = elements_of(*this, weight);
-    if (is_expert(weight.role)) elements *= int64_t{moe.router.most_experts()} * moe.iterations;
+    if (is_expert(weight.role)) {  // visited evenly, whatever their kinds
+      const int64_t visits = int64_t{moe.router.most_experts()} * moe.iterations;
+      elements = elements * visits * experts_with(*this, weight.layer, weight.role) / experts(weight.layer);
+    }
     if (is_attention_expert(weight.role)) elements = elements / attention.experts->num_experts * attention.experts->experts_per_token;
     count += elements;
   }
@@ -249,6 +253,15 @@ void check_momentum(const Checker& c, const MomentumSpec& m) {
   c.positive("the momentum's epsilon", m.eps);
 }
 
+void check_gru_experts(const Checker& c, const ModelSpec& s) {
+  const MoeSpec& moe = s.moe;
+  int fewest = moe.router.num_experts;  // of a sparse layer
+  for (const int experts : moe.experts_L) fewest = experts > 0 ? std::min(fewest, experts) : fewest;
+  c.in_range("the number of GRU experts", moe.gru_experts, 0, fewest - 1);
+  c.in_range("the GRU experts' hidden size", moe.gru_hidden, moe.gru_experts > 0 ? 1 : 0, kMaxSize);
+  require(moe.gru_experts == 0 || moe.iterations == 1, "{}: GRU experts in a chain of experts are not supported", c.where);
+}
+
 void check_moe(const Checker& c, const ModelSpec& s) {
   const MoeSpec& moe = s.moe;
   check_rule(c, moe.router);
@@ -270,6 +283,7 @@ void check_moe(const Checker& c, const ModelSpec& s) {
   require(!s.attention.experts || moe.router.gate != Gate::Decoupled,
           "{}: attention experts with a decoupled gate, which has attention of its own, are not supported", c.where);
   require(!moe.ternary_experts || !moe.expert_bias, "{}: ternary experts with biases are not supported", c.where);
+  check_gru_experts(c, s);
 }
 
 }  // namespace

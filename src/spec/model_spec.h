@@ -110,7 +110,9 @@ struct MoeSpec {
                              // dispatched and up after they are combined (Jin et al. 2025, "BigMac")
   bool ternary_experts = false;  // experts' weights are -1, 0 or 1 times a scale a matrix (Wang et al. 2025, "MoTE")
   MomentumSpec momentum;
-  int expert_hidden = 0;     // F of a routed expert
+  int expert_hidden = 0;     // F of a routed feed-forward
+  int gru_experts = 0;       // the last so many of each layer's experts are GRUs (spec/expert_kind.h)
+  int gru_hidden = 0;        // numbers of their state
   bool expert_bias = false;  // on all three projections
   bool output_bias = false;  // on what the routed experts give together (JetMoE)
   Activation activation = Activation::SwiGlu;

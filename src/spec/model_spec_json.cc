@@ -260,6 +260,8 @@ Json moe_to_json(const MoeSpec& moe) {
           {"ternary_experts", moe.ternary_experts},
           {"momentum", momentum_to_json(moe.momentum)},
           {"expert_hidden", moe.expert_hidden},
+          {"gru_experts", moe.gru_experts},
+          {"gru_hidden", moe.gru_hidden},
           {"expert_bias", moe.expert_bias},
           {"output_bias", moe.output_bias},
           {"activation", to_name(kActivations, moe.activation)},
@@ -307,6 +309,8 @@ MoeSpec moe_from_json(const JsonObject& json) {
   moe.ternary_experts = json.boolean("ternary_experts", false);
   if (json.has("momentum")) moe.momentum = momentum_from_json(json.object("momentum"));
   moe.expert_hidden = size_field(json, "expert_hidden");
+  moe.gru_experts = size_field(json, "gru_experts");
+  moe.gru_hidden = size_field(json, "gru_hidden");
   moe.expert_bias = json.boolean("expert_bias", false);
   moe.output_bias = json.boolean("output_bias", false);
   moe.activation = choice(json, "activation", kActivations);

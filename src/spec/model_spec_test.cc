@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "spec/expert_kind.h"
 #include "spec/weight.h"
 
 namespace moiety::spec {
@@ -43,10 +44,20 @@ TEST(ModelSpec, JsonThereAndBackIsTheSame) {
   EXPECT_EQ(again.attention.experts->num_experts, 6);
 }
 
+ModelSpec with_grus() {
+  ModelSpec s = small();
+  s.moe.experts_L = {0, 4, 8};
+  s.moe.expert_width = 16;
+  s.moe.gru_experts = 3;
+  s.moe.gru_hidden = 10;
+  return s;
+}
+
 // Files from before a field was there read as they did then.
 TEST(ModelSpec, JsonWithoutBlockShapesIsThePlainBlock) {
   Json json = to_json(small());
-  for (const char* key : {"experts_by_layer", "iterations", "expert_width", "ternary_experts", "momentum", "shared_mix"}) {
+  for (const char* key : {"experts_by_layer", "iterations", "expert_width", "ternary_experts", "momentum", "shared_mix",
+                          "gru_experts", "gru_hidden"}) {
     ASSERT_EQ(json["moe"].erase(key), 1u);
   }
   EXPECT_EQ(to_json(model_spec_from_json(json, "x")), to_json(small()));
@@ -61,6 +72,42 @@ TEST(ModelSpec, LayersHaveTheirOwnNumbersOfExperts) {
   EXPECT_EQ(shape_of(s, Role::Router), (std::vector<int64_t>{3 * 8, 64}));
   EXPECT_EQ(small().experts(0), 0);
   EXPECT_EQ(small().experts(1), 8);
+}
+
+TEST(ModelSpec, ALayerNumbersItsExpertsKindByKind) {
+  const ModelSpec s = with_grus();
+  check(s, "the test");
+  EXPECT_EQ(to_json(model_spec_from_json(to_json(s), "x")), to_json(s));
+  EXPECT_EQ(experts_of(s, 0, ExpertKind::Gru), 0);
+  EXPECT_EQ(experts_of(s, 1, ExpertKind::FeedForward), 1);
+  EXPECT_EQ(experts_with(s, 2, Role::ExpertUp), 5);
+  EXPECT_EQ(experts_with(s, 2, Role::ExpertGruStateBias), 3);
+  EXPECT_EQ(experts_with(s, 2, Role::Router), 0);
+  EXPECT_EQ(place_of(s, 2, 4).kind, ExpertKind::FeedForward);
+  EXPECT_EQ(place_of(s, 2, 6).kind, ExpertKind::Gru);
+  EXPECT_EQ(place_of(s, 2, 6).number, 1);
+  EXPECT_EQ(shape_of(s, Role::ExpertGruInput, 1), (std::vector<int64_t>{30, 16}));
+  EXPECT_EQ(shape_of(s, Role::ExpertGruOutput, 1), (std::vector<int64_t>{16, 10}));
+}
+
+TEST(ModelSpec, SequencesHaveAStateOfEveryGru) {
+  EXPECT_EQ(state_before(small(), 3), 0);
+  const ModelSpec s = with_grus();
+  EXPECT_EQ(state_before(s, 1), 0);
+  EXPECT_EQ(state_before(s, 2), 3 * 10);
+  EXPECT_EQ(state_before(s, 3), 2 * 3 * 10);
+}
+
+TEST(ModelSpec, ALayerOfGrusAloneIsRefused) {
+  ModelSpec s = with_grus();
+  s.moe.gru_experts = 4;
+  EXPECT_THROW(check(s, "the test"), Error);
+  s = with_grus();
+  s.moe.gru_hidden = 0;
+  EXPECT_THROW(check(s, "the test"), Error);
+  s = with_grus();
+  s.moe.iterations = 2;
+  EXPECT_THROW(check(s, "the test"), Error);
 }
 
 TEST(ModelSpec, ATokenMeetsItsExpertsOfEveryIterationAndOfAttention) {
@@ -99,7 +146,7 @@ TEST(ModelSpec, TheFirstMoeLayerHasNoGatingResidual) {
 
 TEST(ModelSpec, ParametersAreTheSumOfAllWeights) {
   for (const bool tied : {false, true}) {
-    for (ModelSpec s : {small(), odd()}) {
+    for (ModelSpec s : {small(), odd(), with_grus()}) {
       s.tied_embeddings = tied;
       int64_t sum = 0;
       for (const Weight& w : weights_of(s, true)) {

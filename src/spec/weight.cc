@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "spec/expert_kind.h"
+
 namespace moiety::spec {
 namespace {
 
@@ -33,12 +35,16 @@ void add_attention(const ModelSpec& spec, int layer, std::vector<Weight>& out) {
 }
 
 void add_experts(const ModelSpec& spec, int layer, bool each_expert, std::vector<Weight>& out) {
-  const int first = each_expert ? 0 : -1, last = each_expert ? spec.experts(layer) - 1 : -1;
-  for (int expert = first; expert <= last; ++expert) {
-    for (const Role role : {Role::ExpertGate, Role::ExpertUp, Role::ExpertDown}) out.push_back({role, layer, expert});
-    if (!spec.moe.expert_bias) continue;
-    for (const Role role : {Role::ExpertGateBias, Role::ExpertUpBias, Role::ExpertDownBias}) {
-      out.push_back({role, layer, expert});
+  for (const ExpertKindInfo& kind : kExpertKinds) {
+    const int count = experts_of(spec, layer, kind.kind);
+    if (count == 0) continue;
+    const int first = each_expert ? 0 : -1, last = each_expert ? count - 1 : -1;
+    for (int expert = first; expert <= last; ++expert) {
+      for (const Role role : kind.matrices) out.push_back({role, layer, expert});
+      if (!kind.has_biases(spec.moe)) continue;
+      for (const std::optional<Role>& role : kind.biases) {
+        if (role) out.push_back({*role, layer, expert});
+      }
     }
   }
 }
@@ -112,7 +118,7 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role, int layer) {
   const AttentionSpec& a = spec.attention;
   const int64_t d = spec.width, q = int64_t{a.num_heads} * a.head_dim, kv = int64_t{a.num_kv_heads} * a.head_dim;
   const RouterRule rule = layer < 0 || layer >= spec.num_layers ? spec.moe.router : spec.router(layer);
-  const int64_t shared = spec.moe.shared_hidden, hidden = spec.moe.expert_hidden, c = spec.expert_width();
+  const int64_t shared = spec.moe.shared_hidden, hidden = spec.moe.expert_hidden, gru = spec.moe.gru_hidden, c = spec.expert_width();
   const int64_t choices = rule.num_choices(), routers = choices * spec.moe.iterations, constants = rule.constant_experts;
   const int64_t attention_experts = a.experts ? a.experts->num_experts : 0, expert_q = int64_t{a.expert_heads()} * a.head_dim;
   const bool per_head = a.qk_norm == QkNorm::PerHead;
@@ -222,6 +228,15 @@ std::vector<int64_t> shape_of(const ModelSpec& spec, Role role, int layer) {
     case Role::ExpertGateBias:
     case Role::ExpertUpBias:
       return {hidden};
+    case Role::ExpertGruInput:
+      return {3 * gru, c};
+    case Role::ExpertGruState:
+      return {3 * gru, gru};
+    case Role::ExpertGruOutput:
+      return {c, gru};
+    case Role::ExpertGruInputBias:
+    case Role::ExpertGruStateBias:
+      return {3 * gru};
   }
   return {};
 }

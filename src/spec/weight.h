@@ -77,14 +77,21 @@ enum class Role {
   ExpertGateBias,
   ExpertUpBias,
   ExpertDownBias,
+  // of a GRU: rows of reset, update and candidate, one after the other
+  ExpertGruInput,
+  ExpertGruState,
+  ExpertGruOutput,
+  ExpertGruInputBias,
+  ExpertGruStateBias,
 };
 
 constexpr bool is_expert(Role role) { return role >= Role::ExpertGate; }
 constexpr bool is_attention_expert(Role role) { return role == Role::AttentionExpertQuery || role == Role::AttentionExpertOutput; }
+// Of feed-forward experts.
 inline constexpr Role kExpertMatrices[] = {Role::ExpertGate, Role::ExpertUp, Role::ExpertDown};
 constexpr bool is_expert_matrix(Role role) { return role >= Role::ExpertGate && role <= Role::ExpertDown; }
 
-// One weight: its role, its layer (-1 for the model's own), its expert (-1 for all but experts).
+// One weight: its role, its layer (-1 for the model's own), its expert among those of its kind (-1 for all but experts).
 struct Weight {
   Role role = Role::Embedding;
   int layer = -1;

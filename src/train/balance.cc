@@ -41,6 +41,16 @@ void count_visits(const spec::RouterRule& rule, const moe::Routing& routing, siz
   for (double& visits : nulls) visits = sum / static_cast<double>(nulls.size());
 }
 
+// A sum over this rank's tokens as the mean over all ranks'.
+std::vector<double> mean_over_ranks(std::vector<double> sum_E, size_t tokens, const SumOverRanks& sum_over_ranks) {
+  sum_E.push_back(static_cast<double>(tokens));
+  if (sum_over_ranks) sum_over_ranks(sum_E);
+  const double all = std::max(1.0, sum_E.back());
+  sum_E.pop_back();
+  for (double& sum : sum_E) sum /= all;
+  return sum_E;
+}
+
 // Of the entropy that the loss is made of.
 float entropy_index(const spec::RouterRule& rule) { return rule.select == spec::Select::Tsallis ? rule.tsallis_q : 1; }
 
@@ -56,30 +66,30 @@ BalanceTerm balance_term(const Balancing& balancing, const spec::RouterRule& rul
   for (size_t g = 0; g < groups; ++g) {
     const size_t first = g * group, count = std::min(group, tokens - first);
 
-    // How often each expert is visited
+    // How often each expert is visited, and how much it is wanted
     std::vector<double> visits_E(experts, 0);
     if (balancing.scope != BalanceScope::Sequence) std::ranges::copy(balancing.others_E.first(std::min(experts, balancing.others_E.size())), visits_E.begin());
     count_visits(rule, routing, first, count, visits_E);
-    if (balancing.sum_over_ranks && balancing.scope != BalanceScope::Sequence) balancing.sum_over_ranks(visits_E);
-    const double visits = std::accumulate(visits_E.begin(), visits_E.end(), 0.0);
-
-    // How much it is wanted
     const std::vector<double> wanted_E = sum_over_tokens(first, count, experts, [&](size_t t, std::span<double> sum_E) {
       thread_local std::vector<float> share_E;
       share_E.resize(experts);
       shares_of(rule, scores_TE.row(t), share_E);
       for (size_t e = 0; e < experts; ++e) sum_E[e] += share_E[e];
     });
+    if (balancing.sum_over_ranks && balancing.scope != BalanceScope::Sequence) balancing.sum_over_ranks(visits_E);
+    const double visits = std::accumulate(visits_E.begin(), visits_E.end(), 0.0);
 
     for (size_t e = 0; e < experts; ++e) {
       term.wanted_E[e] += wanted_E[e];
       if (visits == 0) continue;
-      const double slope = static_cast<double>(experts) * visits_E[e] / (visits * static_cast<double>(tokens));
+      const double weight = e < static_cast<size_t>(rule.num_experts) ? 1 : double{balancing.zero_cost};
+      const double slope = weight * static_cast<double>(experts) * visits_E[e] / (visits * static_cast<double>(tokens));
       term.slope_GE.row(g)[e] = static_cast<float>(slope);
       loss += slope * wanted_E[e];
     }
   }
   term.loss = static_cast<float>(loss);
+  term.mean_E = mean_over_ranks(term.wanted_E, tokens, balancing.sum_over_ranks);
   return term;
 }
 
@@ -103,13 +113,13 @@ void add_balance_gradient(const spec::RouterRule& rule, const BalanceTerm& term,
   add_slopes(rule, term.slope_GE.row(t / term.group_tokens), dloss, scores_E, dscores_E);
 }
 
-SpreadTerm spread_term(std::span<const double> wanted_E, size_t tokens) {
+SpreadTerm spread_term(std::span<const double> mean_E, size_t tokens) {
   SpreadTerm term;
   double loss = 0;
-  for (const double wanted : wanted_E) {
-    const double mean = std::max(wanted / static_cast<double>(tokens), 1e-12);  // whose slope is finite
+  for (double mean : mean_E) {
+    mean = std::max(mean, 1e-12);  // whose slope is finite
     loss -= mean * std::log(mean);
-    term.slope_E.push_back(static_cast<float>(-(std::log(mean) + 1) / static_cast<double>(tokens)));
+    term.slope_E.push_back(static_cast<float>(-(std::log(mean) + 1) / static_cast<double>(std::max<size_t>(1, tokens))));
   }
   term.loss = static_cast<float>(loss);
   return term;

@@ -130,6 +130,22 @@ TEST(Balance, OfPassesThatKnowAllVisitsIsThatOfOnePass) {
   EXPECT_NEAR(balance_of_sums(visits_E, wanted_E, kTokens), whole, 1e-6);
 }
 
+// f of each of the two that cost nothing is multiplied.
+TEST(Balance, WeighsExpertsThatCostNothing) {
+  const spec::RouterRule rule{.num_experts = 1, .experts_per_token = 1, .zero_experts = 1, .copy_experts = 1, .constant_experts = 0};
+  Matrix<float> scores_TC(2, 3);
+  std::ranges::copy(std::vector<float>{0.5f, 0.3f, 0.2f, 0.1f, 0.7f, 0.2f}, scores_TC.flat().begin());
+  moe::Routing routing{.num_experts = 1, .begin_T1 = {0, 1, 1}, .experts_N = {0}};
+  routing.zero_cost = {.begin_T1 = {0, 0, 1}, .experts_N = {1}};
+  const std::vector<int64_t> others_C = {1, 0, 1};
+  const auto loss = [&](float zero_cost) {
+    return balance_term({.scope = BalanceScope::Global, .others_E = others_C, .zero_cost = zero_cost}, rule, scores_TC.view(), routing).loss;
+  };
+  const float expert = 3 * 0.5f * 0.3f, nothing = 3 * (0.25f * 0.5f + 0.25f * 0.2f);
+  EXPECT_NEAR(loss(1), expert + nothing, 1e-6);
+  EXPECT_NEAR(loss(0.25f), expert + 0.25f * nothing, 1e-6);
+}
+
 TEST(Balance, HasTheSameBitsOnAnyNumberOfThreads) {
   const Fixture f(spec::Score::Sigmoid);
   const int before = omp_get_max_threads();

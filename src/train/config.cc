@@ -44,6 +44,8 @@ void visit(Config& c, Visitor& v) {
   v.integer("iterations", c.model.iterations, 1, 64);
   v.integer("expert_width", c.model.expert_width, 0, 1 << 16);
   v.boolean("ternary_experts", c.model.ternary_experts);
+  v.integer("gru_experts", c.model.gru_experts, 0, 1 << 14);
+  v.integer("gru_hidden", c.model.gru_hidden, 1, 1 << 16);
   v.choice("momentum", c.model.momentum, {"none", "heavy_ball", "adam"});
   v.number("momentum_decay", c.model.momentum_decay, 0, 0.999999);
   v.number("momentum_square_decay", c.model.momentum_square_decay, 0, 0.999999);
@@ -90,6 +92,7 @@ void visit(Config& c, Visitor& v) {
   v.section("balance");
   v.choice("scope", c.balance.scope, {"micro", "sequence", "global"});
   v.number("aux_loss", c.balance.aux_loss, 0, 100);
+  v.number("zero_cost", c.balance.zero_cost, 0, 1);
   v.number("z_loss", c.balance.z_loss, 0, 100);
   v.number("bias_rate", c.balance.bias_rate, 0, 1);
   v.number("entropy_loss", c.balance.entropy_loss, 0, 100);
@@ -386,8 +389,12 @@ void check_routing(const TrainConfig& c, const std::string& where) {
   const bool freezes = c.train.frozen_experts + c.train.frozen_attention_experts > 0;
   require(!freezes || (a.search_steps == 0 && a.spawn_step == 0),
           "{}: train.frozen_experts are the first ones, which anneal.search_steps and anneal.spawn_step move", where);
-  require(a.experts_from <= c.model.experts, "{}: anneal.experts_from ({}) is more than model.experts ({})", where, a.experts_from,
-          c.model.experts);
+  require((!freezes && a.search_steps == 0) || c.model.gru_experts == 0,
+          "{}: train.frozen_experts and anneal.search_steps are about experts of one kind, not with model.gru_experts", where);
+  const int64_t experts = c.model.experts + c.model.gru_experts;
+  require(a.experts_from <= experts, "{}: anneal.experts_from ({}) is more than model.experts ({})", where, a.experts_from, experts);
+  require(a.spawn_step == 0 || c.model.gru_experts == 0,
+          "{}: anneal.spawn_step makes experts copies of the first, which model.gru_experts can't be", where);
   const bool open_ended = (a.experts_from > 0 && a.experts_steps == 0) || (a.temperature_from > 0 && a.temperature_steps == 0);
   require(c.train.minutes == 0 || !open_ended,
           "{}: with train.minutes nobody knows where the run ends: anneal.experts_steps and anneal.temperature_steps must say how long",
@@ -399,12 +406,12 @@ void check_routing(const TrainConfig& c, const std::string& where) {
           "train.receive_budget", where);
   require(a.search_steps == 0 || c.train.minutes > 0 || a.spawn_step + a.search_steps < c.train.steps,
           "{}: the search of anneal.search_steps ({}) does not end before the run, train.steps ({})", where, a.search_steps, c.train.steps);
-  require(c.train.receive_sets <= c.model.experts, "{}: train.receive_sets ({}) is more than model.experts ({})", where,
-          c.train.receive_sets, c.model.experts);
+  require(c.train.receive_sets <= experts, "{}: train.receive_sets ({}) is more than model.experts ({})", where,
+          c.train.receive_sets, experts);
   require(c.train.receive_budget == 0 || c.train.capacity == 0,
           "{}: train.capacity turns visits away and train.receive_budget takes them all in smaller pieces; set one of them", where);
   const int64_t a_token = std::min(std::max(c.model.experts_per_token, a.experts_from),
-                                   (c.model.experts + c.train.receive_sets - 1) / c.train.receive_sets);
+                                   (experts + c.train.receive_sets - 1) / c.train.receive_sets);
   require(c.train.receive_budget == 0 || c.train.receive_budget >= a_token * c.train.sequence,
           "{}: train.receive_budget is {}, expected at least the {} rows that one sequence may need", where, c.train.receive_budget,
           a_token * c.train.sequence);
@@ -413,9 +420,9 @@ void check_routing(const TrainConfig& c, const std::string& where) {
 // What spec::check can't know, or says without the keys' names.
 void check_router(const TrainConfig& c, const std::string& where) {
   const TrainConfig::Model& m = c.model;
-  const int64_t choices = m.experts + m.null_experts + m.zero_experts + m.copy_experts + m.constant_experts;
+  const int64_t choices = m.experts + m.gru_experts + m.null_experts + m.zero_experts + m.copy_experts + m.constant_experts;
   require(m.experts_per_token <= choices, "{}: model.experts_per_token ({}) is more than model.experts ({}){}", where,
-          m.experts_per_token, m.experts, choices > m.experts ? " and those that cost nothing" : "");
+          m.experts_per_token, m.experts, choices > m.experts ? ", GRUs and those that cost nothing together" : "");
   require(m.groups_per_token <= m.groups, "{}: model.groups_per_token ({}) is more than model.groups ({})", where,
           m.groups_per_token, m.groups);
   require(m.select != "grouped" || m.groups > 1, "{}: model.select = \"grouped\" needs model.groups above 1", where);
@@ -635,7 +642,7 @@ spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of
   if (m.attention_experts > 0) {
     s.attention.experts = spec::AttentionExperts{as_int(m.attention_experts), as_int(m.attention_experts_per_token)};
   }
-  s.moe.router = {.num_experts = as_int(m.experts),
+  s.moe.router = {.num_experts = as_int(m.experts + m.gru_experts),
                   .experts_per_token = as_int(m.experts_per_token),
                   .logit_activation = logit_activation_named(m.logit_activation),
                   .temperature = static_cast<float>(m.temperature),
@@ -666,6 +673,8 @@ spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of
   s.moe.iterations = as_int(m.iterations);
   s.moe.expert_width = as_int(m.expert_width);
   s.moe.ternary_experts = m.ternary_experts;
+  s.moe.gru_experts = as_int(m.gru_experts);
+  s.moe.gru_hidden = m.gru_experts > 0 ? as_int(m.gru_hidden) : 0;
   s.moe.momentum = {.kind = m.momentum == "heavy_ball" ? spec::Momentum::HeavyBall
                             : m.momentum == "adam"     ? spec::Momentum::Adam
                                                        : spec::Momentum::None,
@@ -676,7 +685,7 @@ spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of
   for (int64_t layer = 0; layer < m.layers; ++layer) {
     const bool is_moe = is_moe_layer(m, layer);
     s.feed_forward.push_back(is_moe ? spec::FeedForward::Moe : spec::FeedForward::Dense);
-    if (!m.experts_by_layer.empty()) s.moe.experts_L.push_back(is_moe ? as_int(m.experts_by_layer[moe_layer++]) : 0);
+    if (!m.experts_by_layer.empty()) s.moe.experts_L.push_back(is_moe ? as_int(m.experts_by_layer[moe_layer++] + m.gru_experts) : 0);
   }
   s.eos_tokens = {end_of_text};
   spec::check(s, "the configuration");

@@ -43,6 +43,7 @@ struct TrainConfig {
     bool shared_gate = false, shared_mix = false, router_trained = true;
     int64_t iterations = 1, expert_width = 0;
     bool ternary_experts = false;
+    int64_t gru_experts = 0, gru_hidden = 64;
     std::string momentum = "none";
     double momentum_decay = 0.7, momentum_square_decay = 0.999, momentum_step = 1;
     int64_t attention_experts = 0, attention_experts_per_token = 2;
@@ -73,7 +74,7 @@ struct TrainConfig {
 
   struct Balance {
     std::string scope = "global";  // of aux_loss: micro, sequence, global
-    double aux_loss = 0.01, z_loss = 0.0001, bias_rate = 0;
+    double aux_loss = 0.01, zero_cost = 1, z_loss = 0.0001, bias_rate = 0;
     double entropy_loss = 0;     // of the routers' scores
     double cut_off_rate = 0.01;  // of expert choice: how fast the cut-offs' average follows
     double concentration = 0, mutual_information = 0;  // of the experts' mean probabilities, see SpreadTerm

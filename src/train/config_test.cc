@@ -39,7 +39,8 @@ TEST(TrainConfig, AMistakeIsNamedWithItsKeyAndLine) {
   EXPECT_EQ(complaint("[schedule]\nkind = \"line\"\n"),
             "c.toml:2: schedule.kind is \"line\", expected one of \"cosine\", \"wsd\"");
   EXPECT_EQ(complaint("[balance]\naux = 1\n"),
-            "c.toml:2: balance has no key \"aux\"; it knows aux_loss, bias_rate, concentration, consistency, cut_off_rate, entropy_loss, mutual_information, scope, z_loss");
+            "c.toml:2: balance has no key \"aux\"; it knows aux_loss, bias_rate, concentration, consistency, cut_off_rate, entropy_loss, "
+            "mutual_information, scope, z_loss, zero_cost");
   EXPECT_TRUE(complaint("\n[modell]\nwidth = 1\n").starts_with("c.toml:2: there is no section \"modell\""));
   EXPECT_TRUE(complaint("model = 3\n").starts_with("c.toml:1: model must be a table"));
   EXPECT_TRUE(complaint("[model]\nwidth =\n").starts_with("c.toml:2: not valid TOML"));
@@ -134,6 +135,11 @@ TEST(TrainConfig, BlockShapesBecomeTheModels) {
   EXPECT_EQ(odd.moe.momentum.decay, 0.5f);
   EXPECT_EQ(odd.attention.expert_heads(), 8);
   EXPECT_TRUE(spec_of("shared_hidden = 64\nshared_mix = true\n").moe.shared_mix);
+  const spec::ModelSpec grus = spec_of("moe_every = 2\nmoe_offset = 1\nexperts = [8, 8, 16]\ngru_experts = 2\ngru_hidden = 24\n");
+  EXPECT_EQ(grus.moe.experts_L, (std::vector<int>{0, 10, 0, 10, 0, 18}));
+  EXPECT_EQ(grus.moe.gru_experts, 2);
+  EXPECT_EQ(grus.moe.gru_hidden, 24);
+  EXPECT_NE(complaint("[model]\ngru_experts = 1\n[anneal]\nspawn_step = 10\n"), "");
 }
 
 TEST(TrainConfig, ListsOfExpertsAreReadAndPrinted) {

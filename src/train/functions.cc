@@ -219,14 +219,12 @@ Routed route(const spec::RouterRule& rule, const Tensor& logits_TC, std::span<co
 }
 
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
-                   const std::shared_ptr<const moe::LayerPlan>& plan, const ExpertWeights& weights, const Mode& mode) {
+                   const std::shared_ptr<const moe::LayerPlan>& plan, const LayerExperts& experts) {
   const Tensor out_TD = residual_TD.detach().clone();
-  const auto saved = std::make_shared<ExpertsSaved>(
-      experts_forward(mode, weights.value, plan->dispatch, flat(mix_N), view(x_TD), view(out_TD), weights.packed));
+  experts_forward(experts, plan->dispatch, flat(mix_N), view(x_TD), view(out_TD));
   return record({residual_TD, x_TD, mix_N}, {out_TD}, [=](const tensor_list& dout) -> tensor_list {
     const Tensor dx_TD = torch::zeros_like(x_TD), dmix_N = torch::empty_like(mix_N);
-    experts_backward(mode, weights.value, plan->dispatch, flat(mix_N), view(x_TD), *saved, view(dout[0]), view(dx_TD),
-                     flat(dmix_N), weights.gradient, weights.packed);
+    experts_backward(experts, plan->dispatch, flat(mix_N), view(x_TD), view(dout[0]), view(dx_TD), flat(dmix_N));
     return {dout[0], dx_TD, dmix_N};
   })[0];
 }

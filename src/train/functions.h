@@ -55,15 +55,9 @@ struct Routed {
 Routed route_to_first(int num_experts, int tokens);
 Routed route(const spec::RouterRule& rule, const Tensor& logits_TC, std::span<const float> bias_C, const RouteOrder& order = {});
 
-struct ExpertWeights {
-  ExpertStack<const float> value;
-  ExpertStack<float> gradient;
-  PackedExperts packed = {};
-  std::shared_ptr<const void> memory = nullptr;  // of values that are made for the occasion
-};
-// residual + the experts' results, mixed. `plan` is the one that mix_N was made for, and serves the way back too.
+// residual + the experts' results, mixed. `plan` is the one that mix_N was made for, and serves the way back too, as do the experts.
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
-                   const std::shared_ptr<const moe::LayerPlan>& plan, const ExpertWeights& weights, const Mode& mode = {});
+                   const std::shared_ptr<const moe::LayerPlan>& plan, const LayerExperts& experts);
 
 // The visits that come of chosen ones when what the gate sends to an expert is shared among others (train/permuted_visits.h).
 struct Permuted {

@@ -9,6 +9,8 @@
 
 #include "base/random.h"
 #include "train/attention_experts.h"
+#include "train/feed_forward_experts.h"
+#include "train/gru_experts.h"
 #include "train/reference_model.h"
 
 namespace moiety::train {
@@ -353,7 +355,7 @@ TEST(Functions, ExpertsOfARaggedRouting) {
   const ExpertStack<float> value = stack([](const TestWeight& w) { return w.value; });
   const ExpertWeights expert_weights{{3, 6, 8, value.gate, value.up, value.down}, stack([](const TestWeight& w) { return w.gradient; })};
   check({random_tensor({tokens, width}, 4), random_tensor({tokens, width}, 5), random_tensor({static_cast<int64_t>(at.size())}, 6)}, weights,
-        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], plan, expert_weights)}; },
+        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], plan, {feed_forward_experts({}, expert_weights)})}; },
         [&](const Inputs& x, const Inputs& w) {
           const Tensor mix = torch::zeros({tokens * num_experts}, torch::kFloat64).scatter(0, torch::tensor(at), x[2]);
           return Inputs{x[0] + reference::experts(x[1], mix.reshape({tokens, num_experts}), w[0], w[1], w[2])};
@@ -384,7 +386,7 @@ TEST(Functions, RouterWithRoundedTokensAndItsExperts) {
   check({logits, random_tensor({tokens, width}, 4)}, weights,
         [&](const Inputs& x) {
           const Routed routed = route(rule, x[0], {}, {.round_tokens = 16});
-          return Inputs{add_experts(x[1], x[1], routed.mix_N, routed.saved->plan, experts), routed.z_loss};
+          return Inputs{add_experts(x[1], x[1], routed.mix_N, routed.saved->plan, {feed_forward_experts({}, experts)}), routed.z_loss};
         },
         [&](const Inputs& x, const Inputs& w) {
           const Tensor chosen = torch::softmax(x[0], -1) * visited;
@@ -419,7 +421,7 @@ TEST_P(FunctionsExperts, ForwardAndAllGradients) {
                                      stack([](const TestWeight& w) { return w.gradient; })};
   check({random_tensor({tokens, width}, 4), random_tensor({tokens, width}, 5), random_tensor({tokens * per_token}, 6)},
         weights,
-        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], plan, expert_weights, GetParam())}; },
+        [&](const Inputs& x) { return Inputs{add_experts(x[0], x[1], x[2], plan, {feed_forward_experts(GetParam(), expert_weights)})}; },
         [&](const Inputs& x, const Inputs& w) {
           std::vector<int64_t> at(routing.experts_N.begin(), routing.experts_N.end());
           const Tensor index = torch::tensor(at).reshape({tokens, per_token});
@@ -434,13 +436,84 @@ INSTANTIATE_TEST_SUITE_P(Modes, FunctionsExperts,
                          testing::Values(Mode{GemmType::F32, Keep::Products}, Mode{GemmType::F32, Keep::Inputs},
                                          Mode{GemmType::Bf16, Keep::Products}, Mode{GemmType::Bf16, Keep::Inputs}));
 
-// What the fast experts are held to is itself held to finite differences, element by element, in double precision.
-TEST(Functions, ThePlainExpertsHaveTheGradientsOfFiniteDifferences) {
-  const auto leaf = [](std::vector<int64_t> shape, uint64_t seed) {
-    return random_tensor(std::move(shape), seed).to(torch::kFloat64).set_requires_grad(true);
+// Two GRUs after an expert that is not theirs: documents of many lengths, more than advance together, tokens that turn away, a GRU
+// that some document never visits.
+struct GruCase {
+  int64_t tokens = 0;
+  std::vector<Segment> segments;
+  moe::Routing routing{.num_experts = 3};
+  std::shared_ptr<moe::LayerPlan> plan = std::make_shared<moe::LayerPlan>();
+
+  GruCase(int documents, uint64_t seed) {
+    Random random(seed);
+    for (int d = 0; d < documents; ++d) {
+      const int length = static_cast<int>(1 + random.below(7));
+      segments.push_back({static_cast<int>(tokens), length});
+      for (int t = 0; t < length; ++t) {
+        for (int e = 0; e < 3; ++e) {
+          if (random.below(3) > 0 && (e != 2 || d % 4 != 0)) routing.experts_N.push_back(e);
+        }
+        routing.begin_T1.push_back(static_cast<int32_t>(routing.experts_N.size()));
+      }
+      tokens += length;
+    }
+    plan->dispatch = moe::plan_dispatch(routing);
+  }
+  // [T, 3] of weights of visits.
+  Tensor mix_TC(const Tensor& mix_N) const {
+    std::vector<int64_t> at;
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int n = routing.begin_T1[t]; n < routing.begin_T1[t + 1]; ++n) at.push_back(3 * t + routing.experts_N[n]);
+    }
+    return torch::zeros({3 * tokens}, torch::kFloat64).scatter(0, torch::tensor(at), mix_N).reshape({tokens, 3});
+  }
+};
+
+// A kind of one expert.
+class NothingFromTheFirst : public ExpertsOfKind {
+ public:
+  void forward(const moe::DispatchPlan& plan, MatrixView<const float>, MatrixView<float> y_ND) override { clear(plan, y_ND); }
+  void backward(const moe::DispatchPlan& plan, std::span<const float>, MatrixView<const float>, MatrixView<const float>,
+                MatrixView<float> dx_ND, std::span<float>) override {
+    clear(plan, dx_ND);
+  }
+  size_t kept_bytes() const override { return 0; }
+
+ private:
+  static void clear(const moe::DispatchPlan& plan, MatrixView<float> rows_ND) {
+    for (int row = 0; row < plan.rows_of(0); ++row) std::ranges::fill(rows_ND.row(row), 0.0f);
+  }
+};
+
+TEST(Functions, GruExperts) {
+  const int64_t width = 5, hidden = 6;
+  const GruCase c(70, 3);
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({2, 3 * hidden, width}, 1, 0.5)),
+                                        TestWeight(random_tensor({2, 3 * hidden, hidden}, 2, 0.5)),
+                                        TestWeight(random_tensor({2, width, hidden}, 3)), TestWeight(random_tensor({2, 3 * hidden}, 4, 0.3)),
+                                        TestWeight(random_tensor({2, 3 * hidden}, 5, 0.3))};
+  const auto at = [&](size_t i, auto part) { return flat(weights[i].*part).data(); };
+  const auto stack = [&](auto part) {
+    return GruStack<float>{2, width, hidden, at(0, part), at(1, part), at(2, part), at(3, part), at(4, part)};
   };
-  const Inputs inputs{leaf({4, 3}, 1), leaf({4, 2}, 2), leaf({2, 5, 3}, 3), leaf({2, 5, 3}, 4), leaf({2, 3, 5}, 5)};
-  const auto value = [&] { return probe({reference::experts(inputs[0], inputs[1], inputs[2], inputs[3], inputs[4])}); };
+  const auto [n, d, g, input, state, output, input_bias, state_bias] = stack(&TestWeight::value);
+  const GruStack<const float> value{n, d, g, input, state, output, input_bias, state_bias};
+  for (const GemmType type : {GemmType::F32, GemmType::Bf16}) {
+    for (const TestWeight& w : weights) w.gradient.zero_();
+    check({random_tensor({c.tokens, width}, 6), random_tensor({c.tokens, width}, 7), random_tensor({c.routing.num_visits()}, 8)}, weights,
+          [&](const Inputs& x) {
+            const auto grus = gru_experts(type, 1, value, stack(&TestWeight::gradient), c.segments);
+            return Inputs{add_experts(x[0], x[1], x[2], c.plan, {std::make_shared<NothingFromTheFirst>(), grus})};
+          },
+          [&](const Inputs& x, const Inputs& w) {
+            return Inputs{x[0] + reference::gru_experts(x[1], c.mix_TC(x[2]), 1, c.routing, c.segments, {w[0], w[1], w[2], w[3], w[4]})};
+          },
+          type == GemmType::F32 ? kF32 : kBf16);
+  }
+}
+
+// What the fast experts are held to is itself held to finite differences, element by element, in double precision.
+void expect_gradients_of_finite_differences(const Inputs& inputs, const std::function<Tensor()>& value) {
   value().backward();
   const torch::NoGradGuard no_graph;
   const double epsilon = 1e-6;
@@ -457,6 +530,27 @@ TEST(Functions, ThePlainExpertsHaveTheGradientsOfFiniteDifferences) {
       EXPECT_NEAR(gradients[i].item<double>(), difference, 1e-7 * (1 + std::abs(difference)));
     }
   }
+}
+
+TEST(Functions, ThePlainExpertsHaveTheGradientsOfFiniteDifferences) {
+  const auto leaf = [](std::vector<int64_t> shape, uint64_t seed) {
+    return random_tensor(std::move(shape), seed).to(torch::kFloat64).set_requires_grad(true);
+  };
+  const Inputs inputs{leaf({4, 3}, 1), leaf({4, 2}, 2), leaf({2, 5, 3}, 3), leaf({2, 5, 3}, 4), leaf({2, 3, 5}, 5)};
+  expect_gradients_of_finite_differences(
+      inputs, [&] { return probe({reference::experts(inputs[0], inputs[1], inputs[2], inputs[3], inputs[4])}); });
+}
+
+TEST(Functions, ThePlainGrusHaveTheGradientsOfFiniteDifferences) {
+  const auto leaf = [](std::vector<int64_t> shape, uint64_t seed) {
+    return random_tensor(std::move(shape), seed).to(torch::kFloat64).set_requires_grad(true);
+  };
+  const GruCase c(3, 5);
+  const Inputs in{leaf({c.tokens, 3}, 1), leaf({c.routing.num_visits()}, 2), leaf({2, 12, 3}, 3), leaf({2, 12, 4}, 4), leaf({2, 3, 4}, 5),
+                  leaf({2, 12}, 6), leaf({2, 12}, 7)};
+  expect_gradients_of_finite_differences(in, [&] {
+    return probe({reference::gru_experts(in[0], c.mix_TC(in[1]), 1, c.routing, c.segments, {in[2], in[3], in[4], in[5], in[6]})});
+  });
 }
 
 TEST(Functions, ExpertLinear) {

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/random.h"
 #include "train/experts.h"
+#include "train/feed_forward_experts.h"
 
 namespace moiety::train {
 namespace {
@@ -160,9 +161,10 @@ ExpertsOutcome run_experts(const Mode& mode, int num_threads, bool is_packed = f
   };
   PackedExperts packed;
   if (is_packed) packed = {pack_all(gate, 0), pack_all(up, 1), pack_all(down, 2)};
-  const ExpertsSaved saved = experts_forward(mode, weights, plan, routing.weights_N, x.view(), o.out.view(), packed);
-  experts_backward(mode, weights, plan, routing.weights_N, x.view(), saved, dout.view(), o.dx.view(), o.dmix,
-                   {kExperts, kWidth, kHidden, o.dgate.view().data(), o.dup.view().data(), o.ddown.view().data()}, packed);
+  const ExpertStack<float> gradients{kExperts, kWidth, kHidden, o.dgate.view().data(), o.dup.view().data(), o.ddown.view().data()};
+  const LayerExperts experts{feed_forward_experts(mode, {weights, gradients, packed})};
+  experts_forward(experts, plan, routing.weights_N, x.view(), o.out.view());
+  experts_backward(experts, plan, routing.weights_N, x.view(), dout.view(), o.dx.view(), o.dmix);
   return o;
 }
 

@@ -23,7 +23,7 @@ size_t sequences_that_fit(const Transformer& model, const Batch& batch, const Pa
 }
 
 void add_visits(const Plans& plans, moe::Load& load) {
-  for (size_t layer = 0; layer < plans.size(); ++layer) load.add(static_cast<int>(layer), plans[layer]->routing);
+  for (size_t layer = 0; layer < plans.size(); ++layer) load.add_choices(static_cast<int>(layer), plans[layer]->routing);
 }
 
 TrainedMicroBatch train_in_pieces(Transformer& model, const Batch& whole, const LossWeights& weights, PassOrder order, float share) {
@@ -38,7 +38,7 @@ TrainedMicroBatch train_in_pieces(Transformer& model, const Batch& whole, const 
   }
 
   // Learn
-  const moe::Load none(static_cast<int>(routers_of(model.spec()).size()), model.spec().moe.router.num_experts);
+  const moe::Load none(static_cast<int>(routers_of(model.spec()).size()), model.spec().moe.router.num_choices());
   const moe::Load before = order.others != nullptr ? *order.others : none;
   const auto share_of = [](auto part, auto all) { return static_cast<float>(part) / static_cast<float>(std::max<decltype(all)>(1, all)); };
   TrainedMicroBatch result;

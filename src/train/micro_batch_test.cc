@@ -9,6 +9,7 @@
 #include "train/parallel.h"
 #include "train/reference_model.h"
 #include "train/routing_figures.h"
+#include "train/feed_forward_experts.h"
 #include "train/spawn.h"
 
 namespace moiety::train {
@@ -42,7 +43,9 @@ Batch random_batch(size_t sequences, bool uneven_targets) {
 }
 
 struct TestModel {
-  TestModel() : spec(small_spec()), weights(spec), model(spec, weights) { weights.initialise(spec, 3); }
+  explicit TestModel(const spec::ModelSpec& model_spec = small_spec()) : spec(model_spec), weights(spec), model(spec, weights) {
+    weights.initialise(spec, 3);
+  }
   std::vector<float> take_gradients() {
     std::vector<float> taken(weights.gradients().begin(), weights.gradients().end());
     std::ranges::fill(weights.gradients(), 0.0f);
@@ -141,27 +144,40 @@ TEST(MicroBatch, PiecesAreTheSequencesOfTheBatch) {
 }
 
 // The step in four passes: when all visits are known, losses and gradients are those of one pass over everything.
-TEST(GlobalBalance, OfFourPassesThatKnowAllVisitsIsThatOfOne) {
-  TestModel m;
+void expect_that_of_one_pass(const spec::ModelSpec& spec, float zero_cost) {
+  TestModel m(spec);
   const Batch batch = random_batch(4, false);
-  const Losses whole = m.model.forward(batch, kWeights, nullptr, {.scope = BalanceScope::Global});
+  const Losses whole = m.model.forward(batch, kWeights, nullptr, {.scope = BalanceScope::Global, .zero_cost_balance = zero_cost});
   whole.total.backward();
   const std::vector<float> expected = m.take_gradients();
 
   std::vector<Batch> passes = pieces_of(batch, 1);
-  std::vector<moe::Load> visits(4, moe::Load(2, 6));
+  std::vector<moe::Load> visits(4, moe::Load(2, spec.moe.router.num_choices()));
   for (size_t i = 0; i < 4; ++i) {
     const Routes routes = m.model.decide(passes[i], {});
     for (size_t j = 0; j < 4; ++j) {
-      for (int layer = 0; j != i && layer < 2; ++layer) visits[j].add(layer, routes[static_cast<size_t>(layer)]->plan->routing);
+      for (int layer = 0; j != i && layer < 2; ++layer) visits[j].add_choices(layer, routes[static_cast<size_t>(layer)]->plan->routing);
     }
   }
   double balance = 0;
   for (size_t i = 0; i < 4; ++i) {
-    balance += train_micro_batch(m.model, passes[i], kWeights, {.scope = BalanceScope::Global, .others = &visits[i]}, 0.25f).balance / 4;
+    const PassOrder order{.scope = BalanceScope::Global, .others = &visits[i], .zero_cost_balance = zero_cost};
+    balance += train_micro_batch(m.model, passes[i], kWeights, order, 0.25f).balance / 4;
   }
   EXPECT_NEAR(balance, whole.balance, 1e-6);
   EXPECT_LT(largest_difference(m.take_gradients(), expected), 1e-6 * std::max(1.0, largest(expected)));
+}
+
+TEST(GlobalBalance, OfFourPassesThatKnowAllVisitsIsThatOfOne) { expect_that_of_one_pass(small_spec(), 1); }
+
+TEST(GlobalBalance, CountsWhoCostsNothing) {
+  spec::ModelSpec spec = small_spec();
+  spec.moe.router.null_experts = 2;
+  spec.moe.router.zero_experts = 1;
+  spec.moe.router.copy_experts = 1;
+  spec.moe.router.experts_per_token = 4;
+  expect_that_of_one_pass(spec, 1);
+  expect_that_of_one_pass(spec, 0.25f);
 }
 
 // As the trainer does it: pass by pass with the visits so far. What a step reports is the loss of one pass over everything, and
@@ -241,7 +257,7 @@ TEST(Capacity, ADroppedVisitGivesNothingAndGetsNoGradient) {
   const moe::LayerPlan& plan = *routed.saved->plan;
   ASSERT_GT(plan.dispatch.num_dropped(), 10);
   const Tensor out = add_experts(x, x, routed.mix_N, routed.saved->plan,
-                                 {{kExperts, kWidth, kHidden, value.gate, value.up, value.down}, stack(dgate, dup, ddown)});
+                                 {feed_forward_experts({}, {{kExperts, kWidth, kHidden, value.gate, value.up, value.down}, stack(dgate, dup, ddown)})});
   (out * probe).sum().backward();
 
   const auto twin = [](const Tensor& t) { return t.detach().to(torch::kFloat64).clone().set_requires_grad(true); };

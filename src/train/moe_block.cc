@@ -1,26 +1,12 @@
 #include "train/moe_block.h"
 
-#include "format/ternary.h"
-#include "train/parallel.h"
+#include "spec/expert_kind.h"
+#include "train/feed_forward_experts.h"
+#include "train/gru_experts.h"
 
 namespace moiety::train {
 
 using spec::Role;
-
-namespace {
-
-// As it is computed with: stacks of gate, up and down one after the other, each expert's matrix with a scale of its own.
-std::shared_ptr<const Buffer> ternary_stacks(const ExpertStack<float>& latent) {
-  const size_t size = latent.hidden * latent.width, experts = latent.num_experts;
-  const auto out = std::make_shared<Buffer>(3 * experts, size);
-  const float* const stacks[] = {latent.gate, latent.up, latent.down};
-  parallel_tasks(3 * experts, [&](size_t i) {
-    format::ternarise({stacks[i / experts] + i % experts * size, size}, out->row(i));
-  });
-  return out;
-}
-
-}  // namespace
 
 std::vector<RouterPlace> routers_of(const spec::ModelSpec& spec) {
   std::vector<RouterPlace> places;
@@ -74,11 +60,11 @@ Tensor MoeBlock::add_iteration(int layer, int iteration, const Tensor& sum_TD, c
     return spec_.moe.output_bias ? add_bias(out_TD, weights_.vector(Role::ExpertsBias, layer)) : out_TD;
   };
   if (spec_.moe.expert_width == 0) {
-    return add_free(layer, with_bias(add_experts(sum_TD, x_TD, mix_N, plan, experts(layer), mode_)), x_TD, chosen);
+    return add_free(layer, with_bias(add_experts(sum_TD, x_TD, mix_N, plan, experts(layer, routed))), x_TD, chosen);
   }
   // Experts that are narrower than the model: what is dispatched and combined is as narrow.
   const Tensor x_TC = linear(x_TD, weights_.matrix(Role::ExpertsDescend, layer), mode_.type);
-  const Tensor y_TC = add_experts(torch::zeros_like(x_TC), x_TC, mix_N, plan, experts(layer), mode_);
+  const Tensor y_TC = add_experts(torch::zeros_like(x_TC), x_TC, mix_N, plan, experts(layer, routed));
   const Tensor ascended_TD = add_linear(sum_TD, y_TC, weights_.matrix(Role::ExpertsAscend, layer), mode_.type);
   return add_free(layer, with_bias(ascended_TD), x_TD, chosen);
 }
@@ -103,13 +89,17 @@ Routed MoeBlock::choose(int layer, int iteration, const Tensor& x_TD, RoutedLaye
   const spec::RouterRule rule = order.rule(spec_, layer);
   if (order.first_expert_only) return route_to_first(rule.num_experts, static_cast<int>(x_TD.size(0)));
 
-  RouteOrder mine{.balancing = {.scope = order.scope, .sequence = routed.sequence, .sum_over_ranks = order.sum_over_ranks, .with_entropy = routed.with_entropy},
+  RouteOrder mine{.balancing = {.scope = order.scope,
+                                .sequence = routed.sequence,
+                                .zero_cost = order.zero_cost_balance,
+                                .sum_over_ranks = order.sum_over_ranks,
+                                .with_entropy = routed.with_entropy},
                   .choosing = routed.choosing,
                   .capacity = order.capacity,
                   .round_tokens = order.round_tokens};
   mine.choosing.layer = static_cast<uint64_t>(layer * spec_.moe.iterations + iteration);
   if (order.others != nullptr) {
-    mine.balancing.others_E = order.others->of_layer(static_cast<int>(router)).first(static_cast<size_t>(rule.num_experts));
+    mine.balancing.others_E = order.others->of_layer(static_cast<int>(router)).first(static_cast<size_t>(rule.num_choices()));
   }
   if (order.decided != nullptr) mine.decided = (*order.decided)[router];
   if (!routed.decided.empty()) mine.decided = routed.decided[routed.routes.size()]->plan;
@@ -130,26 +120,40 @@ Tensor MoeBlock::add_free(int layer, const Tensor& sum_TD, const Tensor& x_TD, c
   return add_zero_cost(sum_TD, x_TD, chosen.zero_cost_mix_M, rule, chosen.saved->plan->routing.zero_cost, constants);
 }
 
-ExpertWeights MoeBlock::experts(int layer) {
+// In the order in which the layer numbers them.
+LayerExperts MoeBlock::experts(int layer, const RoutedLayers& routed) {
+  LayerExperts all{feed_forwards(layer)};
+  if (spec_.moe.gru_experts > 0) all.push_back(grus(layer, routed.segments));
+  return all;
+}
+
+std::shared_ptr<ExpertsOfKind> MoeBlock::feed_forwards(int layer) {
   const auto stack = [&](std::span<float> WeightVector::* part) {
     const auto at = [&](Role role) { return (weights_.vector(role, layer).*part).data(); };
-    return ExpertStack<float>{static_cast<size_t>(spec_.experts(layer)), static_cast<size_t>(spec_.expert_width()),
+    const int experts = spec::experts_of(spec_, layer, spec::ExpertKind::FeedForward);
+    return ExpertStack<float>{static_cast<size_t>(experts), static_cast<size_t>(spec_.expert_width()),
                               static_cast<size_t>(spec_.moe.expert_hidden), at(Role::ExpertGate), at(Role::ExpertUp),
                               at(Role::ExpertDown)};
   };
-  const ExpertStack<float> value = stack(&WeightVector::value), gradient = stack(&WeightVector::gradient);
-  const auto reading = [&](const float* gate, const float* up, const float* down) {
-    return ExpertStack<const float>{value.num_experts, value.width, value.hidden, gate, up, down};
-  };
-  if (!spec_.moe.ternary_experts) {
-    const auto packed = [&](Role role) { return weights_.packed(role, layer); };
-    return {reading(value.gate, value.up, value.down), gradient, {packed(Role::ExpertGate), packed(Role::ExpertUp), packed(Role::ExpertDown)}};
-  }
+  const auto [experts, width, hidden, gate, up, down] = stack(&WeightVector::value);
+  const ExpertWeights weights{{experts, width, hidden, gate, up, down}, stack(&WeightVector::gradient)};
+  if (spec_.moe.ternary_experts) return feed_forward_experts(mode_, ternary(weights));
+  const auto packed = [&](Role role) { return weights_.packed(role, layer); };
+  return feed_forward_experts(
+      mode_, {weights.value, weights.gradient, {packed(Role::ExpertGate), packed(Role::ExpertUp), packed(Role::ExpertDown)}});
+}
 
-  // Gradients go straight through the rounding to what is rounded (Bengio et al. 2013).
-  const auto rounded = ternary_stacks(value);
-  const auto stack_at = [&](size_t i) { return rounded->row(i * value.num_experts).data(); };
-  return {reading(stack_at(0), stack_at(1), stack_at(2)), gradient, {}, rounded};
+std::shared_ptr<ExpertsOfKind> MoeBlock::grus(int layer, std::span<const Segment> segments) {
+  const auto stack = [&](std::span<float> WeightVector::* part) {
+    const auto at = [&](Role role) { return (weights_.vector(role, layer).*part).data(); };
+    return GruStack<float>{static_cast<size_t>(spec_.moe.gru_experts), static_cast<size_t>(spec_.expert_width()),
+                           static_cast<size_t>(spec_.moe.gru_hidden), at(Role::ExpertGruInput), at(Role::ExpertGruState),
+                           at(Role::ExpertGruOutput), at(Role::ExpertGruInputBias), at(Role::ExpertGruStateBias)};
+  };
+  const auto [experts, width, hidden, input, state, output, input_bias, state_bias] = stack(&WeightVector::value);
+  const size_t first = static_cast<size_t>(spec::experts_of(spec_, layer, spec::ExpertKind::FeedForward));
+  return gru_experts(mode_.type, first, {experts, width, hidden, input, state, output, input_bias, state_bias},
+                     stack(&WeightVector::gradient), segments);
 }
 
 Tensor MoeBlock::add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "train/functions.h"
@@ -26,6 +27,7 @@ struct RoutedLayers {
   size_t first = 0;         // which router of the model comes first here
   Routes decided;           // of layers that run again: nothing is chosen a second time
   Routes routes;
+  std::span<const Segment> segments = {};  // documents, of which each is by itself; of the layer that runs
   tensor_list balance_losses, z_losses, entropy_losses, spread_losses;  // of attention's experts, too
   Tensor logits_TC;                // of the layer before, if logits have a gating residual
   Tensor momentum_TD, squares_TD;  // spec::Momentum's p and v; undefined before the first layer
@@ -49,7 +51,9 @@ class MoeBlock {
   Tensor add_mixed(int layer, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed);
   Routed choose(int layer, int iteration, const Tensor& x_TD, RoutedLayers& routed);
   Tensor router_logits(int layer, int iteration, const Tensor& x_TD, const spec::RouterRule& rule, RoutedLayers& routed);
-  ExpertWeights experts(int layer);
+  LayerExperts experts(int layer, const RoutedLayers& routed);
+  std::shared_ptr<ExpertsOfKind> feed_forwards(int layer);
+  std::shared_ptr<ExpertsOfKind> grus(int layer, std::span<const Segment> segments);
   Tensor with_momentum(const Tensor& y_TD, RoutedLayers& routed) const;
 
   const spec::ModelSpec& spec_;

@@ -18,6 +18,7 @@ struct PassOrder {
   BalanceScope scope = BalanceScope::Micro;
   const moe::Load* others = nullptr;  // by router, as Routes: visits that count for the balance beside the pass's own, Balancing::others_E
   SumOverRanks sum_over_ranks;            // Balancing::sum_over_ranks
+  float zero_cost_balance = 1;            // Balancing::zero_cost
   double capacity = 0;                // RouteOrder::capacity
   bool recompute_layers = false;      // of a layer only its input and its routing are kept; the rest is made again on the way back
   int round_tokens = 0;               // RouteOrder::round_tokens

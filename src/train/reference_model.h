@@ -257,6 +257,29 @@ inline Tensor experts(const Tensor& x, const Tensor& mix_TC, const Tensor& gate,
   return sum;
 }
 
+struct Grus {
+  Tensor input, state, output, input_bias, state_bias;  // a stack each
+};
+
+// A cell over the tokens of each document that chose this expert, one after the other. The first of them is choice number `first`.
+inline Tensor gru_experts(const Tensor& x, const Tensor& mix_TC, int first, const moe::Routing& routing,
+                          const std::vector<Segment>& segments, const Grus& w) {
+  std::vector<Tensor> rows(static_cast<size_t>(x.size(0)), torch::zeros_like(x[0]));
+  for (int64_t g = 0; g < w.state.size(0); ++g) {
+    const int64_t choice = first + g;
+    for (const Segment& segment : segments) {
+      Tensor h = torch::zeros({1, w.state.size(-1)}, torch::kFloat64);
+      for (int t = segment.begin; t < segment.begin + segment.length; ++t) {
+        const auto begin = routing.experts_N.begin() + routing.begin_T1[t], end = routing.experts_N.begin() + routing.begin_T1[t + 1];
+        if (std::find(begin, end, choice) == end) continue;
+        h = torch::gru_cell(x[t].unsqueeze(0), h, w.input[g], w.state[g], w.input_bias[g], w.state_bias[g]);
+        rows[static_cast<size_t>(t)] = rows[static_cast<size_t>(t)] + mix_TC[t][choice] * torch::linear(h, w.output[g])[0];
+      }
+    }
+  }
+  return torch::stack(rows);
+}
+
 struct Output {
   Tensor logits, loss;
 };
@@ -294,13 +317,14 @@ inline Tensor moe_block(const Model& m, int layer, const Tensor& x, const Batch&
     state.z.push_back(routed.z);
     state.entropy.push_back(routed.entropy);
     state.spread.push_back(routed.spread);
-    Tensor y;
-    if (moe.expert_width > 0) {
-      y = experts(torch::linear(h, m.at(layer, "experts.descend.weight")), routed.mix_TC, gate, up, down);
-      y = torch::linear(y, m.at(layer, "experts.ascend.weight"));
-    } else {
-      y = experts(h, routed.mix_TC, gate, up, down);
+    const Tensor into = moe.expert_width > 0 ? torch::linear(h, m.at(layer, "experts.descend.weight")) : h;
+    Tensor y = experts(into, routed.mix_TC, gate, up, down);
+    if (moe.gru_experts > 0) {
+      const auto weight = [&](const char* name) { return m.at(layer, fmt::format("gru_experts.{}", name)); };
+      y = y + gru_experts(into, routed.mix_TC, rule.num_experts - moe.gru_experts, routed.routing, batch.segments,
+                          {weight("input.weight"), weight("state.weight"), weight("output.weight"), weight("input.bias"), weight("state.bias")});
     }
+    if (moe.expert_width > 0) y = torch::linear(y, m.at(layer, "experts.ascend.weight"));
     y = y + zero_cost(rule, h, routed.mix_TC, has_constants ? m.at(layer, "constants.mix.weight") : Tensor(),
                       has_constants ? m.at(layer, "constants.vector.weight") : Tensor());
     if (moe.output_bias) y = y + m.at(layer, "experts.output_bias");

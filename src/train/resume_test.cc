@@ -157,6 +157,10 @@ TEST_F(ResumeTest, SoItDoesWithStateInAFileAndLayersMadeAgain) {
   EXPECT_TRUE(model("plain") == model("whole"));
 }
 
+TEST_F(ResumeTest, SoItDoesWithExpertsThatKeepAState) {
+  kill_and_compare({"model.gru_experts=2", "model.gru_hidden=20", "model.experts_per_token=1", "train.recompute=layers"}, 2);
+}
+
 TEST_F(ResumeTest, SoItDoesWithStateInEightBits) {
   kill_and_compare({"optimizer.state=int8", "optimizer.offload=ssd", "optimizer.group=4000"}, 2);
 }

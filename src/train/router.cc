@@ -96,7 +96,7 @@ RouterSaved router_forward(const RouterRule& rule, MatrixView<const float> logit
   }
 
   saved.balance = balance_term(order.balancing, rule, scores_TC, saved.plan->routing);
-  saved.spread = spread_term(saved.balance.wanted_E, tokens);
+  saved.spread = spread_term(saved.balance.mean_E, tokens);
   saved.z_loss = z_loss(saved.log_sum_T);
   if (order.balancing.with_entropy) saved.entropy_loss = entropy_loss(rule, scores_TC);
   return saved;

@@ -181,6 +181,7 @@ class Trainer {
   RunState state_;
   std::vector<RouterPlace> routers_;
   RoutingFigures step_routing_;               // by router
+  moe::Load step_choices_;                    // by router: the step's visits so far, also to experts that cost nothing
   std::vector<std::vector<float>> cut_offs_;  // by router, of expert choice; means over the step's passes
   std::optional<PermutationSearch> search_;
   std::optional<trace::TraceWriter> trace_writer_;
@@ -285,6 +286,7 @@ Json Trainer::step() {
   if (is_searching) order.shares = &search_->relax(search_step());
   const bool tells_load = (state_.step + 1) % kLoadEvery == 0;
   step_routing_ = RoutingFigures(static_cast<int>(routers_.size()), spec_.moe.router.num_experts);
+  step_choices_ = moe::Load(static_cast<int>(routers_.size()), spec_.moe.router.num_choices());
   cut_offs_.assign(routers_.size(), std::vector<float>(static_cast<size_t>(spec_.moe.router.num_experts), 0.0f));
   double loss = 0, balance = 0, z = 0, entropy = 0, spread = 0, consistency = 0;
   int64_t reruns = 0;
@@ -295,7 +297,7 @@ Json Trainer::step() {
     // Means over the pass are made of means over its parts.
     const float targets = static_cast<float>(batch.num_targets()) / static_cast<float>(std::max<size_t>(1, whole.num_targets()));
     const float tokens = static_cast<float>(batch.num_tokens()) / static_cast<float>(whole.num_tokens());
-    if (order.scope == BalanceScope::Global) order.others = &step_routing_.load();
+    if (order.scope == BalanceScope::Global) order.others = &step_choices_;
     const TrainedMicroBatch done = train_micro_batch(model_, batch, loss_weights.of_part(tokens, targets), order, 1 / accumulate);
     loss += targets * done.cross_entropy / accumulate;
     balance += tokens * done.balance / accumulate;
@@ -307,6 +309,9 @@ Json Trainer::step() {
     activation_bytes_ = done.activation_bytes;
     for (const TrainedPass& pass : done.passes) {
       step_routing_.add(pass.routes, tells_load);
+      for (size_t router = 0; router < pass.routes.size(); ++router) {
+        step_choices_.add_choices(static_cast<int>(router), pass.routes[router]->plan->routing);
+      }
       add_cut_offs(pass.routes, 1 / accumulate);
       if (trace_ && state_.step % config_.trace.every == 0) record(pass.batch, pass.routes);
     }
@@ -426,6 +431,7 @@ PassOrder Trainer::pass_order() const {
           .router_trained = config_.model.router_trained,
           .scope = scope_of(config_.balance.scope),
           .sum_over_ranks = sum_over_ranks(),
+          .zero_cost_balance = static_cast<float>(config_.balance.zero_cost),
           .capacity = config_.train.capacity,
           .recompute_layers = config_.train.recompute == "layers",
           .round_tokens = static_cast<int>(config_.train.round_tokens),
@@ -582,8 +588,6 @@ void check_for_ranks(const TrainConfig& config, const comm::Group& ranks) {
   alone(config.train.capacity > 0, "train.capacity");
   alone(config.train.round_tokens > 0, "train.round_tokens");
   alone(config.train.receive_budget > 0, "train.receive_budget");
-  alone(config.balance.concentration > 0, "balance.concentration");
-  alone(config.balance.mutual_information > 0, "balance.mutual_information");
   alone(config.model.select == "expert_choice", "model.select = \"expert_choice\"");
   require(config.train.batch >= ranks.size(), "train.batch is {}: with {} ranks it must be at least that", config.train.batch, ranks.size());
 }

@@ -237,6 +237,25 @@ TEST(Transformer, IsThePlainModelWithTernaryExperts) {
   expect_same_as_reference(spec);
 }
 
+TEST(Transformer, IsThePlainModelWithGruExperts) {
+  spec::ModelSpec spec = small_spec();
+  spec.moe.gru_experts = 2;
+  spec.moe.gru_hidden = 7;
+  spec.moe.router.experts_per_token = 1;
+  spec.moe.router.renormalise = false;
+  expect_same_as_reference(spec);
+  spec.num_layers = 3;
+  spec.feed_forward = {spec::FeedForward::Moe, spec::FeedForward::Dense, spec::FeedForward::Moe};
+  spec.moe.experts_L = {6, 0, 4};
+  spec.moe.router.experts_per_token = 3;
+  spec.moe.router.renormalise = true;
+  spec.moe.gru_experts = 3;
+  spec.moe.expert_width = 10;
+  spec.moe.ternary_experts = true;
+  spec.moe.shared_hidden = 12;
+  expect_same_as_reference(spec);
+}
+
 TEST(Transformer, IsThePlainModelWithMomentum) {
   spec::ModelSpec spec = small_spec();
   spec.num_layers = 4;

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "format/weight_names.h"
+#include "spec/expert_kind.h"
 #include "train/parallel.h"
 
 namespace moiety::train {
@@ -31,13 +32,13 @@ bool is_norm(Role role) {
 // its depth (Radford et al. 2019, "GPT-2").
 bool adds_to_stream(Role role) {
   return role == Role::AttentionOutput || role == Role::DenseDown || role == Role::SharedDown ||
-         role == Role::AttentionExpertOutput || role == Role::ExpertsAscend || role == Role::ExpertDown;
+         role == Role::AttentionExpertOutput || role == Role::ExpertsAscend || role == Role::ExpertDown || role == Role::ExpertGruOutput;
 }
 
 float deviation(const spec::ModelSpec& spec, Role role) {
   if (role == Role::Embedding) return spec.tied_embeddings ? 1.0f / std::sqrt(static_cast<float>(spec.width)) : 0.5f;
   const float inputs = static_cast<float>(spec::shape_of(spec, role).back());
-  const bool adds = adds_to_stream(role) && !(role == Role::ExpertDown && spec.moe.expert_width > 0);  // what ascends does
+  const bool adds = adds_to_stream(role) && !(spec::is_expert(role) && spec.moe.expert_width > 0);  // what ascends does
   const float depth = adds ? std::sqrt(2.0f * static_cast<float>(spec.num_layers)) : 1.0f;
   return role == Role::Head ? 0.5f / std::sqrt(inputs) : 1.0f / (std::sqrt(inputs) * depth);
 }
@@ -58,7 +59,7 @@ Weights::Weights(const spec::ModelSpec& spec) {
   size_t total = 0;
   for (const spec::Weight& weight : spec::weights_of(spec, false)) {
     Entry entry{weight, format::our_name(weight), spec::shape_of(spec, weight.role, weight.layer), total, 1};
-    if (spec::is_expert(weight.role)) entry.shape.insert(entry.shape.begin(), spec.experts(weight.layer));
+    if (spec::is_expert(weight.role)) entry.shape.insert(entry.shape.begin(), spec::experts_with(spec, weight.layer, weight.role));
     // No gradient moves the selection bias: the balance of the load does.
     entry.trained = weight.role != Role::SelectionBias;
     for (const int64_t extent : entry.shape) entry.size *= static_cast<size_t>(extent);

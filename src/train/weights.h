@@ -36,7 +36,7 @@ class Weights {
     size_t begin = 0, size = 0;  // in the flat memory
     bool trained = true;         // the optimizer leaves it alone otherwise
     size_t frozen = 0;           // it leaves so many first numbers alone: the first experts of a stack
-    bool is_matrix() const { return shape.size() > 1; }
+    bool is_matrix() const { return shape.size() > (spec::is_expert(weight.role) ? 2 : 1); }
   };
   const std::vector<Entry>& entries() const { return entries_; }
 

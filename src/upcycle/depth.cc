@@ -13,7 +13,7 @@ using spec::Role;
 bool adds(Role role) {
   constexpr Role kRoles[] = {
       Role::AttentionOutput, Role::AttentionExpertOutput, Role::AttentionOutputBias, Role::DenseDown, Role::SharedDown,
-      Role::ExpertDown,      Role::ExpertDownBias};
+      Role::ExpertDown,      Role::ExpertDownBias,        Role::ExpertGruOutput};
   return std::ranges::find(kRoles, role) != std::end(kRoles);
 }
 

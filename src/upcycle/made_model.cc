@@ -7,6 +7,7 @@
 #include "format/convert.h"
 #include "format/elements.h"
 #include "format/weight_names.h"
+#include "spec/expert_kind.h"
 
 namespace moiety::upcycle {
 namespace {
@@ -70,7 +71,7 @@ std::vector<format::TensorSource> tensors_of(const MadeModel& model) {
       tensor.made.push_back([&model, weight] { return model.make(weight); });
       continue;
     }
-    const int experts = model.spec.experts(weight.layer);
+    const int experts = spec::experts_with(model.spec, weight.layer, weight.role);
     tensor.shape.insert(tensor.shape.begin(), experts);
     for (int expert = 0; expert < experts; ++expert) {
       tensor.made.push_back([&model, one = Weight{weight.role, weight.layer, expert}] { return model.make(one); });

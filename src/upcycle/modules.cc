@@ -20,6 +20,7 @@ void check_gate(const spec::MoeSpec& moe) {
   require(r.is_learnt() && r.gate != spec::Gate::Tree, "a hash, random or tree gate has no row for each expert that could come or go");
   require(r.num_groups == 1 && r.zero_cost_experts() == 0 && !r.gating_residual && moe.iterations == 1,
           "experts in groups or chains, beside experts that cost nothing or with gating residuals can't come or go");
+  require(moe.gru_experts == 0, "GRU experts can't come or go");
 }
 
 ModelSpec spec_of(const ModelSpec& old, const Modules& modules) {

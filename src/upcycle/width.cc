@@ -128,8 +128,8 @@ Sides sides_of(Role role, const ModelSpec& spec) {
       return {};
     default:
       fail(ErrorKind::Input,
-           "the model has weights that growing in width doesn't know (latent attention, a layer norm or another gate than a "
-           "linear one)");
+           "the model has weights that growing in width doesn't know (latent attention, a layer norm, GRU experts or another gate "
+           "than a linear one)");
   }
 }
 

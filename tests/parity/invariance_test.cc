@@ -181,7 +181,8 @@ TEST_P(Invariance, Routers) {
   }
 }
 
-// Blocks of other shapes: what a layer hands to the next, or an iteration to the next, is the token's own.
+// Blocks of other shapes: what a layer hands to the next, or an iteration to the next, is the token's own; what experts keep, its
+// sequence's.
 TEST_P(Invariance, BlockShapes) {
   spec::ModelSpec chained = test::small_spec(), mixed = chained;
   chained.num_layers = mixed.num_layers = 3;
@@ -204,7 +205,7 @@ TEST_P(Invariance, BlockShapes) {
   stick.attention.weigh = spec::AttentionWeigh::StickBreaking;
   stick.attention.experts = spec::AttentionExperts{5, 2};
   stick.attention.output_bias = stick.moe.output_bias = true;
-  for (const auto& spec : {chained, mixed, stick}) {
+  for (const auto& spec : {chained, mixed, stick, test::small_spec_with_grus()}) {
     const test::TemporaryFolder folder;
     test::write_random_checkpoint(spec, folder.path() / "model");
     const size_t lengths[] = {3, 17, is_scalar() ? 21u : 50u};

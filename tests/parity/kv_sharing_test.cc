@@ -22,7 +22,7 @@ constexpr size_t kLength = 620, kDocuments = 4;  // tokens of a document: two pa
 constexpr size_t kPages = 9;                     // three documents fill them
 constexpr int kSteps = 200;
 
-// Two layers of every kind of attention.
+// Two layers of every kind of attention; experts that keep something of a sequence.
 std::vector<spec::ModelSpec> specs() {
   spec::ModelSpec grouped = test::small_spec(), windowed = grouped, latent = grouped;
   windowed.attention.sliding_window = 200;
@@ -31,7 +31,7 @@ std::vector<spec::ModelSpec> specs() {
   latent.attention.num_kv_heads = latent.attention.num_heads;
   latent.attention.latent = spec::LatentSpec{.kv_rank = 16, .plain_dim = 8, .rope_dim = 4, .value_dim = 8};
   latent.attention.head_dim = 12;
-  return {grouped, windowed, latent};
+  return {grouped, windowed, latent, test::small_spec_with_grus()};
 }
 
 // Token ids, of which the first `prompt` are its prompt, and the logits after each.

@@ -122,6 +122,16 @@ TEST(StreamedRouters, TheSameBitsWithAnyNumberOfSlots) {
   }
 }
 
+// Experts of several kinds, of several sizes.
+TEST(StreamedKinds, TheSameBitsWithAnyNumberOfSlots) {
+  Random random(13);
+  const test::TemporaryFolder folder;
+  test::write_random_checkpoint(test::small_spec_with_grus(), folder.path() / "model");
+  for (const auto arithmetic : {kernel::Arithmetic::Fast, kernel::Arithmetic::Exact}) {
+    expect_the_same_bits(folder.path() / "model", arithmetic, random);
+  }
+}
+
 // Gates that choose before a layer begins: the same bits, every prediction comes true, all that is missing is predicted (but in the
 // first layer, where the gate before it is its own), and no byte is read for nothing. Gates that don't: the same bits.
 TEST(StreamedGates, ChoicesMadeAheadAreReadAheadForCertain) {

@@ -120,6 +120,15 @@ const Case kCases[] = {
        s.attention.num_heads = 8;
        s.attention.experts = spec::AttentionExperts{5, 2};
      }},
+    {"gru_experts", [](ModelSpec& s) { s = test::small_spec_with_grus(); }},
+    {"a_gru_expert_of_one_a_token",
+     [](ModelSpec& s) {
+       s = test::small_spec_with_grus();
+       s.moe.router.experts_per_token = 1;
+       s.moe.router.renormalise = false;
+       s.moe.shared_hidden = 24;
+       s.moe.expert_width = 12;
+     }},
     {"all_block_shapes_at_once",
      [](ModelSpec& s) {
        s.num_layers = 3;

@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "format/safetensors.h"
 #include "format/weight_names.h"
+#include "spec/expert_kind.h"
 #include "spec/weight.h"
 
 namespace moiety::test {
@@ -34,6 +35,18 @@ inline spec::ModelSpec small_spec(spec::Gate gate) {
   return s;
 }
 
+// The same with GRU experts beside the others.
+inline spec::ModelSpec small_spec_with_grus() {
+  spec::ModelSpec s = small_spec();
+  s.num_layers = 3;
+  s.feed_forward = {spec::FeedForward::Moe, spec::FeedForward::Dense, spec::FeedForward::Moe};
+  s.dense_hidden = 40;
+  s.moe.router.num_experts = 5;
+  s.moe.gru_experts = 3;
+  s.moe.gru_hidden = 11;
+  return s;
+}
+
 inline constexpr spec::Gate kGates[] = {spec::Gate::Linear,    spec::Gate::Cosine, spec::Gate::Hash,  spec::Gate::Random,
                                         spec::Gate::Recurrent, spec::Gate::Tree,   spec::Gate::Ahead, spec::Gate::Decoupled};
 
@@ -45,7 +58,7 @@ inline void write_random_checkpoint(const spec::ModelSpec& spec, const fs::path&
   std::vector<format::TensorView> tensors;
   for (const spec::Weight& w : spec::weights_of(spec, false)) {
     auto shape = spec::shape_of(spec, w.role, w.layer);
-    if (spec::is_expert(w.role)) shape.insert(shape.begin(), spec.experts(w.layer));
+    if (spec::is_expert(w.role)) shape.insert(shape.begin(), spec::experts_with(spec, w.layer, w.role));
     format::TensorView tensor{format::our_name(w), spec::ElementType::F32, shape, {}};
     const bool is_matrix = shape.size() > 1;
     const double spread = is_matrix ? 1.5 / std::sqrt(static_cast<double>(shape.back())) : 0.2;

@@ -74,7 +74,9 @@ case_of() {
 }
 case_of global
 case_of micro balance.scope=\"micro\" train.recompute=\"layers\"
-case_of sequence balance.scope=\"sequence\" balance.entropy_loss=0.001
+case_of sequence balance.scope=\"sequence\" balance.entropy_loss=0.001 balance.mutual_information=0.01
+case_of concentrated balance.concentration=0.01 model.attention_experts=3
+case_of searched model.gate=\"tree\" anneal.search_steps=5
 case_of bias balance.bias_rate=0.01 balance.aux_loss=0 model.score=\"sigmoid\"
 case_of drawn model.weigh=\"sparse_mixer\" model.score=\"logits\" model.renormalise=false
 case_of chance model.gate=\"random\" balance.consistency=0.1
