@@ -48,7 +48,8 @@ void next_state(const ExpertWeights& w, std::span<const float> in, std::span<con
 // Advances from visit to visit; what a visit leaves holds up to the next one, or to the end of the part.
 void advance(const ExpertBatch& batch, const ExpertStates& states, const Run& run, MatrixView<const float> in_M3G,
              MatrixView<float> hidden_MG) {
-  const auto& [w, part, first, count] = run;
+  const auto& [w, whole, first, count] = run;
+  const StepPart* const part = whole;
   const kernel::Projection& state_3GG = w->matrices[kState];
   const size_t hidden = hidden_MG.cols(), at = static_cast<size_t>(w->number) * hidden;
   const auto form = kernel::activations_for(batch.compute, state_3GG);

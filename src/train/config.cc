@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "train/config_check.h"
 
 namespace moiety::train {
 namespace {
@@ -147,6 +148,8 @@ void visit(Config& c, Visitor& v) {
   v.integer("receive_budget", c.train.receive_budget, 0, int64_t{1} << 40);
   v.integer("receive_sets", c.train.receive_sets, 1, 1 << 14);
   v.choice("recompute", c.train.recompute, {"none", "layers"});
+  v.number("cluster_tokens", c.train.cluster_tokens, 0.001, 1);
+  v.boolean("cluster_residual", c.train.cluster_residual);
   v.integer("round_tokens", c.train.round_tokens, 0, 1 << 16);
 
   v.section("validate");
@@ -376,123 +379,6 @@ void apply_override(toml::table& root, const std::string& text) {
   root.get(section)->as_table()->insert_or_assign(key, std::move(*parsed.get("v")));
 }
 
-void check_routing(const TrainConfig& c, const std::string& where) {
-  require(c.train.receive_budget == 0 || (c.model.select != "expert_choice" && c.model.weigh != "sparse_mixer"),
-          "{}: train.receive_budget goes by choices that a token makes by itself, not with model.select = \"expert_choice\" or "
-          "model.weigh = \"sparse_mixer\"", where);
-  require((c.balance.concentration == 0 && c.balance.mutual_information == 0) || c.train.receive_budget == 0,
-          "{}: balance.concentration and balance.mutual_information are of all tokens of a pass, which train.receive_budget may take apart",
-          where);
-  require(c.balance.mutual_information == 0 || c.model.select != "tsallis",
-          "{}: balance.mutual_information is of Shannon's entropy; model.select = \"tsallis\" has another", where);
-  const TrainConfig::Anneal& a = c.anneal;
-  const bool freezes = c.train.frozen_experts + c.train.frozen_attention_experts > 0;
-  require(!freezes || (a.search_steps == 0 && a.spawn_step == 0),
-          "{}: train.frozen_experts are the first ones, which anneal.search_steps and anneal.spawn_step move", where);
-  require((!freezes && a.search_steps == 0) || c.model.gru_experts == 0,
-          "{}: train.frozen_experts and anneal.search_steps are about experts of one kind, not with model.gru_experts", where);
-  const int64_t experts = c.model.experts + c.model.gru_experts;
-  require(a.experts_from <= experts, "{}: anneal.experts_from ({}) is more than model.experts ({})", where, a.experts_from, experts);
-  require(a.spawn_step == 0 || c.model.gru_experts == 0,
-          "{}: anneal.spawn_step makes experts copies of the first, which model.gru_experts can't be", where);
-  const bool open_ended = (a.experts_from > 0 && a.experts_steps == 0) || (a.temperature_from > 0 && a.temperature_steps == 0);
-  require(c.train.minutes == 0 || !open_ended,
-          "{}: with train.minutes nobody knows where the run ends: anneal.experts_steps and anneal.temperature_steps must say how long",
-          where);
-  require(c.train.minutes > 0 || a.spawn_step < c.train.steps, "{}: anneal.spawn_step ({}) is not before the end, train.steps ({})",
-          where, a.spawn_step, c.train.steps);
-  require(a.search_steps == 0 || (c.model.iterations == 1 && c.train.capacity == 0 && c.train.receive_budget == 0),
-          "{}: anneal.search_steps sends tokens to experts that no router chose: it does not go with model.iterations, train.capacity or "
-          "train.receive_budget", where);
-  require(a.search_steps == 0 || c.train.minutes > 0 || a.spawn_step + a.search_steps < c.train.steps,
-          "{}: the search of anneal.search_steps ({}) does not end before the run, train.steps ({})", where, a.search_steps, c.train.steps);
-  require(c.train.receive_sets <= experts, "{}: train.receive_sets ({}) is more than model.experts ({})", where,
-          c.train.receive_sets, experts);
-  require(c.train.receive_budget == 0 || c.train.capacity == 0,
-          "{}: train.capacity turns visits away and train.receive_budget takes them all in smaller pieces; set one of them", where);
-  const int64_t a_token = std::min(std::max(c.model.experts_per_token, a.experts_from),
-                                   (experts + c.train.receive_sets - 1) / c.train.receive_sets);
-  require(c.train.receive_budget == 0 || c.train.receive_budget >= a_token * c.train.sequence,
-          "{}: train.receive_budget is {}, expected at least the {} rows that one sequence may need", where, c.train.receive_budget,
-          a_token * c.train.sequence);
-}
-
-// What spec::check can't know, or says without the keys' names.
-void check_router(const TrainConfig& c, const std::string& where) {
-  const TrainConfig::Model& m = c.model;
-  const int64_t choices = m.experts + m.gru_experts + m.null_experts + m.zero_experts + m.copy_experts + m.constant_experts;
-  require(m.experts_per_token <= choices, "{}: model.experts_per_token ({}) is more than model.experts ({}){}", where,
-          m.experts_per_token, m.experts, choices > m.experts ? ", GRUs and those that cost nothing together" : "");
-  require(m.groups_per_token <= m.groups, "{}: model.groups_per_token ({}) is more than model.groups ({})", where,
-          m.groups_per_token, m.groups);
-  require(m.select != "grouped" || m.groups > 1, "{}: model.select = \"grouped\" needs model.groups above 1", where);
-  require(m.score == "softmax" || (m.select != "top_p" && m.select != "tsallis"),
-          "{}: model.select = \"{}\" adds up scores, which must be softmax's, not \"{}\"", where, m.select, m.score);
-  require(m.weigh != "sparse_mixer" || (m.score == "logits" && !m.renormalise),
-          "{}: model.weigh = \"sparse_mixer\" needs model.score = \"logits\" and model.renormalise = false", where);
-  require(m.score != "logits" || !m.renormalise, "{}: model.score = \"logits\" needs model.renormalise = false: logits have no sum to divide by",
-          where);
-  require(m.select != "expert_choice" || c.balance.bias_rate == 0,
-          "{}: balance.bias_rate with model.select = \"expert_choice\", whose bias holds the experts' cut-offs", where);
-}
-
-// A layer is computed again by itself, from its input and its routing.
-void check_recompute(const TrainConfig& c, const std::string& where) {
-  const TrainConfig::Model& m = c.model;
-  const bool passes_state = m.gate == "recurrent" || m.gate == "ahead" || m.gate == "decoupled" || m.gating_residual || m.momentum != "none";
-  require(c.train.recompute == "none" || (!passes_state && c.balance.consistency == 0),
-          "{}: train.recompute = \"layers\" needs layers that hand on nothing but their output: no recurrent, ahead or decoupled gate, no "
-          "gating residual, no momentum, no consistency", where);
-  const bool is_plain = m.null_experts + m.zero_experts + m.copy_experts + m.constant_experts == 0 && m.weigh == "scores" &&
-                        m.select != "expert_choice";
-  require(c.train.round_tokens == 0 || is_plain,
-          "{}: train.round_tokens changes the choice that tokens make among real experts: it does not go with experts that cost nothing, "
-          "sparse_mixer or expert_choice", where);
-  require(c.train.round_tokens == 0 || c.train.receive_budget == 0,
-          "{}: train.round_tokens is of a whole pass, which train.receive_budget takes apart", where);
-}
-
-// After the first dense layers every moe_every-th has experts.
-bool is_moe_layer(const TrainConfig::Model& m, int64_t layer) {
-  return layer >= m.dense_layers && (layer - m.dense_layers) % m.moe_every == m.moe_offset;
-}
-
-int64_t count_moe_layers(const TrainConfig::Model& m) {
-  int64_t count = 0;
-  for (int64_t layer = 0; layer < m.layers; ++layer) count += is_moe_layer(m, layer);
-  return count;
-}
-
-void check(const TrainConfig& c, const std::string& where) {
-  double weight = 0;
-  for (const DomainConfig& domain : c.domains) weight += domain.weight;
-  require(c.domains.empty() || weight > 0, "{}: all domains have weight 0", where);
-  require(c.model.heads % c.model.kv_heads == 0, "{}: model.heads ({}) must be a multiple of model.kv_heads ({})",
-          where, c.model.heads, c.model.kv_heads);
-  require(c.model.head_dim % 2 == 0, "{}: model.head_dim is {}, expected an even number", where, c.model.head_dim);
-  check_router(c, where);
-  require(c.model.router_trained || c.model.gate == "linear", "{}: model.router_trained = false needs model.gate = \"linear\", found \"{}\"",
-          where, c.model.gate);
-  require(c.balance.consistency == 0 || c.train.receive_budget == 0,
-          "{}: balance.consistency passes a batch twice, which train.receive_budget can't take apart", where);
-  require(c.balance.consistency == 0 || c.model.gate == "random",
-          "{}: balance.consistency is of two passes that visit different experts, which takes model.gate = \"random\", found \"{}\"",
-          where, c.model.gate);
-  require(c.model.dense_layers <= c.model.layers, "{}: model.dense_layers ({}) is more than model.layers ({})", where,
-          c.model.dense_layers, c.model.layers);
-  check_routing(c, where);
-  check_recompute(c, where);
-  require(c.optimizer.offload == "none" || c.optimizer.state != "factored",
-          "{}: optimizer.offload is \"{}\", expected \"none\" with optimizer.state \"factored\"", where, c.optimizer.offload);
-  const int64_t moe_layers = count_moe_layers(c.model);
-  require(c.model.experts_by_layer.empty() || static_cast<int64_t>(c.model.experts_by_layer.size()) == moe_layers,
-          "{}: model.experts holds {} numbers, but {} of the layers have experts", where, c.model.experts_by_layer.size(), moe_layers);
-  require(c.model.moe_offset < c.model.moe_every, "{}: model.moe_offset ({}) must be less than model.moe_every ({})", where,
-          c.model.moe_offset, c.model.moe_every);
-  require(c.train.batch * c.train.sequence <= (1 << 24), "{}: train.batch * train.sequence is {}, expected at most {}",
-          where, c.train.batch * c.train.sequence, 1 << 24);
-}
-
 // Writes what Reader reads.
 class Printer {
  public:
@@ -569,127 +455,6 @@ Json flat_config(const TrainConfig& config) {
     visit_domain(domain, flattener);
   }
   return flattener.json_;
-}
-
-namespace {
-
-// Names that Reader has let through.
-spec::LogitActivation logit_activation_named(std::string_view name) {
-  using enum spec::LogitActivation;
-  return name == "tanh" ? Tanh : name == "sigmoid" ? Sigmoid : name == "silu" ? Silu : None;
-}
-spec::Score score_named(std::string_view name) {
-  using enum spec::Score;
-  return name == "sigmoid" ? Sigmoid : name == "logits" ? Logits : Softmax;
-}
-spec::Select select_named(std::string_view name) {
-  using enum spec::Select;
-  return name == "grouped"         ? Grouped
-         : name == "top_p"         ? TopP
-         : name == "threshold"     ? Threshold
-         : name == "expert_choice" ? ExpertChoice
-         : name == "tsallis"       ? Tsallis
-                                   : TopK;
-}
-
-}  // namespace
-
-namespace {
-
-spec::Gate gate_named(const std::string& name) {
-  using spec::Gate;
-  constexpr std::pair<const char*, Gate> kGates[] = {{"linear", Gate::Linear},       {"cosine", Gate::Cosine}, {"hash", Gate::Hash},
-                                                     {"random", Gate::Random},       {"recurrent", Gate::Recurrent},
-                                                     {"tree", Gate::Tree},           {"ahead", Gate::Ahead},
-                                                     {"decoupled", Gate::Decoupled}};
-  return std::ranges::find(kGates, name, [](const auto& row) { return std::string(row.first); })->second;
-}
-
-// What a gate has no use for stays as it is by default.
-void set_gate(const TrainConfig::Model& m, spec::RouterRule& rule) {
-  using spec::Gate;
-  rule.gate = gate_named(m.gate);
-  const bool has_width = rule.gate == Gate::Cosine || rule.gate == Gate::Recurrent || rule.gate == Gate::Decoupled;
-  if (has_width) rule.gate_width = static_cast<int>(m.gate_width);
-  if (rule.gate == Gate::Cosine) {
-    rule.gate_temperature = static_cast<float>(m.gate_temperature);
-    rule.gate_learns_temperature = m.gate_learns_temperature;
-  }
-  if (rule.gate == Gate::Tree) rule.gate_step = static_cast<float>(m.gate_step);
-  if (!rule.is_learnt()) rule.gate_seed = m.gate_seed;
-}
-
-}  // namespace
-
-spec::ModelSpec model_spec(const TrainConfig& config, int vocab_size, int end_of_text) {
-  const TrainConfig::Model& m = config.model;
-  const auto as_int = [](int64_t value) { return static_cast<int>(value); };
-  spec::ModelSpec s{.family = "moiety"};
-  s.num_layers = as_int(m.layers);
-  s.width = as_int(m.width);
-  s.vocab_size = vocab_size;
-  s.max_positions = as_int(m.max_positions > 0 ? m.max_positions : config.train.sequence);
-  s.norm_eps = static_cast<float>(m.norm_eps);
-  s.tied_embeddings = m.tied_embeddings;
-  s.attention = {.num_heads = as_int(m.heads),
-                 .num_kv_heads = as_int(m.kv_heads),
-                 .head_dim = as_int(m.head_dim),
-                 .qk_norm = m.qk_norm == "none"       ? spec::QkNorm::None
-                            : m.qk_norm == "per_head" ? spec::QkNorm::PerHead
-                                                      : spec::QkNorm::Whole,
-                 .weigh = m.attention_weights == "softmax" ? spec::AttentionWeigh::Softmax : spec::AttentionWeigh::StickBreaking,
-                 .rope = {.theta = static_cast<float>(m.rope_theta)}};
-  if (m.attention_experts > 0) {
-    s.attention.experts = spec::AttentionExperts{as_int(m.attention_experts), as_int(m.attention_experts_per_token)};
-  }
-  s.moe.router = {.num_experts = as_int(m.experts + m.gru_experts),
-                  .experts_per_token = as_int(m.experts_per_token),
-                  .logit_activation = logit_activation_named(m.logit_activation),
-                  .temperature = static_cast<float>(m.temperature),
-                  .score = score_named(m.score),
-                  .gating_residual = m.gating_residual,
-                  .select = select_named(m.select),
-                  .has_selection_bias = config.balance.bias_rate > 0 || m.select == "expert_choice",
-                  .num_groups = as_int(m.groups),
-                  .groups_per_token = as_int(m.groups_per_token == 0 ? m.groups : m.groups_per_token),
-                  .group_score = m.group_score == "best" ? spec::GroupScore::Best : spec::GroupScore::BestTwo,
-                  .top_p = static_cast<float>(m.top_p),
-                  .threshold = static_cast<float>(m.threshold),
-                  .tsallis_q = static_cast<float>(m.tsallis_q),
-                  .soft_entropy = static_cast<float>(m.soft_entropy),
-                  .null_experts = as_int(m.null_experts),
-                  .zero_experts = as_int(m.zero_experts),
-                  .copy_experts = as_int(m.copy_experts),
-                  .constant_experts = as_int(m.constant_experts),
-                  .weigh = m.weigh == "scores" ? spec::Weigh::Scores : spec::Weigh::SparseMixer,
-                  .renormalise = m.renormalise,
-                  .scale = static_cast<float>(m.scale)};
-  set_gate(m, s.moe.router);
-  s.moe.expert_hidden = as_int(m.expert_hidden);
-  s.moe.shared_hidden = as_int(m.shared_hidden);
-  s.moe.shared_gate = m.shared_gate;
-  s.dense_hidden = as_int(m.dense_hidden);
-  s.moe.shared_mix = m.shared_mix;
-  s.moe.iterations = as_int(m.iterations);
-  s.moe.expert_width = as_int(m.expert_width);
-  s.moe.ternary_experts = m.ternary_experts;
-  s.moe.gru_experts = as_int(m.gru_experts);
-  s.moe.gru_hidden = m.gru_experts > 0 ? as_int(m.gru_hidden) : 0;
-  s.moe.momentum = {.kind = m.momentum == "heavy_ball" ? spec::Momentum::HeavyBall
-                            : m.momentum == "adam"     ? spec::Momentum::Adam
-                                                       : spec::Momentum::None,
-                    .decay = static_cast<float>(m.momentum_decay),
-                    .square_decay = static_cast<float>(m.momentum_square_decay),
-                    .step = static_cast<float>(m.momentum_step)};
-  size_t moe_layer = 0;
-  for (int64_t layer = 0; layer < m.layers; ++layer) {
-    const bool is_moe = is_moe_layer(m, layer);
-    s.feed_forward.push_back(is_moe ? spec::FeedForward::Moe : spec::FeedForward::Dense);
-    if (!m.experts_by_layer.empty()) s.moe.experts_L.push_back(is_moe ? as_int(m.experts_by_layer[moe_layer++] + m.gru_experts) : 0);
-  }
-  s.eos_tokens = {end_of_text};
-  spec::check(s, "the configuration");
-  return s;
 }
 
 }  // namespace moiety::train

@@ -119,6 +119,8 @@ struct TrainConfig {
     int64_t receive_budget = 0, receive_sets = 1;  // moe::ReceiveBudget
     std::string recompute = "none";  // layers: of each only its input is kept for its gradients
     int64_t frozen_experts = 0, frozen_attention_experts = 0;  // above 0: only later experts and the routers learn
+    double cluster_tokens = 1;       // experts see so many clusters of similar tokens a visit (train/token_clusters.h)
+    bool cluster_residual = true;
     int64_t round_tokens = 0;        // experts' token counts are rounded to multiples of this; 0: they are not
   } train;
 

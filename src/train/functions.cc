@@ -229,6 +229,55 @@ Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& 
   })[0];
 }
 
+namespace {
+
+using Clusters = std::shared_ptr<const TokenClusters>;
+using Plan = std::shared_ptr<const moe::LayerPlan>;
+
+Tensor means(const Tensor& x_TD, const Plan& chosen, const Clusters& clusters) {
+  const Tensor mean_CD = empty(clusters->size_C.size(), view(x_TD).cols());
+  cluster_means(*chosen, *clusters, view(x_TD), view(mean_CD));
+  return record({x_TD}, {mean_CD}, [=](const tensor_list& dmean) -> tensor_list {
+    const Tensor dx_TD = torch::zeros_like(x_TD);
+    cluster_means_backward(*chosen, *clusters, view(dmean[0]), view(dx_TD));
+    return {dx_TD};
+  })[0];
+}
+
+Tensor add_spread(const Tensor& residual_TD, const Tensor& y_CD, const Tensor& mix_N, const Plan& chosen, const Clusters& clusters) {
+  const Tensor out_TD = residual_TD.detach().clone();
+  spread_clusters(*chosen, *clusters, flat(mix_N), view(y_CD), view(out_TD));
+  return record({residual_TD, y_CD, mix_N}, {out_TD}, [=](const tensor_list& dout) -> tensor_list {
+    const Tensor dy_CD = torch::empty_like(y_CD), dmix_N = torch::empty_like(mix_N);
+    spread_clusters_backward(*chosen, *clusters, flat(mix_N), view(y_CD), view(dout[0]), flat(dmix_N), view(dy_CD));
+    return {dout[0], dy_CD, dmix_N};
+  })[0];
+}
+
+// Of each token, the sum of its visits' weights; of those alone that are in a cluster.
+Tensor weight_of_tokens(const Tensor& mix_N, const Plan& chosen, const Clusters& clusters) {
+  std::vector<int64_t> token_N;
+  std::vector<float> counts_N;
+  for (int t = 0; t < chosen->routing.num_tokens(); ++t) {
+    for (int n = chosen->routing.begin_T1[t]; n < chosen->routing.begin_T1[t + 1]; ++n) {
+      token_N.push_back(t);
+      counts_N.push_back(clusters->cluster_of_visit_N[static_cast<size_t>(n)] != moe::kNoRow);
+    }
+  }
+  return torch::zeros({chosen->routing.num_tokens()}).scatter_add(0, torch::tensor(token_N), mix_N * torch::tensor(counts_N)).unsqueeze(1);
+}
+
+}  // namespace
+
+Tensor add_experts_of_clusters(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const Plan& plan,
+                               const LayerExperts& experts, const Clustering& clustering, uint64_t seed) {
+  const Clusters clusters = std::make_shared<const TokenClusters>(cluster_tokens(*plan, hash_tokens(view(x_TD), seed), clustering.share));
+  const Tensor mean_CD = means(x_TD, plan, clusters);
+  const Tensor y_CD = add_experts(torch::zeros_like(mean_CD), mean_CD, torch::ones({mean_CD.size(0)}), clusters->plan, experts);
+  if (!clustering.residual) return add_spread(residual_TD, y_CD, mix_N, plan, clusters);
+  return add_spread(residual_TD, y_CD - mean_CD, mix_N, plan, clusters) + weight_of_tokens(mix_N, plan, clusters) * x_TD;
+}
+
 Permuted permute(const Tensor& mix_N, const std::shared_ptr<const moe::LayerPlan>& chosen, const WeightMatrix& share_EE) {
   const auto plan = permute_visits(chosen->routing, flat(mix_N), share_EE.value);
   const Tensor permuted_N = torch::empty({plan->routing.num_visits()});

@@ -10,6 +10,7 @@
 #include "train/attention.h"
 #include "train/experts.h"
 #include "train/router.h"
+#include "train/token_clusters.h"
 #include "train/torch.h"
 #include "train/weights.h"
 #include "train/zero_cost.h"
@@ -58,6 +59,11 @@ Routed route(const spec::RouterRule& rule, const Tensor& logits_TC, std::span<co
 // residual + the experts' results, mixed. `plan` is the one that mix_N was made for, and serves the way back too, as do the experts.
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
                    const std::shared_ptr<const moe::LayerPlan>& plan, const LayerExperts& experts);
+
+// The same, of clusters of similar tokens (train/token_clusters.h); `seed` draws the frames.
+Tensor add_experts_of_clusters(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
+                               const std::shared_ptr<const moe::LayerPlan>& plan, const LayerExperts& experts,
+                               const Clustering& clustering, uint64_t seed);
 
 // The visits that come of chosen ones when what the gate sends to an expert is shared among others (train/permuted_visits.h).
 struct Permuted {

@@ -362,6 +362,53 @@ TEST(Functions, ExpertsOfARaggedRouting) {
         });
 }
 
+// Against the same clusters in plain autograd; some visits were turned away. No finite differences: a token that moves may change its cluster.
+TEST(Functions, ExpertsOfClusters) {
+  const int64_t tokens = 90, width = 12, hidden = 8, experts = 3;
+  const auto plan = std::make_shared<moe::LayerPlan>();
+  moe::Routing& routing = plan->routing;
+  routing.num_experts = 3;
+  for (int t = 0; t < tokens; ++t) {
+    for (int k = 0; k < 2; ++k) routing.experts_N.push_back((t / 3 + k) % 3), routing.weights_N.push_back(0.01f * static_cast<float>(t % 7 + k));
+    routing.begin_T1.push_back(routing.num_visits());
+  }
+  plan->dispatch = moe::plan_dispatch(routing, 50);
+  ASSERT_GT(plan->dispatch.num_dropped(), 0);
+  const std::vector<TestWeight> weights{TestWeight(random_tensor({experts, hidden, width}, 1)), TestWeight(random_tensor({experts, hidden, width}, 2)),
+                                        TestWeight(random_tensor({experts, width, hidden}, 3))};
+  const auto stack = [&](auto pick) {
+    return ExpertStack<float>{3, 12, 8, flat(pick(weights[0])).data(), flat(pick(weights[1])).data(), flat(pick(weights[2])).data()};
+  };
+  const ExpertStack<float> value = stack([](const TestWeight& w) { return w.value; });
+  const ExpertWeights expert_weights{{3, 12, 8, value.gate, value.up, value.down}, stack([](const TestWeight& w) { return w.gradient; })};
+  const Tensor x_TD = random_tensor({tokens, width}, 5);
+  for (const bool residual : {true, false}) {
+    for (const double share : {0.2, 1.0}) {
+      for (const TestWeight& weight : weights) weight.gradient.zero_();
+      const TokenClusters clusters = cluster_tokens(*plan, hash_tokens(view(x_TD), 9), share);
+      check({random_tensor({tokens, width}, 4), x_TD, random_tensor({2 * tokens}, 6)}, weights,
+            [&](const Inputs& x) {
+              return Inputs{add_experts_of_clusters(x[0], x[1], x[2], plan, {feed_forward_experts({}, expert_weights)}, {share, residual}, 9)};
+            },
+            [&](const Inputs& x, const Inputs& w) {
+              Tensor out = x[0];
+              for (size_t c = 0; c < clusters.size_C.size(); ++c) {
+                std::vector<int64_t> visits;
+                for (int64_t n = 0; n < 2 * tokens; ++n) {
+                  if (clusters.cluster_of_visit_N[static_cast<size_t>(n)] == static_cast<int32_t>(c)) visits.push_back(n);
+                }
+                const Tensor visit = torch::tensor(visits), token = visit.floor_divide(2), members = x[1].index_select(0, token), mean = members.mean(0, true);
+                const int64_t e = clusters.plan->routing.experts_N[c];
+                const Tensor y = reference::swiglu(mean, w[0][e], w[1][e], w[2][e]) + (residual ? members - mean : torch::zeros_like(members));
+                out = out.index_add(0, token, x[2].index_select(0, visit).unsqueeze(1) * y);
+              }
+              return Inputs{out};
+            },
+            1.01 * kF32);
+    }
+  }
+}
+
 // Tokens with many experts, one and none: each as its own list says.
 TEST(Functions, RouterWithRoundedTokensAndItsExperts) {
   const spec::RouterRule rule{.num_experts = 5, .experts_per_token = 2};

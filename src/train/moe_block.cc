@@ -59,12 +59,15 @@ Tensor MoeBlock::add_iteration(int layer, int iteration, const Tensor& sum_TD, c
   const auto with_bias = [&](const Tensor& out_TD) {
     return spec_.moe.output_bias ? add_bias(out_TD, weights_.vector(Role::ExpertsBias, layer)) : out_TD;
   };
-  if (spec_.moe.expert_width == 0) {
-    return add_free(layer, with_bias(add_experts(sum_TD, x_TD, mix_N, plan, experts(layer, routed))), x_TD, chosen);
-  }
+  const auto with_experts = [&, mix_N = mix_N, plan = plan](const Tensor& residual_TD, const Tensor& in_TD) {
+    const Clustering& clustering = routed.order.clustering;
+    if (clustering.share == 1) return add_experts(residual_TD, in_TD, mix_N, plan, experts(layer, routed));
+    return add_experts_of_clusters(residual_TD, in_TD, mix_N, plan, experts(layer, routed), clustering, router);
+  };
+  if (spec_.moe.expert_width == 0) return add_free(layer, with_bias(with_experts(sum_TD, x_TD)), x_TD, chosen);
   // Experts that are narrower than the model: what is dispatched and combined is as narrow.
   const Tensor x_TC = linear(x_TD, weights_.matrix(Role::ExpertsDescend, layer), mode_.type);
-  const Tensor y_TC = add_experts(torch::zeros_like(x_TC), x_TC, mix_N, plan, experts(layer, routed));
+  const Tensor y_TC = with_experts(torch::zeros_like(x_TC), x_TC);
   const Tensor ascended_TD = add_linear(sum_TD, y_TC, weights_.matrix(Role::ExpertsAscend, layer), mode_.type);
   return add_free(layer, with_bias(ascended_TD), x_TD, chosen);
 }

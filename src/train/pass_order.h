@@ -7,6 +7,7 @@
 #include "moe/receive_budget.h"
 #include "spec/model_spec.h"
 #include "train/router.h"
+#include "train/token_clusters.h"
 #include "train/weights.h"
 
 namespace moiety::train {
@@ -23,6 +24,7 @@ struct PassOrder {
   bool recompute_layers = false;      // of a layer only its input and its routing are kept; the rest is made again on the way back
   int round_tokens = 0;               // RouteOrder::round_tokens
   moe::ReceiveBudget budget;
+  Clustering clustering;  // of the tokens that experts see
   // By router, as Routes: which experts stand behind the gate's outputs, and by what share (train/permutation_search.h); null: each its own.
   const std::vector<WeightMatrix>* shares = nullptr;
   const Plans* decided = nullptr;  // by router, as Routes: who visits whom, when it has been decided before

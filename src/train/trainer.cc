@@ -435,7 +435,8 @@ PassOrder Trainer::pass_order() const {
           .capacity = config_.train.capacity,
           .recompute_layers = config_.train.recompute == "layers",
           .round_tokens = static_cast<int>(config_.train.round_tokens),
-          .budget = {config_.train.receive_budget, static_cast<int>(config_.train.receive_sets)}};
+          .budget = {config_.train.receive_budget, static_cast<int>(config_.train.receive_sets)},
+          .clustering = {config_.train.cluster_tokens, config_.train.cluster_residual}};
 }
 
 // The rules of this step, where a schedule moves them.

@@ -330,11 +330,13 @@ TEST(Transformer, LayersMadeAgainGiveTheSameBitsAndCountTheirLoadOnce) {
   for (const spec::ModelSpec& spec : {small_spec(), mixed_spec()}) {
     for (const GemmType type : {GemmType::F32, GemmType::Bf16}) {
       for (const int round_tokens : {0, 8}) {
+        const Clustering clustering{.share = round_tokens == 0 ? 1 : 0.4};
         Weights kept(spec), again(spec);
         randomise(kept, spec);
         randomise(again, spec);
         Transformer keeps(spec, kept, {.type = type}), remakes(spec, again, {.type = type});
-        const PassOrder order{.round_tokens = round_tokens}, remade{.recompute_layers = true, .round_tokens = round_tokens};
+        const PassOrder order{.round_tokens = round_tokens, .clustering = clustering},
+            remade{.recompute_layers = true, .round_tokens = round_tokens, .clustering = clustering};
         const Batch batch = random_batch(spec, {70, 1, 9, 40});
         for (int pass = 0; pass < 2; ++pass) {  // gradients of two passes add up
           Routes routes, remade_routes;
