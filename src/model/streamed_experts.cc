@@ -217,7 +217,8 @@ void StreamedExperts::check(std::span<const store::Arrival> arrivals) const {
     bool is_whole = false;
   };
   std::vector<Slab> slabs;
-  for (const auto& [id, parts, slot] : arrivals) {
+  for (const auto& [id, read, slot] : arrivals) {
+    const auto& parts = read;
     const Source& source = source_of(id);
     const size_t before = source.parts.size() - parts.size();
     for (size_t n = 3 * before; n < source.slabs.size(); ++n) {
@@ -253,7 +254,8 @@ void StreamedExperts::take_planes(std::span<const store::Arrival> arrivals) {
   };
   std::vector<Copying> copies;
   std::vector<kernel::Packing> merges;
-  for (const auto& [id, parts, slot] : arrivals) {
+  for (const auto& [id, read, slot] : arrivals) {
+    const auto& parts = read;
     const Source& source = source_of(id);
     ExpertWeights& weights = weights_of(id);
     std::byte* to = slot;
@@ -283,7 +285,8 @@ void StreamedExperts::pack(std::span<const store::Arrival> arrivals) {
   std::vector<WeightView> read;
   read.reserve(3 * arrivals.size());
   std::vector<kernel::Packing> packings;
-  for (const auto& [id, parts, slot] : arrivals) {
+  for (const auto& [id, read, slot] : arrivals) {
+    const auto& parts = read;
     const Source& source = source_of(id);
     ExpertWeights& weights = weights_of(id);
     std::byte* to = slot;
