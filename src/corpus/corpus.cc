@@ -231,7 +231,7 @@ std::vector<Domain> read_domains(const fs::path& raw, const CorpusOptions& optio
   }
   for (const auto& [name, bytes] : options.cap_bytes_of) {
     const bool known = std::any_of(folders.begin(), folders.end(),
-                                   [&](const fs::path& f) { return f.filename() == name; });
+                                   [&, name = name](const fs::path& f) { return f.filename() == name; });
     if (!known) fail(ErrorKind::Usage, "cap for {}: {} has no such domain", name, raw.string());
   }
 

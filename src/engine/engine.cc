@@ -368,7 +368,7 @@ void Engine::Impl::update_tally() {
       for (const auto& page : sequence->cache->pages()) pages.push_back(page.get());
     }
     std::ranges::sort(pages);
-    pages.erase(std::ranges::unique(pages).begin(), pages.end());
+    pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
     statistics.cache_tokens = room_.pool().limit() * model::KvPage::kPositions;
     statistics.cache_tokens_used = pages.size() * model::KvPage::kPositions;
     statistics.cache_tokens_shared = (room_.pool().in_use() - pages.size()) * model::KvPage::kPositions;

@@ -217,8 +217,7 @@ void StreamedExperts::check(std::span<const store::Arrival> arrivals) const {
     bool is_whole = false;
   };
   std::vector<Slab> slabs;
-  for (const auto& [id, read, slot] : arrivals) {
-    const auto& parts = read;
+  for (const auto& [id, parts, slot] : arrivals) {
     const Source& source = source_of(id);
     const size_t before = source.parts.size() - parts.size();
     for (size_t n = 3 * before; n < source.slabs.size(); ++n) {
@@ -285,8 +284,7 @@ void StreamedExperts::pack(std::span<const store::Arrival> arrivals) {
   std::vector<WeightView> read;
   read.reserve(3 * arrivals.size());
   std::vector<kernel::Packing> packings;
-  for (const auto& [id, read, slot] : arrivals) {
-    const auto& parts = read;
+  for (const auto& [id, parts, slot] : arrivals) {
     const Source& source = source_of(id);
     ExpertWeights& weights = weights_of(id);
     std::byte* to = slot;
