@@ -33,6 +33,8 @@ int train(int argc, char** argv) {
   // Threads that wait for the next loop spin for some microseconds and then sleep. Spinning longer gains little where
   // the cores are free, and makes training several times slower where somebody else needs one of them.
   set_default("GOMP_SPINCOUNT", "2000");
+  // Weights, gradients and states are walked from end to end every step: in huge pages, where the kernel gives them to who asks.
+  set_default("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
 
   std::vector<char*> arguments(argv, argv + argc);
   arguments.push_back(nullptr);

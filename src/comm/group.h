@@ -33,6 +33,14 @@ class Group {
   void sum(std::span<float> numbers);
   void sum(std::span<double> numbers);
 
+  // Of numbers that lie alike on all ranks, rank r has the stretch [begin_R1[r], begin_R1[r + 1]). Its own becomes the sum over all
+  // ranks, in their order; the others are of no more use.
+  void sum_stretches(std::span<float> numbers, std::span<const size_t> begin_R1);
+  // Each rank's stretch comes to all.
+  void share_stretches(std::span<float> numbers, std::span<const size_t> begin_R1);
+  // Rank `from`'s numbers come to rank 0. Of these two alone.
+  void hand_to_first(std::span<float> numbers, int from);
+
   // Rank 0's text, once rank 0 has said it under this name, however long that takes.
   std::string tell(const std::string& name, std::string_view text_of_first);
 
@@ -40,6 +48,9 @@ class Group {
   struct Wire;
   template <class Number>
   void sum_of(std::span<Number> numbers);
+  // Counts a call and says what it was if it fails.
+  template <class Call>
+  void exchange(const char* what, size_t numbers, const Call& call);
 
   Place place_;
   std::unique_ptr<Wire> wire_;

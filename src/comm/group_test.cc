@@ -1,42 +1,18 @@
-// Ranks as threads: what a group promises does not depend on who holds it.
 #include "comm/group.h"
 
 #include <gtest/gtest.h>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
-#include <functional>
 #include <thread>
 #include <vector>
 
 #include "base/error.h"
 #include "base/random.h"
+#include "../tests/support/ranks_as_threads.h"
 
 namespace moiety::comm {
 namespace {
 
-// Calls `act` on every rank of a new group and hands on the first failure.
-void on_ranks(int ranks, const std::function<void(Group&)>& act) {
-  c10d::TCPStoreOptions options;
-  options.port = 0;
-  options.isServer = true;
-  options.waitWorkers = false;
-  const auto store = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
-  std::vector<std::string> failures(static_cast<size_t>(ranks));
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < ranks; ++rank) {
-    threads.emplace_back([&, rank] {
-      try {
-        Group group({.rank = rank, .ranks = ranks, .local_ranks = ranks, .address = "127.0.0.1", .port = store->getPort(), .hosts_store = false},
-                    std::chrono::seconds(20));
-        act(group);
-      } catch (const std::exception& error) {
-        failures[static_cast<size_t>(rank)] = error.what();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const std::string& failure : failures) EXPECT_EQ(failure, "");
-}
+using test::on_ranks;
 
 TEST(Group, SumsOverAllRanksAndAllGetTheSameBits) {
   for (const int ranks : {2, 3, 5}) {
@@ -61,6 +37,35 @@ TEST(Group, SumsOverAllRanksAndAllGetTheSameBits) {
     for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(sums[0][i], expected[i], 1e-5);
     for (const auto& sum : sums) EXPECT_EQ(sum, sums[0]);
   }
+}
+
+// Stretches of all lengths, none and more than goes out at once among them.
+TEST(Group, SumsAndSharesStretches) {
+  const std::vector<std::vector<size_t>> cuts{{0, 5, 5, 12}, {0, 0, 3, 3}, {0, 2'200'000, 2'200'001, 3'300'000}, {0, 0, 0, 0}};
+  for (const std::vector<size_t>& begin : cuts) {
+    on_ranks(3, [&](Group& group) {
+      const auto mine = static_cast<size_t>(group.rank());
+      std::vector<float> numbers(begin.back());
+      for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>((i % 1000) * (mine + 1));
+      group.sum_stretches(numbers, begin);
+      for (size_t i = begin[mine]; i < begin[mine + 1]; ++i) ASSERT_EQ(numbers[i], static_cast<float>((i % 1000) * 6)) << i;
+      for (size_t i = 0; i < numbers.size(); ++i) {
+        if (i < begin[mine] || i >= begin[mine + 1]) numbers[i] = -1;
+      }
+      group.share_stretches(numbers, begin);
+      for (size_t i = 0; i < numbers.size(); ++i) ASSERT_EQ(numbers[i], static_cast<float>((i % 1000) * 6)) << i;
+    });
+  }
+}
+
+TEST(Group, HandsNumbersToTheFirst) {
+  on_ranks(3, [](Group& group) {
+    for (int from = 0; from < 3; ++from) {
+      std::vector<float> numbers(100, static_cast<float>(group.rank()));
+      group.hand_to_first(numbers, from);
+      EXPECT_EQ(numbers, std::vector<float>(100, static_cast<float>(group.is_first() ? from : group.rank())));
+    }
+  });
 }
 
 TEST(Group, TheFirstTellsTheOthers) {

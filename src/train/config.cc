@@ -123,6 +123,7 @@ void visit(Config& c, Visitor& v) {
   v.number("weight_decay", c.optimizer.weight_decay, 0, 100);
   v.number("clip", c.optimizer.clip, 0, 1e9);
   v.choice("state", c.optimizer.state, {"f32", "int8", "factored"});
+  v.boolean("shared", c.optimizer.shared);
   v.choice("offload", c.optimizer.offload, {"none", "ssd"});
   v.integer("memory_mb", c.optimizer.memory_mb, 0, 1 << 24);
   v.integer("group", c.optimizer.group, 1, 1 << 30);

@@ -98,6 +98,7 @@ struct TrainConfig {
     double lr = 0;  // 0: by the step law (train/step_law.h)
     double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1;
     std::string state = "f32";     // of both moments: f32, int8, factored
+    bool shared = true;            // of several ranks each has the moments of some weights
     std::string offload = "none";  // or ssd: what memory_mb can't hold lies in a file
     int64_t memory_mb = 0, group = 1 << 20;  // MiB of offloaded state in memory; weights whose state is read and written at once
   } optimizer;

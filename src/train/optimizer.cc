@@ -1,6 +1,7 @@
 #include "train/optimizer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -37,10 +38,43 @@ void permute_parts(const std::vector<int32_t>& from, Floats parts) {
 
 }  // namespace
 
-Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder)
-    : config_(config), weights_(weights) {
+Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder, comm::Group* ranks)
+    : config_(config), weights_(weights), ranks_(ranks) {
   for (const Weights::Entry& entry : weights.entries()) add_pieces(entry);
+  share_out();
   cut_groups(folder);
+}
+
+// Neighbouring pieces for each rank, about as many weights as for any other. Factored moments are of whole matrices, and small: all have all.
+void Optimizer::share_out() {
+  own_ = {0, pieces_.size(), {}};
+  if (ranks_ == nullptr || !config_.shared || config_.state == "factored") return;
+  size_t all = 0, so_far = 0;
+  for (const Piece& piece : pieces_) all += piece.size;
+  const auto ranks = static_cast<size_t>(ranks_->size()), rank = static_cast<size_t>(ranks_->rank());
+  piece_R1_ = {0};
+  begin_R1_ = {0};
+  for (size_t i = 0; i < pieces_.size(); so_far += pieces_[i++].size) {
+    while (piece_R1_.size() < ranks && so_far * ranks >= all * piece_R1_.size()) {
+      piece_R1_.push_back(i);
+      begin_R1_.push_back(pieces_[i].begin);
+    }
+  }
+  piece_R1_.resize(ranks + 1, pieces_.size());
+  begin_R1_.resize(ranks + 1, weights_.gradients().size());
+  own_ = {piece_R1_[rank], piece_R1_[rank + 1] - piece_R1_[rank], {}};
+}
+
+int Optimizer::owner_of(size_t piece) const {
+  if (piece_R1_.empty()) return 0;
+  return static_cast<int>(std::ranges::upper_bound(piece_R1_, piece) - piece_R1_.begin()) - 1;
+}
+
+// Afterwards the gradients of this rank's own pieces are those of all ranks.
+void Optimizer::sum_gradients() {
+  if (ranks_ == nullptr) return;
+  if (begin_R1_.empty()) return ranks_->sum(weights_.gradients());
+  ranks_->sum_stretches(weights_.gradients(), begin_R1_);
 }
 
 void Optimizer::add_pieces(const Weights::Entry& entry) {
@@ -69,11 +103,11 @@ void Optimizer::add_pieces(const Weights::Entry& entry) {
   range.count = pieces_.size() - range.first;
 }
 
-// Groups of neighbouring pieces; and their state, all in memory unless it is offloaded.
+// Groups of neighbouring pieces of this rank; and their state, all in memory unless it is offloaded.
 void Optimizer::cut_groups(const fs::path& folder) {
   std::vector<size_t> bytes_G;
   size_t weights = 0;
-  for (size_t i = 0; i < pieces_.size(); ++i) {
+  for (size_t i = own_.first; i < own_.first + own_.count; ++i) {
     if (groups_.empty() || weights + pieces_[i].size > static_cast<size_t>(config_.group)) {
       groups_.push_back({i, 0, {}});
       bytes_G.push_back(0);
@@ -93,15 +127,18 @@ void Optimizer::cut_groups(const fs::path& folder) {
 }
 
 double Optimizer::step(int64_t step, double learning_rate) {
+  sum_gradients();
   // Summed piece by piece in their order, so that the norm doesn't depend on the number of threads.
-  std::vector<double> squares(pieces_.size());
-  parallel_tasks(pieces_.size(), [&](size_t i) {
-    const auto gradient = weights_.gradients().subspan(pieces_[i].begin, pieces_[i].size);
-    squares[i] = pieces_[i].factored ? factored_.measure(*pieces_[i].factored, gradient) : sum_of_squares(gradient);
+  std::vector<double> squares(own_.count);
+  parallel_tasks(own_.count, [&](size_t i) {
+    const Piece& piece = pieces_[own_.first + i];
+    const auto gradient = weights_.gradients().subspan(piece.begin, piece.size);
+    squares[i] = piece.factored ? factored_.measure(*piece.factored, gradient) : sum_of_squares(gradient);
   });
-  double total = 0;
-  for (const double square : squares) total += square;
-  const double norm = std::sqrt(total);
+  std::array total{0.0};
+  for (const double square : squares) total[0] += square;
+  if (!begin_R1_.empty()) ranks_->sum(total);
+  const double norm = std::sqrt(total[0]);
   // Before the weights are touched, so that the last checkpoint stays the last good one.
   require(std::isfinite(norm), "step {}: the gradient's norm is {}; a lower optimizer.lr may help", step + 1, norm);
 
@@ -125,9 +162,20 @@ double Optimizer::step(int64_t step, double learning_rate) {
       weights_.pack(piece.begin, piece.size);  // while it is in cache
     });
   });
+  if (!begin_R1_.empty()) take_from_others(values);
   weights_.set_packed();
   forget_read_group();
   return norm;
+}
+
+// Weights that other ranks have updated; their gradients are done with.
+void Optimizer::take_from_others(Floats values) {
+  ranks_->share_stretches(values, begin_R1_);
+  parallel_tasks(pieces_.size(), [&](size_t i) {
+    if (is_own(i)) return;
+    weights_.pack(pieces_[i].begin, pieces_[i].size);
+    std::ranges::fill(weights_.gradients().subspan(pieces_[i].begin, pieces_[i].size), 0.0f);
+  });
 }
 
 void Optimizer::update(const Piece& piece, AdamStep step, std::span<float> weight, std::span<std::byte> group_state) {
@@ -151,6 +199,22 @@ std::vector<float> Optimizer::moment_of(const Piece& piece, Moment which) {
   std::vector<float> numbers(piece.size);
   unpack_moment(piece.form, which, std::span(read_bytes_).subspan(piece.at), numbers);
   return numbers;
+}
+
+// On rank 0 what a piece's owner has; on the others of no use, but owners hand over theirs.
+std::vector<float> Optimizer::moment_for_first(size_t piece, Moment which) {
+  const int owner = owner_of(piece);
+  std::vector<float> numbers = is_own(piece) ? moment_of(pieces_[piece], which) : std::vector<float>(pieces_[piece].size);
+  if (!begin_R1_.empty()) ranks_->hand_to_first(numbers, owner);
+  return numbers;
+}
+
+void Optimizer::hand_over_state() {
+  if (begin_R1_.empty()) return;
+  for (const format::TensorSource& tensor : state_tensors()) {
+    for (const auto& make : tensor.made) make();
+  }
+  forget_read_group();
 }
 
 void Optimizer::move_experts(int layer, const std::vector<int32_t>& from_E) {
@@ -195,7 +259,7 @@ format::TensorSource Optimizer::moment_tensor(size_t entry, Moment which) {
   const auto zeros = [&](size_t count) { tensor.made.push_back([count] { return std::vector<float>(count, 0.0f); }); };
   if (range.count > 0 && weight.frozen > 0) zeros(weight.frozen);
   for (size_t i = range.first; i < range.first + range.count; ++i) {
-    tensor.made.push_back([this, i, which] { return moment_of(pieces_[i], which); });
+    tensor.made.push_back([this, i, which] { return moment_for_first(i, which); });
   }
   if (range.count == 0) zeros(weight.size);
   return tensor;

@@ -1,10 +1,12 @@
 // AdamW over all weights at once, with clipping by the norm of the whole gradient. A step is two passes over the gradient: its norm;
 // and, on all threads, clipping, moments, decay and the weights' change together. Its state, the moments, has one of the forms of
-// optimizer.state, and lies in memory or, in part, in a file.
+// optimizer.state, and lies in memory or, in part, in a file. Of several ranks each has the moments of its own stretch of the weights, sums
+// and updates these, and gets the others' (Rajbhandari et al. 2020, "ZeRO", stage 1, with gradients summed as in stage 2).
 #pragma once
 
 #include <optional>
 
+#include "comm/group.h"
 #include "format/tensor.h"
 #include "train/config.h"
 #include "train/factored_moment.h"
@@ -23,10 +25,10 @@ struct OptimizerFigures {
 
 class Optimizer {
  public:
-  // `folder` is where a file of offloaded state is made.
-  Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder = {});
+  // `folder` is where a file of offloaded state is made. With `ranks` all calls but figures() are collective.
+  Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder = {}, comm::Group* ranks = nullptr);
 
-  // Uses and clears the gradients; returns their norm before clipping. `step` counts from 0.
+  // Uses and clears the gradients, of which ranks have parts that add up; returns their norm before clipping. `step` counts from 0.
   double step(int64_t step, double learning_rate);
 
   // Experts of a layer change places, and their moments with them: to each comes the one that `from_E` says. Moments of 8 bits are
@@ -34,8 +36,10 @@ class Optimizer {
   void move_experts(int layer, const std::vector<int32_t>& from_E);
 
   // The state for a checkpoint: f32 tensors named after the weights, whatever form the moments have here. `tensors` look into this
-  // object and are made when they are written. read_state() throws unless all are there with their shapes.
+  // object and are made when they are written. read_state() throws unless all are there with their shapes. Rank 0 makes them while the
+  // others call hand_over_state().
   std::vector<format::TensorSource> state_tensors();
+  void hand_over_state();
   void read_state(const std::vector<format::TensorView>& tensors, const std::string& where);
 
   OptimizerFigures figures() const;
@@ -56,10 +60,16 @@ class Optimizer {
   };
 
   void add_pieces(const Weights::Entry& entry);
+  void share_out();
+  void sum_gradients();
+  bool is_own(size_t piece) const { return own_.first <= piece && piece < own_.first + own_.count; }
+  int owner_of(size_t piece) const;
   void cut_groups(const fs::path& folder);
+  void take_from_others(Floats values);
   void update(const Piece& piece, AdamStep step, std::span<float> weight, std::span<std::byte> group_state);
   void move_moment(const Range& range, Moment which, const std::vector<int32_t>& from_E);
   std::vector<float> moment_of(const Piece& piece, Moment which);
+  std::vector<float> moment_for_first(size_t piece, Moment which);
   void forget_read_group();
   format::TensorSource moment_tensor(size_t entry, Moment which);
   // body(name, shape, numbers) for what stands for second moments, by row and by column.
@@ -68,6 +78,10 @@ class Optimizer {
   TrainConfig::Optimizer config_;
   Weights& weights_;
   std::vector<Piece> pieces_;
+  comm::Group* ranks_;                // nullptr: alone
+  Range own_;                         // the pieces that this rank updates
+  std::vector<size_t> piece_R1_;      // which pieces each rank's begin with, and where these begin among all weights; empty: all have all
+  std::vector<size_t> begin_R1_;
   std::vector<Range> entries_;        // as the Weights' entries
   std::vector<Range> groups_;         // pieces by group
   FactoredMoments factored_;

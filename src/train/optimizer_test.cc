@@ -11,6 +11,7 @@
 #include "format/safetensors.h"
 #include "train/parallel.h"
 #include "train/torch.h"
+#include "../tests/support/ranks_as_threads.h"
 
 namespace moiety::train {
 namespace {
@@ -48,6 +49,92 @@ TEST(Optimizer, ExpertsMoveWithTheirMoments) {
     }
     for (size_t i = 0; i < moves.values().size(); ++i) {
       ASSERT_NEAR(moves.values()[i], stays.values()[i], std::string(state) == "int8" ? 5e-3 : 1e-6) << state << " " << i;
+    }
+  }
+}
+
+// Ranks that share the work do what one does alone with the sum of their gradients, also from a checkpoint of other ranks on.
+TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
+  const TrainConfig config = parse_config("", "c", {"model.width=64", "model.layers=2", "model.experts=8", "model.expert_hidden=96"});
+  const spec::ModelSpec spec = model_spec(config, 500, 0);
+  const auto part_of = [&](int64_t step, int rank, std::span<float> to) {
+    Random random(5, static_cast<uint64_t>(step), static_cast<uint64_t>(rank) << 32);
+    for (float& x : to) x = static_cast<float>(random.normal());
+  };
+  struct Form {
+    const char *state, *offload;
+  };
+  for (const Form form : {Form{"f32", "none"}, {"f32", "ssd"}, {"int8", "none"}, {"factored", "none"}}) {
+    TrainConfig::Optimizer settings{.state = form.state, .offload = form.offload, .group = 4000};
+    const fs::path here = fs::temp_directory_path();
+    for (const int ranks : {2, 3, 7}) {
+      constexpr int64_t kBefore = 3, kAfter = 2;
+      Weights alone(spec);
+      alone.initialise(spec, 1);
+      Optimizer one(settings, alone, here);
+      std::vector<float> part(alone.values().size());
+      const auto step_alone = [&](int64_t step) {
+        for (int rank = 0; rank < ranks; ++rank) {
+          part_of(step, rank, part);
+          for (size_t i = 0; i < part.size(); ++i) alone.gradients()[i] += part[i];
+        }
+        return one.step(step, 1e-2);
+      };
+      std::vector<double> norms;
+      for (int64_t step = 0; step < kBefore + kAfter; ++step) norms.push_back(step_alone(step));
+
+      std::vector<std::vector<float>> values(static_cast<size_t>(ranks));
+      std::map<std::string, std::vector<float>> saved;
+      size_t bytes = 0;
+      test::on_ranks(ranks, [&](comm::Group& group) {
+        Weights weights(spec);
+        weights.initialise(spec, 1);
+        Optimizer optimizer(settings, weights, here, &group);
+        for (int64_t step = 0; step < kBefore; ++step) {
+          part_of(step, group.rank(), weights.gradients());
+          EXPECT_NEAR(optimizer.step(step, 1e-2), norms[static_cast<size_t>(step)], 1e-3);
+          for (const float gradient : weights.gradients()) ASSERT_EQ(gradient, 0);
+        }
+        if (group.is_first()) {
+          bytes = optimizer.figures().state_bytes;
+          for (const format::TensorSource& tensor : optimizer.state_tensors()) {
+            std::vector<float>& numbers = saved[tensor.name];
+            for (const auto& make : tensor.made) {
+              const std::vector<float> made = make();
+              numbers.insert(numbers.end(), made.begin(), made.end());
+            }
+            for (const format::TensorView& view : tensor.parts) {
+              const auto* first = reinterpret_cast<const float*>(view.bytes.data());
+              numbers.insert(numbers.end(), first, first + view.bytes.size() / sizeof(float));
+            }
+          }
+        } else {
+          optimizer.hand_over_state();
+        }
+        values[static_cast<size_t>(group.rank())] = {weights.values().begin(), weights.values().end()};
+      });
+      for (const auto& of_rank : values) EXPECT_EQ(of_rank, values[0]);
+      constexpr size_t kLargestPiece = 8 * (1 << 15);  // bytes
+      EXPECT_LE(bytes, std::string(form.state) == "factored" ? bytes : one.figures().state_bytes / static_cast<size_t>(ranks) + kLargestPiece);
+
+      // Another number of ranks goes on.
+      test::on_ranks(ranks + 1, [&](comm::Group& group) {
+        Weights weights(spec);
+        std::ranges::copy(values[0], weights.values().begin());
+        Optimizer optimizer(settings, weights, here, &group);
+        std::vector<format::TensorView> tensors;
+        for (const format::TensorSource& wanted : Optimizer(settings, weights, here).state_tensors()) {
+          tensors.push_back({wanted.name, spec::ElementType::F32, wanted.shape, std::as_bytes(std::span(saved.at(wanted.name)))});
+        }
+        optimizer.read_state(tensors, "saved");
+        for (int64_t step = kBefore; step < kBefore + kAfter; ++step) {
+          if (group.rank() < ranks) part_of(step, group.rank(), weights.gradients());
+          optimizer.step(step, 1e-2);
+        }
+        for (size_t i = 0; i < weights.values().size(); ++i) {
+          ASSERT_NEAR(weights.values()[i], alone.values()[i], std::string(form.state) == "int8" ? 5e-3 : 1e-4) << form.state << " " << i;
+        }
+      });
     }
   }
 }

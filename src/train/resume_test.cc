@@ -161,6 +161,11 @@ TEST_F(ResumeTest, SoItDoesWithExpertsThatKeepAState) {
   kill_and_compare({"model.gru_experts=2", "model.gru_hidden=20", "model.experts_per_token=1", "train.recompute=layers"}, 2);
 }
 
+// Weights that are kept packed are packed anew.
+TEST_F(ResumeTest, SoItDoesInBf16WithClustersOfTokens) {
+  kill_and_compare({"train.precision=bf16", "train.cluster_tokens=0.5", "train.accumulate=2"}, 2);
+}
+
 TEST_F(ResumeTest, SoItDoesWithStateInEightBits) {
   kill_and_compare({"optimizer.state=int8", "optimizer.offload=ssd", "optimizer.group=4000"}, 2);
 }

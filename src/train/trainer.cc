@@ -67,6 +67,13 @@ Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config) 
   return weights;
 }
 
+// Experts that change places take their moments with them, so every rank must have them.
+TrainConfig::Optimizer optimizer_settings(const TrainConfig& config) {
+  TrainConfig::Optimizer settings = config.optimizer;
+  if (config.anneal.search_steps > 0) settings.shared = false;
+  return settings;
+}
+
 std::vector<int> experts_by_router(const spec::ModelSpec& spec, const std::vector<RouterPlace>& routers) {
   std::vector<int> experts_R;
   for (const RouterPlace& place : routers) experts_R.push_back(spec.experts(place.layer));
@@ -120,7 +127,7 @@ class Trainer {
         data_(data),
         spec_(spec_to_train(config, data_)),
         weights_(trained_weights(spec_, config)),
-        optimizer_(config.optimizer, weights_, dir_),
+        optimizer_(optimizer_settings(config), weights_, dir_, ranks),
         model_(spec_, weights_, mode_of(config.train)),
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
         routers_(routers_of(spec_)),
@@ -167,7 +174,11 @@ class Trainer {
   SumOverRanks sum_over_ranks() const;
   Batch mine(const Batch& whole) const;
   Share my_share() const;
-  std::pair<int64_t, bool> agree(int64_t steps, bool stopping);
+  struct Agreement {
+    int64_t steps;
+    bool stopping, checkpoint;
+  };
+  Agreement agree(const Agreement& mine);
 
   const TrainConfig& config_;
   comm::Group* ranks_;  // nullptr: alone
@@ -260,12 +271,12 @@ Share Trainer::my_share() const {
   return {static_cast<size_t>(ranks_->rank()), static_cast<size_t>(ranks_->size()), sum_over_ranks()};
 }
 
-// How many steps rank 0 has fixed, and whether anybody is to stop.
-std::pair<int64_t, bool> Trainer::agree(int64_t steps, bool stopping) {
-  if (ranks_ == nullptr) return {steps, stopping};
-  std::array told{ranks_->is_first() ? static_cast<double>(steps) : 0, stopping ? 1.0 : 0};
+// How many steps rank 0 has fixed and whether it is time for a checkpoint by its clock, and whether anybody is to stop.
+Trainer::Agreement Trainer::agree(const Agreement& mine) {
+  if (ranks_ == nullptr) return mine;
+  std::array told{is_first() ? static_cast<double>(mine.steps) : 0, mine.stopping ? 1.0 : 0, is_first() && mine.checkpoint ? 1.0 : 0};
   ranks_->sum(told);
-  return {std::llround(told[0]), told[1] > 0};
+  return {std::llround(told[0]), told[1] > 0, told[2] > 0};
 }
 
 // Returns the line for metrics.jsonl.
@@ -317,7 +328,6 @@ Json Trainer::step() {
     }
   }
   if (ranks_ != nullptr) {
-    ranks_->sum(weights_.gradients());
     if (is_searching) {
       for (const WeightMatrix& share_EE : *order.shares) ranks_->sum(share_EE.gradient.flat());
     }
@@ -479,6 +489,7 @@ std::string Trainer::describe_scores() const {
 }
 
 void Trainer::checkpoint() {
+  if (!is_first()) return optimizer_.hand_over_state();
   state_.domains = sampler_.state();
   const auto search = searches() ? search_->state_tensors() : std::vector<format::TensorView>();
   write_checkpoint({dir_ / "checkpoints", data_.tokenizer}, spec_, weights_, optimizer_, state_, search);
@@ -502,7 +513,8 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
   while (!step_count_is_fixed() || state_.step < state_.steps) {
     const Json line = step();
     if (!step_count_is_fixed() && is_first()) fix_steps();
-    const auto [steps, asked_to_stop] = agree(state_.steps, stop());
+    const bool is_time = config_.checkpoint.minutes > 0 && seconds_since(last_checkpoint_) > config_.checkpoint.minutes * 60;
+    const auto [steps, asked_to_stop, by_clock] = agree({state_.steps, stop(), is_time});
     state_.steps = steps;
     if (is_first()) {
       metrics->add(line);
@@ -516,11 +528,9 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
       if (is_first()) progress->print(describe_scores());
     }
     const bool stopping = !last && asked_to_stop;
-    const bool by_clock = config_.checkpoint.minutes > 0 &&
-                          seconds_since(last_checkpoint_) > config_.checkpoint.minutes * 60;
     // Before the number of steps is known there is nothing that could be gone on with.
     const bool wanted = last || stopping || due(config_.checkpoint.every, state_.step) || by_clock;
-    if (wanted && step_count_is_fixed() && is_first()) checkpoint();
+    if (wanted && step_count_is_fixed()) checkpoint();
     if (stopping) break;
   }
   if (progress) progress->finish();
