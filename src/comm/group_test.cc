@@ -2,41 +2,20 @@
 #include "comm/group.h"
 
 #include <gtest/gtest.h>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
-#include <functional>
+#include <numeric>
 #include <thread>
 #include <vector>
 
 #include "base/error.h"
 #include "base/random.h"
+#include "comm/mesh.h"
+#include "support/rank_threads.h"
 
 namespace moiety::comm {
 namespace {
 
-// Calls `act` on every rank of a new group and hands on the first failure.
-void on_ranks(int ranks, const std::function<void(Group&)>& act) {
-  c10d::TCPStoreOptions options;
-  options.port = 0;
-  options.isServer = true;
-  options.waitWorkers = false;
-  const auto store = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
-  std::vector<std::string> failures(static_cast<size_t>(ranks));
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < ranks; ++rank) {
-    threads.emplace_back([&, rank] {
-      try {
-        Group group({.rank = rank, .ranks = ranks, .local_ranks = ranks, .address = "127.0.0.1", .port = store->getPort(), .hosts_store = false},
-                    std::chrono::seconds(20));
-        act(group);
-      } catch (const std::exception& error) {
-        failures[static_cast<size_t>(rank)] = error.what();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const std::string& failure : failures) EXPECT_EQ(failure, "");
-}
+using testing_support::on_ranks;
 
 TEST(Group, SumsOverAllRanksAndAllGetTheSameBits) {
   for (const int ranks : {2, 3, 5}) {
@@ -68,6 +47,58 @@ TEST(Group, TheFirstTellsTheOthers) {
     if (group.is_first()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
     EXPECT_EQ(group.tell("what", group.is_first() ? "this" : "not this"), "this");
     EXPECT_EQ(group.tell("empty", group.is_first() ? "" : "not this"), "");
+  });
+}
+
+TEST(Group, GathersAndSendsFromEachToEach) {
+  for (const int ranks : {1, 2, 3, 5}) {
+    on_ranks(ranks, [&](Group& group) {
+      const int me = group.rank();
+      const std::vector<int64_t> mine{me, 10 * me}, all = group.gather(mine);
+      for (int rank = 0; rank < ranks; ++rank) EXPECT_EQ(all[static_cast<size_t>(2 * rank) + 1], 10 * rank);
+
+      // (from + 2 to) % 4 bytes, some of them none; and nothing at all.
+      const auto count = [](int from, int to) { return static_cast<size_t>((from + 2 * to) % 4); };
+      std::vector<size_t> out_W, in_W;
+      std::vector<std::byte> out, expected;
+      for (int rank = 0; rank < ranks; ++rank) {
+        out_W.push_back(count(me, rank));
+        in_W.push_back(count(rank, me));
+        out.insert(out.end(), count(me, rank), static_cast<std::byte>(16 * me + rank));
+        expected.insert(expected.end(), count(rank, me), static_cast<std::byte>(16 * rank + me));
+      }
+      std::vector<std::byte> in(expected.size());
+      Pending first = group.all_to_all(out, out_W, in, in_W);
+      const std::vector<size_t> none(static_cast<size_t>(ranks));
+      Pending second = group.all_to_all({}, none, {}, none);
+      second.wait();
+      first.wait();
+      EXPECT_EQ(in, expected);
+
+      if (ranks == 1) return;
+      std::vector<float> numbers{1, 2};
+      if (me == 0) group.receive(ranks - 1, numbers);
+      if (me == ranks - 1) group.send(0, std::vector<float>{3, 4});
+      EXPECT_EQ(numbers, me == 0 ? (std::vector<float>{3, 4}) : (std::vector<float>{1, 2}));
+    });
+  }
+}
+
+TEST(Mesh, NeighboursShareExpertsAndTheOthersHoldTheSame) {
+  on_ranks(6, [](Group& group) {
+    Mesh mesh(group, 3);
+    std::vector<double> sum{static_cast<double>(group.rank())};
+    mesh.experts()->sum(sum);
+    EXPECT_EQ(sum[0], group.rank() < 3 ? 0 + 1 + 2 : 3 + 4 + 5);
+    EXPECT_EQ(mesh.experts()->rank(), group.rank() % 3);
+    sum = {static_cast<double>(group.rank())};
+    mesh.same_experts()->sum(sum);
+    EXPECT_EQ(sum[0], 2 * (group.rank() % 3) + 3);
+    Mesh alone(group, 1), all(group, 6);
+    EXPECT_EQ(alone.experts(), nullptr);
+    EXPECT_EQ(alone.same_experts(), &group);
+    EXPECT_EQ(all.same_experts(), nullptr);
+    EXPECT_THROW(Mesh(group, 4), Error);
   });
 }
 
