@@ -6,9 +6,10 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <algorithm>
-#include <cstddef>
+#include <cassert>
 #include <thread>
-#include <vector>
+
+#include <fmt/core.h>
 
 #include "base/error.h"
 
@@ -41,122 +42,156 @@ c10::intrusive_ptr<c10d::ProcessGroupGloo> open_gloo(const Place& place, const c
   return c10::make_intrusive<c10d::ProcessGroupGloo>(store, place.rank, place.ranks, options);
 }
 
-template <class Number>
-at::Tensor tensor_of(std::span<Number> numbers) {
-  return at::from_blob(numbers.data(), {static_cast<int64_t>(numbers.size())}, c10::CppTypeToScalarType<Number>::value);
-}
-
-// Numbers of a stretch that go out at once: what an exchange takes of memory is this times the number of ranks.
-constexpr size_t kAtOnce = 1 << 20;
-
-// Where in `numbers` each rank's part of the n-th exchange lies.
-std::vector<std::span<float>> parts_of(std::span<float> numbers, std::span<const size_t> begin_R1, size_t n) {
-  std::vector<std::span<float>> parts;
-  for (size_t r = 0; r + 1 < begin_R1.size(); ++r) {
-    const size_t begin = std::min(begin_R1[r + 1], begin_R1[r] + n * kAtOnce), end = std::min(begin_R1[r + 1], begin + kAtOnce);
-    parts.push_back(numbers.subspan(begin, end - begin));
-  }
-  return parts;
-}
-size_t exchanges(std::span<const size_t> begin_R1) {
-  size_t longest = 0;
-  for (size_t r = 0; r + 1 < begin_R1.size(); ++r) longest = std::max(longest, begin_R1[r + 1] - begin_R1[r]);
-  return (longest + kAtOnce - 1) / kAtOnce;
-}
-
 }  // namespace
 
 struct Group::Wire {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
+  milliseconds patience;
   int64_t calls = 0;
 };
 
-Group::Group(const Place& place, std::chrono::seconds patience) : place_(place), wire_(std::make_unique<Wire>()) {
+struct Pending::Call {
+  std::string who;
+  const char* kind;
+  int64_t number;
+  size_t numbers;
+  std::vector<at::Tensor> tensors;  // c10d looks into them meanwhile
+  std::vector<std::vector<at::Tensor>> outputs;
+  c10::intrusive_ptr<c10d::Work> work;
+
+  [[noreturn]] void lost(const std::exception& error) const {
+    fail(ErrorKind::Io, "{} lost another one in exchange {}, {} of {} numbers: {}", who, number, kind, numbers, first_line(error));
+  }
+};
+
+Pending::Pending() = default;
+Pending::Pending(std::unique_ptr<Call> call) : call_(std::move(call)) {}
+Pending::Pending(Pending&&) noexcept = default;
+Pending& Pending::operator=(Pending&&) noexcept = default;
+Pending::~Pending() {
+  try {
+    wait();
+  } catch (const std::exception&) {  // whoever goes on finds out
+  }
+}
+
+void Pending::wait() {
+  const std::unique_ptr<Call> call = std::move(call_);
+  if (call == nullptr) return;
+  try {
+    call->work->wait();
+  } catch (const std::exception& error) {
+    call->lost(error);
+  }
+}
+
+Group::Group(const Place& place, std::chrono::seconds patience)
+    : place_(place), who_(fmt::format("rank {} of {}", place.rank, place.ranks)), wire_(std::make_unique<Wire>()) {
+  wire_->patience = patience;
   try {
     wire_->store = open_store(place_, patience);
     wire_->gloo = open_gloo(place_, wire_->store, patience);
   } catch (const std::exception& error) {
-    fail(ErrorKind::Io, "rank {} of {} did not meet the others at {}:{} within {} s: {}", place_.rank, place_.ranks, place_.address, place_.port,
-         patience.count(), first_line(error));
+    fail(ErrorKind::Io, "{} did not meet the others at {}:{} within {} s: {}", who_, place_.address, place_.port, patience.count(), first_line(error));
+  }
+}
+
+Group::Group(const Group& whole, std::span<const int> members, const std::string& name)
+    : place_(whole.place_), who_(whole.who_), wire_(std::make_unique<Wire>()) {
+  const auto me = std::ranges::find(members, whole.rank());
+  assert(me != members.end());
+  place_.rank = static_cast<int>(me - members.begin());
+  place_.ranks = static_cast<int>(members.size());
+  // On one machine if the whole is.
+  place_.local_ranks = whole.place_.local_ranks == whole.place_.ranks ? place_.ranks : std::min(whole.place_.local_ranks, place_.ranks);
+  wire_->patience = whole.wire_->patience;
+  wire_->store = c10::make_intrusive<c10d::PrefixStore>(name, whole.wire_->store);
+  try {
+    wire_->gloo = open_gloo(place_, wire_->store, wire_->patience);
+  } catch (const std::exception& error) {
+    fail(ErrorKind::Io, "{} did not meet the {} others of \"{}\": {}", who_, members.size() - 1, name, first_line(error));
   }
 }
 
 Group::~Group() = default;
 
-template <class Call>
-void Group::exchange(const char* what, size_t numbers, const Call& call) {
-  ++wire_->calls;
+template <class Begin>
+Pending Group::start(const char* kind, size_t numbers, const Begin& begin) {
+  auto call = std::make_unique<Pending::Call>(Pending::Call{who_, kind, ++wire_->calls, numbers, {}, {}, {}});
   try {
-    call(*wire_->gloo);
+    call->work = begin(*call);
   } catch (const std::exception& error) {
-    fail(ErrorKind::Io, "rank {} of {} lost another one in exchange {}, {} of {} numbers: {}", place_.rank, place_.ranks, wire_->calls, what,
-         numbers, first_line(error));
+    call->lost(error);
   }
+  return Pending(std::move(call));
 }
+
+namespace {
+
+template <class Number>
+at::Tensor tensor_over(std::span<Number> numbers) {
+  using Plain = std::remove_const_t<Number>;
+  return at::from_blob(const_cast<Plain*>(numbers.data()), {static_cast<int64_t>(numbers.size())}, c10::CppTypeToScalarType<Plain>::value);
+}
+at::Tensor tensor_over(std::span<const std::byte> bytes) {
+  return at::from_blob(const_cast<std::byte*>(bytes.data()), {static_cast<int64_t>(bytes.size())}, at::kByte);
+}
+
+}  // namespace
 
 template <class Number>
 void Group::sum_of(std::span<Number> numbers) {
-  exchange("a sum", numbers.size(), [&](c10d::ProcessGroupGloo& gloo) {
-    if (numbers.empty()) return;
-    std::vector<at::Tensor> tensors{tensor_of(numbers)};
-    gloo.allreduce(tensors)->wait();
-  });
+  if (numbers.empty()) return;
+  start("a sum", numbers.size(), [&](Pending::Call& call) {
+    call.tensors = {tensor_over(numbers)};
+    return wire_->gloo->allreduce(call.tensors);
+  }).wait();
 }
 
 void Group::sum(std::span<float> numbers) { sum_of(numbers); }
 void Group::sum(std::span<double> numbers) { sum_of(numbers); }
 
-void Group::sum_stretches(std::span<float> numbers, std::span<const size_t> begin_R1) {
-  std::vector<float> out, in;
-  for (size_t n = 0; n < exchanges(begin_R1); ++n) {
-    const auto parts = parts_of(numbers, begin_R1, n);
-    const std::span<float> mine = parts[static_cast<size_t>(rank())];
-    std::vector<int64_t> out_R, in_R(parts.size(), static_cast<int64_t>(mine.size()));
-    out.clear();
-    for (const std::span<float> part : parts) {
-      out_R.push_back(static_cast<int64_t>(part.size()));
-      out.insert(out.end(), part.begin(), part.end());
-    }
-    in.resize(mine.size() * parts.size());
-    exchange("a sum by stretches", numbers.size(), [&](c10d::ProcessGroupGloo& gloo) {
-      at::Tensor to = tensor_of(std::span(in)), from = tensor_of(std::span(out));
-      gloo.alltoall_base(to, from, in_R, out_R)->wait();
-    });
-    for (size_t i = 0; i < mine.size(); ++i) {
-      float sum = 0;
-      for (size_t r = 0; r < parts.size(); ++r) sum += in[r * mine.size() + i];
-      mine[i] = sum;
-    }
-  }
+std::vector<int64_t> Group::gather(std::span<const int64_t> mine) {
+  std::vector<int64_t> all(mine.size() * static_cast<size_t>(size()));
+  all_gather(std::as_bytes(mine), std::as_writable_bytes(std::span(all))).wait();
+  return all;
 }
 
-void Group::share_stretches(std::span<float> numbers, std::span<const size_t> begin_R1) {
-  std::vector<float> out, in;
-  for (size_t n = 0; n < exchanges(begin_R1); ++n) {
-    const auto parts = parts_of(numbers, begin_R1, n);
-    // All send as much as the longest part.
-    const size_t longest = std::ranges::max(parts, {}, [](const auto& part) { return part.size(); }).size();
-    const std::span<float> mine = parts[static_cast<size_t>(rank())];
-    out.assign(mine.begin(), mine.end());
-    out.resize(longest);
-    in.resize(longest * parts.size());
-    exchange("a sharing of stretches", numbers.size(), [&](c10d::ProcessGroupGloo& gloo) {
-      std::vector<at::Tensor> from{tensor_of(std::span(out))};
-      std::vector<std::vector<at::Tensor>> to(1);
-      for (size_t r = 0; r < parts.size(); ++r) to[0].push_back(tensor_of(std::span(in).subspan(r * longest, longest)));
-      gloo.allgather(to, from)->wait();
-    });
-    for (size_t r = 0; r < parts.size(); ++r) std::copy_n(in.begin() + static_cast<ptrdiff_t>(r * longest), parts[r].size(), parts[r].begin());
-  }
-}
-
-void Group::hand_to_first(std::span<float> numbers, int from) {
-  if (from == 0 || numbers.empty() || (rank() != 0 && rank() != from)) return;
-  exchange("a hand-over", numbers.size(), [&](c10d::ProcessGroupGloo& gloo) {
-    std::vector<at::Tensor> tensors{tensor_of(numbers)};
-    (is_first() ? gloo.recv(tensors, from, 0) : gloo.send(tensors, 0, 0))->wait();
+Pending Group::all_to_all(std::span<const std::byte> out, std::span<const size_t> out_W, std::span<std::byte> in, std::span<const size_t> in_W) {
+  assert(out_W.size() == static_cast<size_t>(size()) && in_W.size() == out_W.size());
+  return start("an all-to-all", out.size(), [&](Pending::Call& call) {
+    std::vector<int64_t> out_splits(out_W.begin(), out_W.end()), in_splits(in_W.begin(), in_W.end());
+    call.tensors = {tensor_over(std::span<const std::byte>(in)), tensor_over(out)};
+    return wire_->gloo->alltoall_base(call.tensors[0], call.tensors[1], in_splits, out_splits);
   });
+}
+
+Pending Group::all_gather(std::span<const std::byte> out, std::span<std::byte> in) {
+  assert(in.size() == out.size() * static_cast<size_t>(size()));
+  if (out.empty()) return {};
+  return start("an all-gather", out.size(), [&](Pending::Call& call) {
+    call.tensors = {tensor_over(out)};
+    call.outputs.resize(1);
+    for (size_t rank = 0; rank < static_cast<size_t>(size()); ++rank) {
+      call.outputs[0].push_back(tensor_over(std::span<const std::byte>(in.subspan(rank * out.size(), out.size()))));
+    }
+    return wire_->gloo->allgather(call.outputs, call.tensors);
+  });
+}
+
+void Group::send(int to, std::span<const float> numbers) {
+  start("a message", numbers.size(), [&](Pending::Call& call) {
+    call.tensors = {tensor_over(numbers)};
+    return wire_->gloo->send(call.tensors, to, 0);
+  }).wait();
+}
+
+void Group::receive(int from, std::span<float> numbers) {
+  start("a message", numbers.size(), [&](Pending::Call& call) {
+    call.tensors = {tensor_over(numbers)};
+    return wire_->gloo->recv(call.tensors, from, 0);
+  }).wait();
 }
 
 std::string Group::tell(const std::string& name, std::string_view text_of_first) {
@@ -171,7 +206,7 @@ std::string Group::tell(const std::string& name, std::string_view text_of_first)
     const std::vector<uint8_t> text = wire_->store->get(name);
     return {text.begin(), text.end()};
   } catch (const std::exception& error) {
-    fail(ErrorKind::Io, "rank {} of {} lost the store where ranks meet: {}", place_.rank, place_.ranks, first_line(error));
+    fail(ErrorKind::Io, "{} lost the store where ranks meet: {}", who_, first_line(error));
   }
 }
 

@@ -6,20 +6,44 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "comm/place.h"
 
 namespace moiety::comm {
+
+// An exchange that goes on until it is waited for; whose memory it is about must live so long. Given up without a wait, it is still
+// waited for, and how it ends is not said.
+class Pending {
+ public:
+  Pending();
+  ~Pending();
+  Pending(Pending&&) noexcept;
+  Pending& operator=(Pending&&) noexcept;
+
+  void wait();
+
+ private:
+  friend class Group;
+  struct Call;
+  explicit Pending(std::unique_ptr<Call> call);
+  std::unique_ptr<Call> call_;
+};
 
 // Sums are the same to the bit on every rank; their order depends on the number of ranks alone.
 class Group {
  public:
   // Waits for the others, at most for `patience`. Throws Error(Io) if the port is taken or somebody does not come.
   Group(const Place& place, std::chrono::seconds patience);
+  // Some ranks of another group, this one among them, in the order of `members`: whoever is first there is rank 0 here. Only they
+  // call this, all with the same name, which no other part of `whole` has.
+  Group(const Group& whole, std::span<const int> members, const std::string& name);
   ~Group();
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
@@ -33,13 +57,17 @@ class Group {
   void sum(std::span<float> numbers);
   void sum(std::span<double> numbers);
 
-  // Of numbers that lie alike on all ranks, rank r has the stretch [begin_R1[r], begin_R1[r + 1]). Its own becomes the sum over all
-  // ranks, in their order; the others are of no more use.
-  void sum_stretches(std::span<float> numbers, std::span<const size_t> begin_R1);
-  // Each rank's stretch comes to all.
-  void share_stretches(std::span<float> numbers, std::span<const size_t> begin_R1);
-  // Rank `from`'s numbers come to rank 0. Of these two alone.
-  void hand_to_first(std::span<float> numbers, int from);
+  // Every rank's numbers, as many of each, in the order of ranks.
+  std::vector<int64_t> gather(std::span<const int64_t> mine);
+
+  // To each rank the next so many bytes of `out`; from each the next so many of `in`. Any of them may be none.
+  Pending all_to_all(std::span<const std::byte> out, std::span<const size_t> out_W, std::span<std::byte> in, std::span<const size_t> in_W);
+  // Every rank's bytes, as many of each, in the order of ranks.
+  Pending all_gather(std::span<const std::byte> out, std::span<std::byte> in);
+
+  // Between two ranks alone, in their order.
+  void send(int to, std::span<const float> numbers);
+  void receive(int from, std::span<float> numbers);
 
   // Rank 0's text, once rank 0 has said it under this name, however long that takes.
   std::string tell(const std::string& name, std::string_view text_of_first);
@@ -48,11 +76,12 @@ class Group {
   struct Wire;
   template <class Number>
   void sum_of(std::span<Number> numbers);
-  // Counts a call and says what it was if it fails.
-  template <class Call>
-  void exchange(const char* what, size_t numbers, const Call& call);
+  // All exchanges begin here, and end in Pending::wait.
+  template <class Begin>
+  Pending start(const char* kind, size_t numbers, const Begin& begin);
 
   Place place_;
+  std::string who_;  // this rank, in sentences
   std::unique_ptr<Wire> wire_;
 };
 

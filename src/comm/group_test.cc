@@ -1,18 +1,21 @@
+// Ranks as threads: what a group promises does not depend on who holds it.
 #include "comm/group.h"
 
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <thread>
 #include <vector>
 
 #include "base/error.h"
 #include "base/random.h"
-#include "../tests/support/ranks_as_threads.h"
+#include "comm/mesh.h"
+#include "support/rank_threads.h"
 
 namespace moiety::comm {
 namespace {
 
-using test::on_ranks;
+using testing_support::on_ranks;
 
 TEST(Group, SumsOverAllRanksAndAllGetTheSameBits) {
   for (const int ranks : {2, 3, 5}) {
@@ -39,40 +42,63 @@ TEST(Group, SumsOverAllRanksAndAllGetTheSameBits) {
   }
 }
 
-// Stretches of all lengths, none and more than goes out at once among them.
-TEST(Group, SumsAndSharesStretches) {
-  const std::vector<std::vector<size_t>> cuts{{0, 5, 5, 12}, {0, 0, 3, 3}, {0, 2'200'000, 2'200'001, 3'300'000}, {0, 0, 0, 0}};
-  for (const std::vector<size_t>& begin : cuts) {
-    on_ranks(3, [&](Group& group) {
-      const auto mine = static_cast<size_t>(group.rank());
-      std::vector<float> numbers(begin.back());
-      for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>((i % 1000) * (mine + 1));
-      group.sum_stretches(numbers, begin);
-      for (size_t i = begin[mine]; i < begin[mine + 1]; ++i) ASSERT_EQ(numbers[i], static_cast<float>((i % 1000) * 6)) << i;
-      for (size_t i = 0; i < numbers.size(); ++i) {
-        if (i < begin[mine] || i >= begin[mine + 1]) numbers[i] = -1;
-      }
-      group.share_stretches(numbers, begin);
-      for (size_t i = 0; i < numbers.size(); ++i) ASSERT_EQ(numbers[i], static_cast<float>((i % 1000) * 6)) << i;
-    });
-  }
-}
-
-TEST(Group, HandsNumbersToTheFirst) {
-  on_ranks(3, [](Group& group) {
-    for (int from = 0; from < 3; ++from) {
-      std::vector<float> numbers(100, static_cast<float>(group.rank()));
-      group.hand_to_first(numbers, from);
-      EXPECT_EQ(numbers, std::vector<float>(100, static_cast<float>(group.is_first() ? from : group.rank())));
-    }
-  });
-}
-
 TEST(Group, TheFirstTellsTheOthers) {
   on_ranks(3, [](Group& group) {
     if (group.is_first()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
     EXPECT_EQ(group.tell("what", group.is_first() ? "this" : "not this"), "this");
     EXPECT_EQ(group.tell("empty", group.is_first() ? "" : "not this"), "");
+  });
+}
+
+TEST(Group, GathersAndSendsFromEachToEach) {
+  for (const int ranks : {1, 2, 3, 5}) {
+    on_ranks(ranks, [&](Group& group) {
+      const int me = group.rank();
+      const std::vector<int64_t> mine{me, 10 * me}, all = group.gather(mine);
+      for (int rank = 0; rank < ranks; ++rank) EXPECT_EQ(all[static_cast<size_t>(2 * rank) + 1], 10 * rank);
+
+      // (from + 2 to) % 4 bytes, some of them none; and nothing at all.
+      const auto count = [](int from, int to) { return static_cast<size_t>((from + 2 * to) % 4); };
+      std::vector<size_t> out_W, in_W;
+      std::vector<std::byte> out, expected;
+      for (int rank = 0; rank < ranks; ++rank) {
+        out_W.push_back(count(me, rank));
+        in_W.push_back(count(rank, me));
+        out.insert(out.end(), count(me, rank), static_cast<std::byte>(16 * me + rank));
+        expected.insert(expected.end(), count(rank, me), static_cast<std::byte>(16 * rank + me));
+      }
+      std::vector<std::byte> in(expected.size());
+      Pending first = group.all_to_all(out, out_W, in, in_W);
+      const std::vector<size_t> none(static_cast<size_t>(ranks));
+      Pending second = group.all_to_all({}, none, {}, none);
+      second.wait();
+      first.wait();
+      EXPECT_EQ(in, expected);
+
+      if (ranks == 1) return;
+      std::vector<float> numbers{1, 2};
+      if (me == 0) group.receive(ranks - 1, numbers);
+      if (me == ranks - 1) group.send(0, std::vector<float>{3, 4});
+      EXPECT_EQ(numbers, me == 0 ? (std::vector<float>{3, 4}) : (std::vector<float>{1, 2}));
+    });
+  }
+}
+
+TEST(Mesh, NeighboursShareExpertsAndTheOthersHoldTheSame) {
+  on_ranks(6, [](Group& group) {
+    Mesh mesh(group, 3);
+    std::vector<double> sum{static_cast<double>(group.rank())};
+    mesh.experts()->sum(sum);
+    EXPECT_EQ(sum[0], group.rank() < 3 ? 0 + 1 + 2 : 3 + 4 + 5);
+    EXPECT_EQ(mesh.experts()->rank(), group.rank() % 3);
+    sum = {static_cast<double>(group.rank())};
+    mesh.same_experts()->sum(sum);
+    EXPECT_EQ(sum[0], 2 * (group.rank() % 3) + 3);
+    Mesh alone(group, 1), all(group, 6);
+    EXPECT_EQ(alone.experts(), nullptr);
+    EXPECT_EQ(alone.same_experts(), &group);
+    EXPECT_EQ(all.same_experts(), nullptr);
+    EXPECT_THROW(Mesh(group, 4), Error);
   });
 }
 

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "train/gemm.h"
 #include "train/loops.h"
 #include "train/parallel.h"
+#include "train/ring_attention.h"
 
 namespace moiety::train {
 namespace {
@@ -16,7 +18,7 @@ constexpr size_t kBlock = 64;
 std::vector<int> positions_of(const std::vector<Segment>& segments, size_t tokens) {
   std::vector<int> position_T(tokens, 0);
   for (const Segment& segment : segments) {
-    for (int i = 0; i < segment.length; ++i) position_T[segment.begin + i] = i;
+    for (int i = 0; i < segment.length; ++i) position_T[segment.begin + i] = segment.position + i;
   }
   return position_T;
 }
@@ -131,14 +133,19 @@ void Attention::norm_and_rotate_backward(MatrixView<const float> qkv_TQ, const A
   }
 }
 
-AttentionSaved Attention::forward(MatrixView<const float> qkv_TQ, const AttentionWeights& weights,
-                                  const std::vector<Segment>& segments, MatrixView<float> out_TD) const {
+AttentionSaved Attention::forward(MatrixView<const float> qkv_TQ, const AttentionWeights& weights, const std::vector<Segment>& segments,
+                                  MatrixView<float> out_TD, const Ring* ring) const {
   const size_t tokens = qkv_TQ.rows(), head_dim = layout_.head_dim, query_width = layout_.query_width();
   const size_t value_at = query_width + layout_.key_width();
   AttentionSaved saved{Buffer(tokens, value_at), Buffer(layout_.heads, tokens)};
   norm_and_rotate(qkv_TQ, weights, segments, saved.rotated_TQ.view());
+  const float factor = score_factor();
+  if (ring != nullptr) {
+    const auto value_TK = qkv_TQ.middle_cols(value_at, layout_.key_width());
+    ring_forward(*ring, {layout_, factor, type_}, std::as_const(saved.rotated_TQ).view(), value_TK, out_TD, saved.log_sum_HT.view());
+    return saved;
+  }
 
-  const float factor = 1.0f / std::sqrt(static_cast<float>(head_dim));
   const size_t heads_per_kv = layout_.heads / layout_.kv_heads;
   const bool breaks_stick = spec_.weigh == spec::AttentionWeigh::StickBreaking;
   parallel_tasks(segments.size() * layout_.heads, [&](size_t task) {
@@ -182,11 +189,17 @@ AttentionSaved Attention::forward(MatrixView<const float> qkv_TQ, const Attentio
 
 void Attention::backward(MatrixView<const float> qkv_TQ, const AttentionWeights& weights,
                          const std::vector<Segment>& segments, const AttentionSaved& saved,
-                         MatrixView<const float> dout_TD, MatrixView<float> dqkv_TQ,
-                         const AttentionWeightGradients& gradients) const {
+                         MatrixView<const float> dout_TD, MatrixView<float> dqkv_TQ, const AttentionWeightGradients& gradients,
+                         MatrixView<const float> out_TD, const Ring* ring) const {
   const size_t head_dim = layout_.head_dim, query_width = layout_.query_width();
   const size_t value_at = query_width + layout_.key_width();
-  const float factor = 1.0f / std::sqrt(static_cast<float>(head_dim));
+  const float factor = score_factor();
+  if (ring != nullptr) {
+    const size_t key_width = layout_.key_width();
+    ring_backward(*ring, {layout_, factor, type_}, saved.rotated_TQ.view(), qkv_TQ.middle_cols(value_at, key_width), out_TD, saved.log_sum_HT.view(),
+                  dout_TD, dqkv_TQ.middle_cols(0, value_at), dqkv_TQ.middle_cols(value_at, key_width));
+    return norm_and_rotate_backward(qkv_TQ, weights, segments, dqkv_TQ, gradients);
+  }
   const size_t heads_per_kv = layout_.heads / layout_.kv_heads;
   const bool breaks_stick = spec_.weigh == spec::AttentionWeigh::StickBreaking;
 

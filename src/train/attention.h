@@ -3,6 +3,7 @@
 // Plain arithmetic on matrices: no torch, no graph.
 #pragma once
 
+#include <cmath>
 #include <vector>
 
 #include "base/matrix.h"
@@ -29,6 +30,8 @@ struct RotaryTable {
 };
 RotaryTable rotary_table(const spec::AttentionSpec& spec, int positions);
 
+struct Ring;  // train/ring_attention.h
+
 struct AttentionWeights {
   std::span<const float> query_norm, key_norm;  // empty without qk_norm
 };
@@ -49,13 +52,16 @@ class Attention {
 
   const HeadLayout& layout() const { return layout_; }
 
-  AttentionSaved forward(MatrixView<const float> qkv_TQ, const AttentionWeights& weights,
-                         const std::vector<Segment>& segments, MatrixView<float> out_TD) const;
+  // With a ring the segments' tokens see those of their documents that its other ranks have, too. Collective then; not with sticks.
+  AttentionSaved forward(MatrixView<const float> qkv_TQ, const AttentionWeights& weights, const std::vector<Segment>& segments,
+                         MatrixView<float> out_TD, const Ring* ring = nullptr) const;
+  // out_TD is what forward() wrote; read with a ring alone.
   void backward(MatrixView<const float> qkv_TQ, const AttentionWeights& weights, const std::vector<Segment>& segments,
                 const AttentionSaved& saved, MatrixView<const float> dout_TD, MatrixView<float> dqkv_TQ,
-                const AttentionWeightGradients& gradients) const;
+                const AttentionWeightGradients& gradients, MatrixView<const float> out_TD = {}, const Ring* ring = nullptr) const;
 
  private:
+  float score_factor() const { return 1.0f / std::sqrt(static_cast<float>(layout_.head_dim)); }
   void norm_and_rotate(MatrixView<const float> qkv_TQ, const AttentionWeights& weights,
                        const std::vector<Segment>& segments, MatrixView<float> rotated_TQ) const;
   void norm_and_rotate_backward(MatrixView<const float> qkv_TQ, const AttentionWeights& weights,

@@ -77,7 +77,7 @@ Tensor add_attention_experts(const spec::ModelSpec& spec, Weights& weights, cons
 
   HeadNorms norms;
   if (a.qk_norm != spec::QkNorm::None) norms = {weights.vector(Role::QueryNorm, layer), weights.vector(Role::KeyNorm, layer)};
-  const Tensor mixed_TQ = attend(attention, torch::cat({query_TQ, kv_TK}, 1), norms, segments);
+  const Tensor mixed_TQ = attend(attention, torch::cat({query_TQ, kv_TK}, 1), norms, segments, routed.ring);
 
   // Outputs, the way back
   const Tensor mixed_NQ =

@@ -12,7 +12,9 @@ Batch Batch::sequences(size_t first, size_t count) const {
   part.targets_T.assign(targets_T.begin() + static_cast<ptrdiff_t>(begin), targets_T.begin() + static_cast<ptrdiff_t>(end));
   for (const Segment& segment : segments) {
     const auto at = static_cast<size_t>(segment.begin);
-    if (at >= begin && at < end) part.segments.push_back({segment.begin - static_cast<int>(begin), segment.length, segment.domain});
+    if (at < begin || at >= end) continue;
+    part.segments.push_back(segment);
+    part.segments.back().begin -= static_cast<int>(begin);
   }
   return part;
 }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace moiety::train {
@@ -11,8 +12,12 @@ namespace moiety::train {
 struct Segment {
   int begin = 0;
   int length = 0;
-  int domain = 0;  // of the sampler's
+  int domain = 0;    // of the sampler's
+  int position = 0;  // of its first token; above 0: other ranks have what stands before (train/ring_attention.h)
+  int document = 0;  // by which its other parts are known
 };
+
+struct Ring;  // train/ring_attention.h
 
 // Tokens of several sequences one after the other; segments never cross from one sequence to the next.
 struct Batch {
@@ -21,6 +26,7 @@ struct Batch {
   std::vector<Segment> segments;
   size_t sequence = 0;  // tokens of each sequence; 0: they are all one
   size_t first_token = 0;  // where this part of a pass begins in it
+  std::shared_ptr<const Ring> ring;  // of ranks that have the other parts of its documents; null: none has any
   uint64_t draw = 0;  // what choices by chance follow from: gates (moe/gate.h) and SparseMixer; 0: gates choose as at inference
 
   // `count` of its sequences from `first` on, as a part of the same pass.

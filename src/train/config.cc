@@ -153,6 +153,9 @@ void visit(Config& c, Visitor& v) {
   v.boolean("cluster_residual", c.train.cluster_residual);
   v.integer("round_tokens", c.train.round_tokens, 0, 1 << 16);
 
+  v.section("ranks");
+  v.integer("sequence", c.ranks.sequence, 1, 1 << 16);
+
   v.section("validate");
   v.integer("every", c.validate.every, 0, kMany);
   v.integer("batches", c.validate.batches, 0, kMany);

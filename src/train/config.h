@@ -125,6 +125,11 @@ struct TrainConfig {
     int64_t round_tokens = 0;        // experts' token counts are rounded to multiples of this; 0: they are not
   } train;
 
+  // What several ranks share, besides the sequences of a pass.
+  struct Ranks {
+    int64_t sequence = 1;  // so many neighbouring ranks have a part of each sequence
+  } ranks;
+
   struct Validate {
     int64_t every = 0, batches = 8;  // 0: only at the end; 0: all
     double held_out = 0.02;

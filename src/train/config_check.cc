@@ -77,6 +77,22 @@ void check_clusters(const TrainConfig& c, const std::string& where) {
           "{}: train.cluster_tokens makes one of several tokens, not with model.gru_experts, which see them in their order", where);
 }
 
+void check_ranks(const TrainConfig& c, const std::string& where) {
+  const TrainConfig::Model& m = c.model;
+  const auto whole = [&](bool wanted, const char* key) {
+    require(!wanted, "{}: {} looks at whole sequences, of which ranks.sequence = {} gives each rank a part", where, key, c.ranks.sequence);
+  };
+  if (c.ranks.sequence == 1) return;
+  whole(m.attention_weights != "softmax", "model.attention_weights = \"stick_breaking\"");
+  whole(m.gru_experts > 0, "model.gru_experts");
+  whole(m.gate == "random", "model.gate = \"random\"");
+  whole(m.weigh == "sparse_mixer", "model.weigh = \"sparse_mixer\"");
+  whole(c.balance.scope == "sequence", "balance.scope = \"sequence\"");
+  whole(!c.trace.file.empty(), "trace.file");
+  require(c.train.sequence >= 2 * c.ranks.sequence, "{}: train.sequence ({}) must be at least twice ranks.sequence ({})", where, c.train.sequence,
+          c.ranks.sequence);
+}
+
 // A layer is computed again by itself, from its input and its routing.
 void check_recompute(const TrainConfig& c, const std::string& where) {
   const TrainConfig::Model& m = c.model;
@@ -121,6 +137,7 @@ void check(const TrainConfig& c, const std::string& where) {
   check_routing(c, where);
   check_recompute(c, where);
   check_clusters(c, where);
+  check_ranks(c, where);
   require(c.optimizer.offload == "none" || c.optimizer.state != "factored",
           "{}: optimizer.offload is \"{}\", expected \"none\" with optimizer.state \"factored\"", where, c.optimizer.offload);
   const int64_t moe_layers = count_moe_layers(c.model);

@@ -173,16 +173,17 @@ Tensor silu_mul(const Tensor& gate_up_T2F) {
   })[0];
 }
 
-Tensor attend(const Attention& attention, const Tensor& qkv_TQ, const HeadNorms& norms,
-              const std::vector<Segment>& segments) {
+Tensor attend(const Attention& attention, const Tensor& qkv_TQ, const HeadNorms& norms, const std::vector<Segment>& segments,
+              const std::shared_ptr<const Ring>& ring) {
   const AttentionWeights weights{norms.query.value, norms.key.value};
   const Tensor out_TD = empty(view(qkv_TQ).rows(), attention.layout().query_width());
   const auto saved = std::make_shared<AttentionSaved>(
-      attention.forward(view(qkv_TQ), weights, segments, view(out_TD)));
+      attention.forward(view(qkv_TQ), weights, segments, view(out_TD), ring.get()));
+  const Tensor kept_TD = ring == nullptr ? Tensor() : out_TD.detach();
   return record({qkv_TQ}, {out_TD}, [=, &attention](const tensor_list& dout) -> tensor_list {
     const Tensor dqkv_TQ = torch::empty_like(qkv_TQ);
     attention.backward(view(qkv_TQ), weights, segments, *saved, view(dout[0]), view(dqkv_TQ),
-                       {norms.query.gradient, norms.key.gradient});
+                       {norms.query.gradient, norms.key.gradient}, ring == nullptr ? MatrixView<float>() : view(kept_TD), ring.get());
     return {dqkv_TQ};
   })[0];
 }

@@ -45,8 +45,8 @@ Tensor silu_mul(const Tensor& gate_up_T2F);
 struct HeadNorms {
   WeightVector query, key;  // empty without qk_norm
 };
-Tensor attend(const Attention& attention, const Tensor& qkv_TQ, const HeadNorms& norms,
-              const std::vector<Segment>& segments);
+Tensor attend(const Attention& attention, const Tensor& qkv_TQ, const HeadNorms& norms, const std::vector<Segment>& segments,
+              const std::shared_ptr<const Ring>& ring = nullptr);
 
 struct Routed {
   Tensor mix_N, zero_cost_mix_M, balance_loss, z_loss, entropy_loss, spread_loss;

@@ -188,6 +188,11 @@ MOIETY_EACH_ISA void softmax_backward(ConstFloats p, float scale, Floats dp) {
   for (size_t i = 0; i < p.size(); ++i) dp[i] = p[i] * (dp[i] - mean) * scale;
 }
 
+MOIETY_EACH_ISA void softmax_backward(ConstFloats p, float mean, float scale, Floats dp) {
+  MOIETY_ELEMENTWISE
+  for (size_t i = 0; i < p.size(); ++i) dp[i] = p[i] * (dp[i] - mean) * scale;
+}
+
 MOIETY_EACH_ISA void break_stick(float scale, Floats scores, Floats parts) {
   MOIETY_ELEMENTWISE
   for (size_t i = 0; i < scores.size(); ++i) {

@@ -48,6 +48,8 @@ Exponentials exponentials(float scale, Floats x);
 void softmax_again(float scale, float log_sum, Floats x);
 // dp = p * (dp - <p, dp>) * scale
 void softmax_backward(ConstFloats p, float scale, Floats dp);
+// dp = p * (dp - mean) * scale: of a part of a softmax, whose whole <p, dp> is known.
+void softmax_backward(ConstFloats p, float mean, float scale, Floats dp);
 
 // Scores of a query with the positions up to its own -> what each breaks off a stick, from the last one on (spec::AttentionWeigh), and
 // the part of what was left when it came to it that it took.

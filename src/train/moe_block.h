@@ -27,6 +27,7 @@ struct RoutedLayers {
   size_t first = 0;         // which router of the model comes first here
   Routes decided;           // of layers that run again: nothing is chosen a second time
   Routes routes;
+  std::shared_ptr<const Ring> ring = nullptr;  // Batch::ring
   std::span<const Segment> segments = {};  // documents, of which each is by itself; of the layer that runs
   tensor_list balance_losses, z_losses, entropy_losses, spread_losses;  // of attention's experts, too
   Tensor logits_TC;                // of the layer before, if logits have a gating residual

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "comm/stretches.h"
 #include "train/loops.h"
 #include "train/parallel.h"
 
@@ -74,7 +75,7 @@ int Optimizer::owner_of(size_t piece) const {
 void Optimizer::sum_gradients() {
   if (ranks_ == nullptr) return;
   if (begin_R1_.empty()) return ranks_->sum(weights_.gradients());
-  ranks_->sum_stretches(weights_.gradients(), begin_R1_);
+  comm::sum_stretches(*ranks_, weights_.gradients(), begin_R1_);
 }
 
 void Optimizer::add_pieces(const Weights::Entry& entry) {
@@ -170,7 +171,7 @@ double Optimizer::step(int64_t step, double learning_rate) {
 
 // Weights that other ranks have updated; their gradients are done with.
 void Optimizer::take_from_others(Floats values) {
-  ranks_->share_stretches(values, begin_R1_);
+  comm::share_stretches(*ranks_, values, begin_R1_);
   parallel_tasks(pieces_.size(), [&](size_t i) {
     if (is_own(i)) return;
     weights_.pack(pieces_[i].begin, pieces_[i].size);
@@ -205,7 +206,9 @@ std::vector<float> Optimizer::moment_of(const Piece& piece, Moment which) {
 std::vector<float> Optimizer::moment_for_first(size_t piece, Moment which) {
   const int owner = owner_of(piece);
   std::vector<float> numbers = is_own(piece) ? moment_of(pieces_[piece], which) : std::vector<float>(pieces_[piece].size);
-  if (!begin_R1_.empty()) ranks_->hand_to_first(numbers, owner);
+  if (begin_R1_.empty() || owner == 0) return numbers;
+  if (ranks_->is_first()) ranks_->receive(owner, numbers);
+  if (ranks_->rank() == owner) ranks_->send(0, numbers);
   return numbers;
 }
 

@@ -11,7 +11,7 @@
 #include "format/safetensors.h"
 #include "train/parallel.h"
 #include "train/torch.h"
-#include "../tests/support/ranks_as_threads.h"
+#include "support/rank_threads.h"
 
 namespace moiety::train {
 namespace {
@@ -86,7 +86,7 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
       std::vector<std::vector<float>> values(static_cast<size_t>(ranks));
       std::map<std::string, std::vector<float>> saved;
       size_t bytes = 0;
-      test::on_ranks(ranks, [&](comm::Group& group) {
+      testing_support::on_ranks(ranks, [&](comm::Group& group) {
         Weights weights(spec);
         weights.initialise(spec, 1);
         Optimizer optimizer(settings, weights, here, &group);
@@ -118,7 +118,7 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
       EXPECT_LE(bytes, std::string(form.state) == "factored" ? bytes : one.figures().state_bytes / static_cast<size_t>(ranks) + kLargestPiece);
 
       // Another number of ranks goes on.
-      test::on_ranks(ranks + 1, [&](comm::Group& group) {
+      testing_support::on_ranks(ranks + 1, [&](comm::Group& group) {
         Weights weights(spec);
         std::ranges::copy(values[0], weights.values().begin());
         Optimizer optimizer(settings, weights, here, &group);

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <tuple>
 
@@ -27,6 +28,7 @@
 #include "train/optimizer.h"
 #include "train/permutation_search.h"
 #include "train/plan.h"
+#include "train/ring_attention.h"
 #include "train/routing_figures.h"
 #include "train/rule_schedule.h"
 #include "train/run_record.h"
@@ -136,6 +138,12 @@ class Trainer {
       require(spec_.moe.iterations == 1, "anneal.search_steps: in a chain of experts several routers share them, and they have one order");
       search_.emplace(config.anneal, static_cast<uint64_t>(config.run.seed), experts_by_router(spec_, routers_));
     }
+    if (ranks_ != nullptr && config.ranks.sequence > 1) {
+      const auto together = static_cast<int>(config.ranks.sequence);
+      std::vector<int> members(static_cast<size_t>(together));
+      std::iota(members.begin(), members.end(), ranks_->rank() / together * together);
+      sequence_ranks_.emplace(*ranks_, members, fmt::format("sequence{}", members[0]));
+    }
     if (config.trace.file.empty() || !is_first()) return;
     trace_writer_.emplace(config.trace.file, trace::header_of(spec_, trace::model_name(dir_)));
     trace_.emplace(*trace_writer_);
@@ -172,7 +180,7 @@ class Trainer {
 
   bool is_first() const { return ranks_ == nullptr || ranks_->is_first(); }
   SumOverRanks sum_over_ranks() const;
-  Batch mine(const Batch& whole) const;
+  Batch mine(const Batch& whole);
   Share my_share() const;
   struct Agreement {
     int64_t steps;
@@ -182,6 +190,7 @@ class Trainer {
 
   const TrainConfig& config_;
   comm::Group* ranks_;  // nullptr: alone
+  std::optional<comm::Group> sequence_ranks_;  // which have parts of the same sequences; none: each has whole ones
   fs::path dir_;
   const PreparedData& data_;
   spec::ModelSpec spec_;
@@ -258,12 +267,17 @@ SumOverRanks Trainer::sum_over_ranks() const {
   return [this](std::span<double> numbers) { ranks_->sum(numbers); };
 }
 
-// The sequences of a pass that this rank computes: neighbours, and one more or less than any other rank's.
-Batch Trainer::mine(const Batch& whole) const {
+// The sequences of a pass that this rank computes, or its parts of them: neighbours, and one more or less than any other ranks'.
+Batch Trainer::mine(const Batch& whole) {
   if (ranks_ == nullptr) return whole;
-  const size_t sequences = whole.num_sequences(), rank = static_cast<size_t>(ranks_->rank()), ranks = static_cast<size_t>(ranks_->size());
+  const auto together = static_cast<size_t>(config_.ranks.sequence);
+  const size_t sequences = whole.num_sequences(), rank = static_cast<size_t>(ranks_->rank()) / together, ranks = static_cast<size_t>(ranks_->size()) / together;
   const size_t first = sequences * rank / ranks, end = sequences * (rank + 1) / ranks;
-  return whole.sequences(first, end - first);
+  const Batch ours = whole.sequences(first, end - first);
+  if (!sequence_ranks_) return ours;
+  Batch part = part_of_ring(ours, sequence_ranks_->rank(), sequence_ranks_->size());
+  part.ring = std::make_shared<const Ring>(ring_over(*sequence_ranks_, ours));
+  return part;
 }
 
 Share Trainer::my_share() const {
@@ -600,7 +614,9 @@ void check_for_ranks(const TrainConfig& config, const comm::Group& ranks) {
   alone(config.train.round_tokens > 0, "train.round_tokens");
   alone(config.train.receive_budget > 0, "train.receive_budget");
   alone(config.model.select == "expert_choice", "model.select = \"expert_choice\"");
-  require(config.train.batch >= ranks.size(), "train.batch is {}: with {} ranks it must be at least that", config.train.batch, ranks.size());
+  const int64_t together = config.ranks.sequence;
+  require(config.train.batch * together >= ranks.size(), "train.batch is {}: with {} ranks, {} to a sequence, it must be at least {}", config.train.batch,
+          ranks.size(), together, ranks.size() / together);
 }
 
 // Throws Error(Input) on every rank, with the first key that differs on one of those where one does.
@@ -625,7 +641,8 @@ void check_same(TrainConfig settled, comm::Group& ranks) {
 Outcome train(const TrainConfig& asked, const TrainHooks& hooks, comm::Group* ranks) {
   keep_memory();
   const TrainConfig config = with_tokenizer_of_start(asked);
-  const int threads = set_threads(config.run.threads, ranks);
+  const int threads = set_threads(config.run.threads, ranks), num_ranks = ranks == nullptr ? 1 : ranks->size();
+  require(num_ranks % config.ranks.sequence == 0, "ranks.sequence is {}, which does not divide the number of ranks, {}", config.ranks.sequence, num_ranks);
   const bool is_first = ranks == nullptr || ranks->is_first();
   // Rank 0 makes ready what the others find, and finds out what they read.
   if (!is_first) ranks->tell("ready", {});

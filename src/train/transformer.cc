@@ -55,7 +55,8 @@ Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights,
   RoutedLayers routed{.order = order,
                       .choosing = {.in_training = torch::GradMode::is_enabled(), .chance = batch.draw, .first_token = batch.first_token},
                       .sequence = batch.sequence,
-                      .with_entropy = loss_weights.entropy != 0};
+                      .with_entropy = loss_weights.entropy != 0,
+                      .ring = batch.ring};
   const Tensor x_TD = hidden_states(batch, routed);
   if (routed.overflowed) return {.overflowed = true};
   const Tensor cross_entropy = mean_cross_entropy(x_TD, head(), batch.targets_T, mode_.type);
@@ -103,7 +104,7 @@ Tensor Transformer::logits(const Batch& batch, Routes* routes) {
 // Undefined after an overflow.
 Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
   int longest = 0;
-  for (const Segment& segment : batch.segments) longest = std::max(longest, segment.length);
+  for (const Segment& segment : batch.segments) longest = std::max(longest, segment.position + segment.length);
   if (static_cast<size_t>(longest) > rotary_.cosine.rows()) rotary_ = rotary_table(spec_.attention, longest);
 
   const bool recomputes = torch::GradMode::is_enabled() && routed.order.recompute_layers;
@@ -123,10 +124,10 @@ Tensor Transformer::run_layer(int layer, const Tensor& x_TD, const std::vector<S
 
 Tensor Transformer::run_layer_to_recompute(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
   const auto order = std::make_shared<const PassOrder>(routed.order);
-  const auto only_this = [order, choosing = routed.choosing, sequence = routed.sequence, with_entropy = routed.with_entropy,
+  const auto only_this = [order, ring = routed.ring, choosing = routed.choosing, sequence = routed.sequence, with_entropy = routed.with_entropy,
                           first = routed.first + routed.routes.size()](Routes decided) {
     return RoutedLayers{.order = *order, .choosing = choosing, .sequence = sequence, .with_entropy = with_entropy, .first = first,
-                        .decided = std::move(decided)};
+                        .decided = std::move(decided), .ring = ring};
   };
   const auto joined = [](const Tensor& out_TD, const RoutedLayers& of) {
     tensor_list all{out_TD};
@@ -177,7 +178,7 @@ Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const std::ve
   if (spec_.attention.qk_norm != spec::QkNorm::None) {
     norms = {weights_.vector(Role::QueryNorm, layer), weights_.vector(Role::KeyNorm, layer)};
   }
-  const Tensor attended = attend(attention_, qkv_TQ, norms, segments);
+  const Tensor attended = attend(attention_, qkv_TQ, norms, segments, routed.ring);
   return with_bias(add_linear(x_TD, attended, weights_.matrix(Role::AttentionOutput, layer), mode_.type));
 }
 

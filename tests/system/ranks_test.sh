@@ -73,6 +73,15 @@ case_of() {
   done
 }
 case_of global
+# Parts of sequences: two ranks to each, alone and beside two others.
+parts=(--set balance.scope='"micro"' --set train.recompute='"layers"' --set model.attention_experts=3 --set ranks.sequence=2)
+$moiety train tiny.toml --set run.dir=parts-1 "${parts[@]}" --set ranks.sequence=1 > out 2> err || fail "parts alone: $(tail -n 3 err)"
+for ranks in 2 4; do
+  timeout 120 $moiety train tiny.toml --set run.dir=parts-$ranks "${parts[@]}" --ranks $ranks > out 2> err || fail "parts, $ranks ranks: $(tail -n 3 err)"
+  node compare.js parts-1 parts-$ranks || fail "parts of sequences with $ranks ranks are not the run of one"
+done
+$moiety train tiny.toml --set run.dir=alone --set ranks.sequence=2 > out 2> err && fail "one rank has parts of sequences"
+grep -q 'does not divide the number of ranks, 1' err || fail "a rank without another: $(cat err)"
 case_of micro balance.scope=\"micro\" train.recompute=\"layers\"
 case_of sequence balance.scope=\"sequence\" balance.entropy_loss=0.001 balance.mutual_information=0.01
 case_of concentrated balance.concentration=0.01 model.attention_experts=3

@@ -1,10 +1,9 @@
-// Ranks as threads of one process: what they promise does not depend on who holds them.
+// Ranks as threads of one process: what a group promises does not depend on who holds it.
 #pragma once
 
 #include <gtest/gtest.h>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
-#include <chrono>
 #include <functional>
 #include <string>
 #include <thread>
@@ -12,9 +11,9 @@
 
 #include "comm/group.h"
 
-namespace moiety::test {
+namespace moiety::testing_support {
 
-// Calls `act` on every rank of a new group; what one throws fails the test.
+// Calls `act` on every rank of a new group; no rank may fail.
 inline void on_ranks(int ranks, const std::function<void(comm::Group&)>& act) {
   c10d::TCPStoreOptions options;
   options.port = 0;
@@ -38,4 +37,4 @@ inline void on_ranks(int ranks, const std::function<void(comm::Group&)>& act) {
   for (const std::string& failure : failures) EXPECT_EQ(failure, "");
 }
 
-}  // namespace moiety::test
+}  // namespace moiety::testing_support

@@ -1,0 +1,29 @@
+// Ranks by what they share. Consecutive ranks form an expert group, over which each layer's experts are spread; ranks at the same
+// place of their expert groups hold the same experts. Attention and all that is dense know nothing of it: each rank has it whole, and
+// all ranks sum its gradients (what Megatron-LM calls Parallel Folding: Liu et al. 2025).
+#pragma once
+
+#include <memory>
+
+#include "comm/group.h"
+
+namespace moiety::comm {
+
+class Mesh {
+ public:
+  // Expert groups of `experts` ranks. Collective over `all`, which must outlive this. Throws Error(Input) on every rank if it does
+  // not divide their number.
+  Mesh(Group& all, int experts);
+
+  Group& all() { return all_; }
+  // The ranks that share this one's layers; nullptr: it has all experts itself.
+  Group* experts() { return experts_.get(); }
+  // The ranks that hold the same experts; nullptr: no other one does.
+  Group* same_experts();
+
+ private:
+  Group& all_;
+  std::unique_ptr<Group> experts_, same_experts_;
+};
+
+}  // namespace moiety::comm

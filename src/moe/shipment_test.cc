@@ -1,0 +1,56 @@
+#include "moe/shipment.h"
+
+#include <gtest/gtest.h>
+
+namespace moiety::moe {
+namespace {
+
+using List = std::vector<int32_t>;
+
+TEST(Placement, EvenlyAndOneMore) {
+  EXPECT_EQ(spread_evenly(64, 3).first_W1, (std::vector<int>{0, 21, 42, 64}));
+  const Placement two_on_three = spread_evenly(2, 3);
+  EXPECT_EQ(two_on_three.first_W1, (std::vector<int>{0, 0, 1, 2}));
+  EXPECT_EQ(two_on_three.count(0), 0);
+  EXPECT_EQ(two_on_three.owner(0), 1);
+  EXPECT_EQ(two_on_three.owner(1), 2);
+}
+
+// Tokens 0: experts 0, 4; 1: none; 2: experts 5, 1, 3; 3: expert 2, which is turned away, and 5.
+LayerPlan plan() {
+  LayerPlan plan;
+  plan.routing = {.num_experts = 6, .begin_T1 = {0, 2, 2, 5, 7}, .experts_N = {0, 4, 5, 1, 3, 2, 5}, .weights_N = std::vector<float>(7, 1.0f)};
+  plan.dispatch = plan_dispatch(plan.routing);
+  plan.dispatch.row_of_visit_N[5] = kNoRow;
+  return plan;
+}
+
+TEST(Shipment, ATokenGoesOnceToEachRankThatItVisits) {
+  const Placement placement{{0, 2, 3, 6}};  // experts 0 and 1; 2; 3, 4 and 5
+  const Shipment shipment = plan_shipment(plan(), placement, 0, 0, 4);
+  EXPECT_EQ(shipment.rows(0), 0);
+  EXPECT_EQ(shipment.rows(1), 0);
+  EXPECT_EQ(shipment.rows(2), 3);
+  EXPECT_EQ(shipment.token_of_row_R, (List{0, 2, 3}));
+  EXPECT_EQ(shipment.first_visit_R1, (List{0, 1, 3, 4}));
+  EXPECT_EQ(shipment.visit_V, (List{1, 2, 4, 6}));
+  EXPECT_EQ(shipment.expert_V, (List{1, 2, 0, 2}));
+  EXPECT_EQ(shipment.visits(2), 4);
+  EXPECT_EQ(shipment.visits(1), 0);
+
+  const Shipment part = plan_shipment(plan(), placement, 2, 2, 4);
+  EXPECT_EQ(part.token_of_row_R, (List{2}));
+  EXPECT_EQ(part.rows(0), 1);
+  EXPECT_EQ(part.visit_V, (List{3}));
+}
+
+TEST(Shipment, WhatStaysIsARoutingOfItsOwn) {
+  const OwnVisits own = own_visits(plan(), {{0, 2, 3, 6}}, 2, 2, 4);
+  EXPECT_EQ(own.routing.num_experts, 3);
+  EXPECT_EQ(own.routing.begin_T1, (List{0, 2, 3}));
+  EXPECT_EQ(own.routing.experts_N, (List{2, 0, 2}));
+  EXPECT_EQ(own.visit_V, (List{2, 4, 6}));
+}
+
+}  // namespace
+}  // namespace moiety::moe
