@@ -149,6 +149,13 @@ void visit(Config& c, Visitor& v) {
   v.choice("recompute", c.train.recompute, {"none", "layers"});
   v.integer("round_tokens", c.train.round_tokens, 0, 1 << 16);
 
+  v.section("ranks");
+  v.integer("experts", c.ranks.experts, 1, 1 << 20);
+  v.choice("dispatch", c.ranks.dispatch, {"all_to_all", "all_gather", "two_level"});
+  v.integer("chunks", c.ranks.chunks, 1, 1024);
+  v.choice("payload", c.ranks.payload, {"f32", "bf16"});
+  v.integer("node", c.ranks.node, 0, 1 << 20);
+
   v.section("validate");
   v.integer("every", c.validate.every, 0, kMany);
   v.integer("batches", c.validate.batches, 0, kMany);
@@ -452,6 +459,16 @@ void check_recompute(const TrainConfig& c, const std::string& where) {
           "{}: train.round_tokens is of a whole pass, which train.receive_budget takes apart", where);
 }
 
+void check_ranks(const TrainConfig& c, const std::string& where) {
+  const auto together = [&](bool is_asked, std::string_view key) {
+    require(c.ranks.experts == 1 || !is_asked, "{}: {} looks at all experts of a layer at once, which ranks.experts = {} spreads over ranks",
+            where, key, c.ranks.experts);
+  };
+  together(c.anneal.search_steps > 0, "anneal.search_steps");
+  together(c.anneal.spawn_step > 0, "anneal.spawn_step");
+  together(c.train.frozen_experts + c.train.frozen_attention_experts > 0, "train.frozen_experts");
+}
+
 // After the first dense layers every moe_every-th has experts.
 bool is_moe_layer(const TrainConfig::Model& m, int64_t layer) {
   return layer >= m.dense_layers && (layer - m.dense_layers) % m.moe_every == m.moe_offset;
@@ -482,6 +499,7 @@ void check(const TrainConfig& c, const std::string& where) {
           c.model.dense_layers, c.model.layers);
   check_routing(c, where);
   check_recompute(c, where);
+  check_ranks(c, where);
   require(c.optimizer.offload == "none" || c.optimizer.state != "factored",
           "{}: optimizer.offload is \"{}\", expected \"none\" with optimizer.state \"factored\"", where, c.optimizer.offload);
   const int64_t moe_layers = count_moe_layers(c.model);

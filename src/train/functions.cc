@@ -229,6 +229,16 @@ Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& 
   })[0];
 }
 
+Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const std::shared_ptr<SpreadExperts>& experts) {
+  const Tensor out_TD = residual_TD.detach().clone();
+  experts->forward(flat(mix_N), view(x_TD), view(out_TD));
+  return record({residual_TD, x_TD, mix_N}, {out_TD}, [=](const tensor_list& dout) -> tensor_list {
+    const Tensor dx_TD = torch::zeros_like(x_TD), dmix_N = torch::empty_like(mix_N);
+    experts->backward(flat(mix_N), view(x_TD), view(dout[0]), view(dx_TD), flat(dmix_N));
+    return {dout[0], dx_TD, dmix_N};
+  })[0];
+}
+
 Permuted permute(const Tensor& mix_N, const std::shared_ptr<const moe::LayerPlan>& chosen, const WeightMatrix& share_EE) {
   const auto plan = permute_visits(chosen->routing, flat(mix_N), share_EE.value);
   const Tensor permuted_N = torch::empty({plan->routing.num_visits()});

@@ -10,6 +10,7 @@
 #include "train/attention.h"
 #include "train/experts.h"
 #include "train/router.h"
+#include "train/spread_experts.h"
 #include "train/torch.h"
 #include "train/weights.h"
 #include "train/zero_cost.h"
@@ -58,6 +59,9 @@ Routed route(const spec::RouterRule& rule, const Tensor& logits_TC, std::span<co
 // residual + the experts' results, mixed. `plan` is the one that mix_N was made for, and serves the way back too, as do the experts.
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
                    const std::shared_ptr<const moe::LayerPlan>& plan, const LayerExperts& experts);
+
+// The same with experts that are spread over ranks; `experts` is of this pass alone. Collective, and so is the way back.
+Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const std::shared_ptr<SpreadExperts>& experts);
 
 // The visits that come of chosen ones when what the gate sends to an expert is shared among others (train/permuted_visits.h).
 struct Permuted {
