@@ -72,7 +72,7 @@ Tensor add_attention_experts(const spec::ModelSpec& spec, Weights& weights, cons
   // Queries by visit, then by the head that they look at: those of one key-value head side by side
   const Tensor x_ND = x_TD.unsqueeze(1).expand({tokens, per_token, width}).reshape({tokens * per_token, width}).contiguous();
   const Tensor query_NQ = expert_linear(x_ND, plan, weights.matrix(Role::AttentionExpertQuery, layer), mode.type);
-  const Tensor query_TQ = query_NQ.reshape({tokens, per_token, kv_heads, group}).transpose(1, 2).reshape({tokens, -1});
+  const Tensor query_TQ = query_NQ.reshape({tokens, per_token, kv_heads, group}).transpose(1, 2).reshape({tokens, kv_heads * per_token * group});
   const Tensor kv_TK = linear(x_TD, weights.joined(Role::Key, Role::Value, layer), mode.type);
 
   HeadNorms norms;
@@ -81,7 +81,7 @@ Tensor add_attention_experts(const spec::ModelSpec& spec, Weights& weights, cons
 
   // Outputs, the way back
   const Tensor mixed_NQ =
-      mixed_TQ.reshape({tokens, kv_heads, per_token, group}).transpose(1, 2).reshape({tokens * per_token, -1}).contiguous();
+      mixed_TQ.reshape({tokens, kv_heads, per_token, group}).transpose(1, 2).reshape({tokens * per_token, kv_heads * group}).contiguous();
   const Tensor out_ND = expert_linear(mixed_NQ, plan, weights.matrix(Role::AttentionExpertOutput, layer), mode.type);
   return stream_TD + (chosen.mix_N.unsqueeze(1) * out_ND).reshape({tokens, per_token, width}).sum(1);
 }

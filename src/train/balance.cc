@@ -60,7 +60,8 @@ BalanceTerm balance_term(const Balancing& balancing, const spec::RouterRule& rul
                          const moe::Routing& routing) {
   const size_t tokens = scores_TE.rows(), experts = scores_TE.cols();
   const bool by_sequence = balancing.scope == BalanceScope::Sequence && balancing.sequence > 0;
-  const size_t group = std::max<size_t>(1, by_sequence ? balancing.sequence : tokens), groups = (tokens + group - 1) / group;
+  // A rank without tokens sums with the others all the same.
+  const size_t group = std::max<size_t>(1, by_sequence ? balancing.sequence : tokens), groups = by_sequence ? (tokens + group - 1) / group : 1;
   BalanceTerm term{.group_tokens = group, .slope_GE = Matrix<float>(groups, experts), .wanted_E = std::vector<double>(experts, 0)};
   double loss = 0;
   for (size_t g = 0; g < groups; ++g) {
@@ -83,7 +84,7 @@ BalanceTerm balance_term(const Balancing& balancing, const spec::RouterRule& rul
       term.wanted_E[e] += wanted_E[e];
       if (visits == 0) continue;
       const double weight = e < static_cast<size_t>(rule.num_experts) ? 1 : double{balancing.zero_cost};
-      const double slope = weight * static_cast<double>(experts) * visits_E[e] / (visits * static_cast<double>(tokens));
+      const double slope = weight * static_cast<double>(experts) * visits_E[e] / (visits * static_cast<double>(std::max<size_t>(1, tokens)));
       term.slope_GE.row(g)[e] = static_cast<float>(slope);
       loss += slope * wanted_E[e];
     }

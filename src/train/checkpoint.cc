@@ -3,9 +3,12 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "format/safetensors.h"
+#include "train/whole_tensors.h"
 
 namespace moiety::train {
 namespace {
@@ -45,18 +48,31 @@ bool is_whole(const fs::path& checkpoint) {
 
 }  // namespace
 
-void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights,
-                      Optimizer& optimizer, const RunState& state, const std::vector<format::TensorView>& more_state) {
+void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights, Optimizer& optimizer,
+                      const RunState& state, const std::vector<format::TensorView>& more_state, comm::Group* experts) {
+  std::set<std::string> stacks;
+  for (const Weights::Entry& entry : weights.entries()) {
+    if (entry.is_stack()) stacks.insert(entry.name);
+  }
+  const std::vector<format::TensorView> views = weights.views(std::as_const(weights).values());
+  std::vector<format::TensorSource> values(views.begin(), views.end()), moments = optimizer.state_tensors();
+  if (experts != nullptr) {
+    values = whole_tensors(std::move(values), stacks, *experts);
+    moments = whole_tensors(std::move(moments), stacks, *experts);
+    if (!experts->is_first()) {
+      send_tensors(values, stacks, *experts);
+      return send_tensors(moments, stacks, *experts);
+    }
+  }
+  moments.insert(moments.end(), more_state.begin(), more_state.end());
   fs::create_directories(files.folder);
   AtomicFolder folder(files.folder / fmt::format("{}{:08}", kPrefix, state.step));
   const fs::path& path = folder.path();
   write_file(path / "config.json", spec::to_json(spec).dump(2) + "\n");
   write_file(path / "generation_config.json", Json{{"eos_token_id", spec.eos_tokens}}.dump(2) + "\n");
   if (fs::exists(files.tokenizer)) write_file(path / "tokenizer.json", read_file(files.tokenizer));
-  format::write_safetensors(path / "model.safetensors", weights.views(weights.values()), {{"format", "pt"}});
-  std::vector<format::TensorSource> tensors = optimizer.state_tensors();
-  tensors.insert(tensors.end(), more_state.begin(), more_state.end());
-  format::write_safetensors(path / "optimizer.safetensors", tensors);
+  format::write_safetensors(path / "model.safetensors", values, {{"format", "pt"}});
+  format::write_safetensors(path / "optimizer.safetensors", moments);
 
   Json hashes = Json::object();
   std::vector<std::string> names;

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "comm/group.h"
 #include "spec/model_spec.h"
 #include "train/optimizer.h"
 #include "train/weights.h"
@@ -26,14 +27,15 @@ struct CheckpointFiles {
   fs::path tokenizer;  // copied into each; may be absent
 };
 
-// `more_state` lies beside the optimizer's, in optimizer.safetensors.
-void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights,
-                      Optimizer& optimizer, const RunState& state, const std::vector<format::TensorView>& more_state = {});
+// `more_state` lies beside the optimizer's, in optimizer.safetensors. Ranks that share `experts` all call this: the first writes what
+// one process with all experts would, and gets from the others theirs, some numbers at a time.
+void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights, Optimizer& optimizer,
+                      const RunState& state, const std::vector<format::TensorView>& more_state = {}, comm::Group* experts = nullptr);
 
 // The newest checkpoint whose files are all there with the bytes they were written with.
 std::optional<fs::path> newest_checkpoint(const fs::path& folder);
 
-// Fills weights and moments; throws if the checkpoint's model isn't `spec`.
+// Fills weights and moments, with the experts that are here; throws if the checkpoint's model isn't `spec`.
 RunState read_checkpoint(const fs::path& checkpoint, const spec::ModelSpec& spec, Weights& weights,
                          Optimizer& optimizer);
 

@@ -155,6 +155,11 @@ void visit(Config& c, Visitor& v) {
 
   v.section("ranks");
   v.integer("sequence", c.ranks.sequence, 1, 1 << 16);
+  v.integer("experts", c.ranks.experts, 1, 1 << 20);
+  v.choice("dispatch", c.ranks.dispatch, {"all_to_all", "all_gather", "two_level"});
+  v.integer("chunks", c.ranks.chunks, 1, 1024);
+  v.choice("payload", c.ranks.payload, {"f32", "bf16"});
+  v.integer("node", c.ranks.node, 0, 1 << 20);
 
   v.section("validate");
   v.integer("every", c.validate.every, 0, kMany);

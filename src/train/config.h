@@ -125,9 +125,14 @@ struct TrainConfig {
     int64_t round_tokens = 0;        // experts' token counts are rounded to multiples of this; 0: they are not
   } train;
 
-  // What several ranks share, besides the sequences of a pass.
+  // Several processes: what they share (comm/mesh.h) and how tokens get to their experts (train/spread_experts.h).
   struct Ranks {
-    int64_t sequence = 1;  // so many neighbouring ranks have a part of each sequence
+    int64_t sequence = 1;                  // so many neighbouring ranks have a part of each sequence
+    int64_t experts = 1;                   // so many ranks share the experts of each layer; 1: every rank has all
+    std::string dispatch = "all_to_all";  // all_to_all, all_gather, two_level
+    int64_t chunks = 1;                    // a pass's tokens go in so many parts, of which one is computed with while others travel
+    std::string payload = "f32";          // of rows on their way: f32, bf16
+    int64_t node = 0;                      // ranks of a node; 0: as the launcher says
   } ranks;
 
   struct Validate {

@@ -82,6 +82,13 @@ void check_ranks(const TrainConfig& c, const std::string& where) {
   const auto whole = [&](bool wanted, const char* key) {
     require(!wanted, "{}: {} looks at whole sequences, of which ranks.sequence = {} gives each rank a part", where, key, c.ranks.sequence);
   };
+  const auto together = [&](bool is_asked, std::string_view key) {
+    require(c.ranks.experts == 1 || !is_asked, "{}: {} looks at all experts of a layer at once, which ranks.experts = {} spreads over ranks",
+            where, key, c.ranks.experts);
+  };
+  together(c.anneal.search_steps > 0, "anneal.search_steps");
+  together(c.anneal.spawn_step > 0, "anneal.spawn_step");
+  together(c.train.frozen_experts + c.train.frozen_attention_experts > 0, "train.frozen_experts");
   if (c.ranks.sequence == 1) return;
   whole(m.attention_weights != "softmax", "model.attention_weights = \"stick_breaking\"");
   whole(m.gru_experts > 0, "model.gru_experts");

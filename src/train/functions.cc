@@ -230,6 +230,16 @@ Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& 
   })[0];
 }
 
+Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const std::shared_ptr<SpreadExperts>& experts) {
+  const Tensor out_TD = residual_TD.detach().clone();
+  experts->forward(flat(mix_N), view(x_TD), view(out_TD));
+  return record({residual_TD, x_TD, mix_N}, {out_TD}, [=](const tensor_list& dout) -> tensor_list {
+    const Tensor dx_TD = torch::zeros_like(x_TD), dmix_N = torch::empty_like(mix_N);
+    experts->backward(flat(mix_N), view(x_TD), view(dout[0]), view(dx_TD), flat(dmix_N));
+    return {dout[0], dx_TD, dmix_N};
+  })[0];
+}
+
 namespace {
 
 using Clusters = std::shared_ptr<const TokenClusters>;
@@ -271,10 +281,10 @@ Tensor weight_of_tokens(const Tensor& mix_N, const Plan& chosen, const Clusters&
 }  // namespace
 
 Tensor add_experts_of_clusters(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const Plan& plan,
-                               const LayerExperts& experts, const Clustering& clustering, uint64_t seed) {
+                               const RunExperts& run, const Clustering& clustering, uint64_t seed) {
   const Clusters clusters = std::make_shared<const TokenClusters>(cluster_tokens(*plan, hash_tokens(view(x_TD), seed), clustering.share));
   const Tensor mean_CD = means(x_TD, plan, clusters);
-  const Tensor y_CD = add_experts(torch::zeros_like(mean_CD), mean_CD, torch::ones({mean_CD.size(0)}), clusters->plan, experts);
+  const Tensor y_CD = run(torch::zeros_like(mean_CD), mean_CD, {torch::ones({mean_CD.size(0)}), clusters->plan});
   if (!clustering.residual) return add_spread(residual_TD, y_CD, mix_N, plan, clusters);
   return add_spread(residual_TD, y_CD - mean_CD, mix_N, plan, clusters) + weight_of_tokens(mix_N, plan, clusters) * x_TD;
 }

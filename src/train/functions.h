@@ -10,6 +10,7 @@
 #include "train/attention.h"
 #include "train/experts.h"
 #include "train/router.h"
+#include "train/spread_experts.h"
 #include "train/token_clusters.h"
 #include "train/torch.h"
 #include "train/weights.h"
@@ -60,10 +61,8 @@ Routed route(const spec::RouterRule& rule, const Tensor& logits_TC, std::span<co
 Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
                    const std::shared_ptr<const moe::LayerPlan>& plan, const LayerExperts& experts);
 
-// The same, of clusters of similar tokens (train/token_clusters.h); `seed` draws the frames.
-Tensor add_experts_of_clusters(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
-                               const std::shared_ptr<const moe::LayerPlan>& plan, const LayerExperts& experts,
-                               const Clustering& clustering, uint64_t seed);
+// The same with experts that are spread over ranks; `experts` is of this pass alone. Collective, and so is the way back.
+Tensor add_experts(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const std::shared_ptr<SpreadExperts>& experts);
 
 // The visits that come of chosen ones when what the gate sends to an expert is shared among others (train/permuted_visits.h).
 struct Permuted {
@@ -71,6 +70,12 @@ struct Permuted {
   std::shared_ptr<const moe::LayerPlan> plan;
 };
 Permuted permute(const Tensor& mix_N, const std::shared_ptr<const moe::LayerPlan>& chosen, const WeightMatrix& share_EE);
+
+// add_experts() of clusters of similar tokens (train/token_clusters.h): `run` gets their means as tokens of their own; `seed` draws the frames.
+using RunExperts = std::function<Tensor(const Tensor& residual_TD, const Tensor& x_TD, const Permuted& visits)>;
+Tensor add_experts_of_clusters(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
+                               const std::shared_ptr<const moe::LayerPlan>& plan, const RunExperts& run, const Clustering& clustering,
+                               uint64_t seed);
 
 // residual + what the experts give that cost nothing, mixed
 Tensor add_zero_cost(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_M, const spec::RouterRule& rule,

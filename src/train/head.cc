@@ -72,6 +72,7 @@ CrossEntropy cross_entropy(GemmType type, MatrixView<const float> x_TD, const Op
 CrossEntropy cross_entropy_with_gradients(GemmType type, MatrixView<const float> x_TD, const Operand& head_VD,
                                           std::span<const int32_t> targets_T, float factor, MatrixView<float> dx_TD,
                                           MatrixView<float> dhead_VD) {
+  if (x_TD.rows() == 0) std::ranges::fill(dhead_VD.flat(), 0.0f);
   return by_chunks(type, x_TD, head_VD, targets_T, factor, [&](size_t begin, size_t count, MatrixView<float> dlogits_TV) {
     multiply_nn(type, dlogits_TV, head_VD, dx_TD.middle_rows(begin, count));
     multiply_tn(type, dlogits_TV, x_TD.middle_rows(begin, count), dhead_VD, begin == 0 ? Into::Overwrite : Into::Add);

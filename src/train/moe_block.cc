@@ -1,7 +1,6 @@
 #include "train/moe_block.h"
 
 #include "spec/expert_kind.h"
-#include "train/feed_forward_experts.h"
 #include "train/gru_experts.h"
 
 namespace moiety::train {
@@ -46,8 +45,7 @@ Tensor MoeBlock::add_iteration(int layer, int iteration, const Tensor& sum_TD, c
   const Routed chosen = choose(layer, iteration, x_TD, routed);
   Permuted visits{chosen.mix_N, chosen.saved->plan};
   if (routed.order.shares != nullptr) visits = permute(visits.mix_N, visits.plan, (*routed.order.shares)[router]);
-  const auto& [mix_N, plan] = visits;
-  if (!moe::fits(routed.order.budget, plan->dispatch)) {
+  if (!moe::fits(routed.order.budget, visits.plan->dispatch)) {
     routed.overflowed = true;
     return {};
   }
@@ -59,10 +57,11 @@ Tensor MoeBlock::add_iteration(int layer, int iteration, const Tensor& sum_TD, c
   const auto with_bias = [&](const Tensor& out_TD) {
     return spec_.moe.output_bias ? add_bias(out_TD, weights_.vector(Role::ExpertsBias, layer)) : out_TD;
   };
-  const auto with_experts = [&, mix_N = mix_N, plan = plan](const Tensor& residual_TD, const Tensor& in_TD) {
+  const auto with_experts = [&, visits = visits](const Tensor& residual_TD, const Tensor& in_TD) {
+    const RunExperts run = [&](const Tensor& sum, const Tensor& x, const Permuted& of) { return add_routed(layer, sum, x, of, routed); };
     const Clustering& clustering = routed.order.clustering;
-    if (clustering.share == 1) return add_experts(residual_TD, in_TD, mix_N, plan, experts(layer, routed));
-    return add_experts_of_clusters(residual_TD, in_TD, mix_N, plan, experts(layer, routed), clustering, router);
+    if (clustering.share == 1) return run(residual_TD, in_TD, visits);
+    return add_experts_of_clusters(residual_TD, in_TD, visits.mix_N, visits.plan, run, clustering, router);
   };
   if (spec_.moe.expert_width == 0) return add_free(layer, with_bias(with_experts(sum_TD, x_TD)), x_TD, chosen);
   // Experts that are narrower than the model: what is dispatched and combined is as narrow.
@@ -123,38 +122,52 @@ Tensor MoeBlock::add_free(int layer, const Tensor& sum_TD, const Tensor& x_TD, c
   return add_zero_cost(sum_TD, x_TD, chosen.zero_cost_mix_M, rule, chosen.saved->plan->routing.zero_cost, constants);
 }
 
-// In the order in which the layer numbers them.
-LayerExperts MoeBlock::experts(int layer, const RoutedLayers& routed) {
-  LayerExperts all{feed_forwards(layer)};
-  if (spec_.moe.gru_experts > 0) all.push_back(grus(layer, routed.segments));
-  return all;
+// Here, or wherever they are.
+Tensor MoeBlock::add_routed(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Permuted& visits, const RoutedLayers& routed) {
+  const MakeExperts make = experts_here(layer);
+  if (ranks_ == nullptr) return add_experts(sum_TD, x_TD, visits.mix_N, visits.plan, make(routed.segments));
+  const moe::Placement placement = placement_of(spec_, layer, {ranks_->group.rank(), ranks_->group.size()});
+  const Documents documents = spec_.moe.gru_experts > 0 ? Documents::Whole : Documents::NoMatter;
+  return add_experts(sum_TD, x_TD, visits.mix_N,
+                     std::make_shared<SpreadExperts>(*ranks_, visits.plan, placement, make, routed.segments, documents));
 }
 
-std::shared_ptr<ExpertsOfKind> MoeBlock::feed_forwards(int layer) {
+// In the order in which the layer numbers them.
+MakeExperts MoeBlock::experts_here(int layer) {
+  const ExpertWeights weights = feed_forwards(layer);
+  const bool has_grus = spec_.moe.gru_experts > 0 && weights_.experts_here(Role::ExpertGruInput, layer) > 0;
+  return [=, this](std::span<const Segment> segments) {
+    LayerExperts all;
+    if (weights.value.num_experts > 0) all.push_back(feed_forward_experts(mode_, weights));
+    if (has_grus) all.push_back(grus(layer, segments));
+    return all;
+  };
+}
+
+ExpertWeights MoeBlock::feed_forwards(int layer) {
   const auto stack = [&](std::span<float> WeightVector::* part) {
     const auto at = [&](Role role) { return (weights_.vector(role, layer).*part).data(); };
-    const int experts = spec::experts_of(spec_, layer, spec::ExpertKind::FeedForward);
-    return ExpertStack<float>{static_cast<size_t>(experts), static_cast<size_t>(spec_.expert_width()),
+    return ExpertStack<float>{weights_.experts_here(Role::ExpertGate, layer), static_cast<size_t>(spec_.expert_width()),
                               static_cast<size_t>(spec_.moe.expert_hidden), at(Role::ExpertGate), at(Role::ExpertUp),
                               at(Role::ExpertDown)};
   };
   const auto [experts, width, hidden, gate, up, down] = stack(&WeightVector::value);
   const ExpertWeights weights{{experts, width, hidden, gate, up, down}, stack(&WeightVector::gradient)};
-  if (spec_.moe.ternary_experts) return feed_forward_experts(mode_, ternary(weights));
+  if (experts == 0) return weights;
+  if (spec_.moe.ternary_experts) return ternary(weights);
   const auto packed = [&](Role role) { return weights_.packed(role, layer); };
-  return feed_forward_experts(
-      mode_, {weights.value, weights.gradient, {packed(Role::ExpertGate), packed(Role::ExpertUp), packed(Role::ExpertDown)}});
+  return {weights.value, weights.gradient, {packed(Role::ExpertGate), packed(Role::ExpertUp), packed(Role::ExpertDown)}};
 }
 
 std::shared_ptr<ExpertsOfKind> MoeBlock::grus(int layer, std::span<const Segment> segments) {
   const auto stack = [&](std::span<float> WeightVector::* part) {
     const auto at = [&](Role role) { return (weights_.vector(role, layer).*part).data(); };
-    return GruStack<float>{static_cast<size_t>(spec_.moe.gru_experts), static_cast<size_t>(spec_.expert_width()),
+    return GruStack<float>{weights_.experts_here(Role::ExpertGruInput, layer), static_cast<size_t>(spec_.expert_width()),
                            static_cast<size_t>(spec_.moe.gru_hidden), at(Role::ExpertGruInput), at(Role::ExpertGruState),
                            at(Role::ExpertGruOutput), at(Role::ExpertGruInputBias), at(Role::ExpertGruStateBias)};
   };
   const auto [experts, width, hidden, input, state, output, input_bias, state_bias] = stack(&WeightVector::value);
-  const size_t first = static_cast<size_t>(spec::experts_of(spec_, layer, spec::ExpertKind::FeedForward));
+  const size_t first = weights_.experts_here(Role::ExpertGate, layer);
   return gru_experts(mode_.type, first, {experts, width, hidden, input, state, output, input_bias, state_bias},
                      stack(&WeightVector::gradient), segments);
 }

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "train/feed_forward_experts.h"
 #include "train/functions.h"
 #include "train/gate.h"
 #include "train/pass_order.h"
@@ -37,9 +38,9 @@ struct RoutedLayers {
 
 class MoeBlock {
  public:
-  // What it refers to must outlive it.
-  MoeBlock(const spec::ModelSpec& spec, Weights& weights, const Mode& mode, Gates& gates)
-      : spec_(spec), weights_(weights), mode_(mode), gates_(gates) {}
+  // What it refers to must outlive it. `ranks`: those that share the experts; nullptr: all are here.
+  MoeBlock(const spec::ModelSpec& spec, Weights& weights, const Mode& mode, Gates& gates, const ExpertRanks* ranks)
+      : spec_(spec), weights_(weights), mode_(mode), gates_(gates), ranks_(ranks) {}
 
   // stream_TD + what the block adds for its norm's x_TD; undefined after an overflow.
   Tensor forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed);
@@ -52,8 +53,9 @@ class MoeBlock {
   Tensor add_mixed(int layer, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed);
   Routed choose(int layer, int iteration, const Tensor& x_TD, RoutedLayers& routed);
   Tensor router_logits(int layer, int iteration, const Tensor& x_TD, const spec::RouterRule& rule, RoutedLayers& routed);
-  LayerExperts experts(int layer, const RoutedLayers& routed);
-  std::shared_ptr<ExpertsOfKind> feed_forwards(int layer);
+  Tensor add_routed(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Permuted& visits, const RoutedLayers& routed);
+  MakeExperts experts_here(int layer);
+  ExpertWeights feed_forwards(int layer);
   std::shared_ptr<ExpertsOfKind> grus(int layer, std::span<const Segment> segments);
   Tensor with_momentum(const Tensor& y_TD, RoutedLayers& routed) const;
 
@@ -61,6 +63,7 @@ class MoeBlock {
   Weights& weights_;
   Mode mode_;
   Gates& gates_;
+  const ExpertRanks* ranks_;
 };
 
 }  // namespace moiety::train

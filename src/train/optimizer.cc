@@ -86,7 +86,7 @@ void Optimizer::add_pieces(const Weights::Entry& entry) {
   const bool is_factored = !has_moment(form, Moment::Second);
   if (!is_factored && packed_together == 0) {
     for (size_t at = entry.frozen; at < entry.size; at += kPiece) {
-      pieces_.push_back({entry.begin + at, std::min(kPiece, entry.size - at), entry.is_matrix(), form, {}});
+      pieces_.push_back({entry.begin + at, std::min(kPiece, entry.size - at), entry.is_matrix(), entry.is_stack(), form, {}});
     }
   } else {
     const size_t cols = static_cast<size_t>(entry.shape.back()), rows = static_cast<size_t>(entry.shape[entry.shape.size() - 2]);
@@ -96,7 +96,7 @@ void Optimizer::add_pieces(const Weights::Entry& entry) {
       if (is_factored && !range.matrix) range.matrix = matrix;
       for (size_t row = 0; row < rows; row += rows_a_piece) {
         const size_t count = std::min(rows_a_piece, rows - row);
-        Piece& piece = pieces_.emplace_back(Piece{entry.begin + begin + row * cols, count * cols, true, form, {}});
+        Piece& piece = pieces_.emplace_back(Piece{entry.begin + begin + row * cols, count * cols, true, entry.is_stack(), form, {}});
         if (is_factored) piece.factored = factored_.add_piece(matrix, row, count);
       }
     }
@@ -127,7 +127,7 @@ void Optimizer::cut_groups(const fs::path& folder) {
   stream_ = std::make_unique<StateStream>(bytes_G, budget, folder);
 }
 
-double Optimizer::step(int64_t step, double learning_rate) {
+double Optimizer::step(int64_t step, double learning_rate, const SumOverRanks& sum_of_experts) {
   sum_gradients();
   // Summed piece by piece in their order, so that the norm doesn't depend on the number of threads.
   std::vector<double> squares(own_.count);
@@ -136,10 +136,17 @@ double Optimizer::step(int64_t step, double learning_rate) {
     const auto gradient = weights_.gradients().subspan(piece.begin, piece.size);
     squares[i] = piece.factored ? factored_.measure(*piece.factored, gradient) : sum_of_squares(gradient);
   });
-  std::array total{0.0};
-  for (const double square : squares) total[0] += square;
-  if (!begin_R1_.empty()) ranks_->sum(total);
-  const double norm = std::sqrt(total[0]);
+  double total = 0;
+  std::array of_others{0.0};  // what ranks have parts of
+  const bool all_are_shared = !begin_R1_.empty();
+  for (size_t i = 0; i < own_.count; ++i) {
+    const bool is_part = all_are_shared || (sum_of_experts && pieces_[own_.first + i].is_experts);
+    (is_part ? of_others[0] : total) += squares[i];
+  }
+  if (all_are_shared) ranks_->sum(of_others);
+  else if (sum_of_experts) sum_of_experts(of_others);
+  total += of_others[0];
+  const double norm = std::sqrt(total);
   // Before the weights are touched, so that the last checkpoint stays the last good one.
   require(std::isfinite(norm), "step {}: the gradient's norm is {}; a lower optimizer.lr may help", step + 1, norm);
 
@@ -272,27 +279,34 @@ std::vector<format::TensorSource> Optimizer::state_tensors() {
   std::vector<format::TensorSource> tensors;
   for (const Moment which : {Moment::First, Moment::Second}) {
     for (size_t i = 0; i < entries_.size(); ++i) {
-      const Range& range = entries_[i];
-      if (range.count == 0 || has_moment(pieces_[range.first].form, which)) tensors.push_back(moment_tensor(i, which));
+      if (has_tensor(i, which)) tensors.push_back(moment_tensor(i, which));
     }
   }
-  for_each_factor([&](const std::string& name, const std::vector<int64_t>& shape, Floats numbers) {
+  for_each_factor([&](const Weights::Entry&, const std::string& name, const std::vector<int64_t>& shape, Floats numbers) {
     format::TensorView view{name, spec::ElementType::F32, shape, std::as_bytes(numbers)};
     tensors.emplace_back(view);
   });
   return tensors;
 }
 
-void Optimizer::for_each_factor(const std::function<void(const std::string&, const std::vector<int64_t>&, Floats)>& body) {
+// The same on every rank, whichever experts are there; what is not trained has zeros for both.
+bool Optimizer::has_tensor(size_t entry, Moment which) const {
+  const Weights::Entry& weight = weights_.entries()[entry];
+  const bool is_updated = weight.trained && (weight.size == 0 || weight.frozen < weight.size);
+  return !is_updated || has_moment(form_of(config_, weight), which);
+}
+
+void Optimizer::for_each_factor(const std::function<void(const Weights::Entry&, const std::string&, const std::vector<int64_t>&, Floats)>& body) {
   for (size_t i = 0; i < entries_.size(); ++i) {
-    if (!entries_[i].matrix) continue;
+    if (has_tensor(i, Moment::Second)) continue;
     const Weights::Entry& weight = weights_.entries()[i];
     std::vector<int64_t> rows(weight.shape.begin(), weight.shape.end() - 1), columns = rows;
     columns.back() = weight.shape.back();
     const size_t matrices = (weight.size - weight.frozen) / static_cast<size_t>(rows.back() * columns.back());
     if (weight.frozen > 0) rows[0] = columns[0] = static_cast<int64_t>(matrices);  // of the others in the stack
-    body("second_moment_rows." + weight.name, rows, factored_.rows(*entries_[i].matrix, matrices));
-    body("second_moment_columns." + weight.name, columns, factored_.columns(*entries_[i].matrix, matrices));
+    const bool is_empty = matrices == 0;
+    body(weight, "second_moment_rows." + weight.name, rows, is_empty ? Floats() : factored_.rows(*entries_[i].matrix, matrices));
+    body(weight, "second_moment_columns." + weight.name, columns, is_empty ? Floats() : factored_.columns(*entries_[i].matrix, matrices));
   }
 }
 
@@ -316,7 +330,8 @@ void Optimizer::read_state(const std::vector<format::TensorView>& tensors, const
     const auto cut = [&](Moment which, std::vector<ConstFloats>& by_piece) {
       for (size_t p = entries_[i].first; p < entries_[i].first + entries_[i].count; ++p) {
         if (!has_moment(pieces_[p].form, which)) continue;
-        by_piece[p] = numbers_of(prefix_of(which) + weight.name, weight.shape).subspan(pieces_[p].begin - weight.begin, pieces_[p].size);
+        const ConstFloats whole = numbers_of(prefix_of(which) + weight.name, weight.whole_shape());
+        by_piece[p] = weight.part_of(whole).subspan(pieces_[p].begin - weight.begin, pieces_[p].size);
       }
     };
     cut(Moment::First, first);
@@ -331,8 +346,10 @@ void Optimizer::read_state(const std::vector<format::TensorView>& tensors, const
     }
     stream_->write(g, state);
   }
-  for_each_factor([&](const std::string& name, const std::vector<int64_t>& shape, Floats numbers) {
-    std::ranges::copy(numbers_of(name, shape), numbers.begin());
+  for_each_factor([&](const Weights::Entry& weight, const std::string& name, std::vector<int64_t> shape, Floats numbers) {
+    if (weight.is_stack() && weight.frozen == 0) shape[0] = weight.whole;
+    const ConstFloats whole = numbers_of(name, shape);
+    std::ranges::copy(weight.frozen == 0 ? weight.part_of(whole) : whole, numbers.begin());
   });
   forget_read_group();
 }

@@ -8,6 +8,7 @@
 
 #include "comm/group.h"
 #include "format/tensor.h"
+#include "train/balance.h"
 #include "train/config.h"
 #include "train/factored_moment.h"
 #include "train/moments.h"
@@ -28,16 +29,18 @@ class Optimizer {
   // `folder` is where a file of offloaded state is made. With `ranks` all calls but figures() are collective.
   Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder = {}, comm::Group* ranks = nullptr);
 
-  // Uses and clears the gradients, of which ranks have parts that add up; returns their norm before clipping. `step` counts from 0.
-  double step(int64_t step, double learning_rate);
+  // Uses and clears the gradients, of which `ranks` have parts that add up; returns their norm before clipping. `step` counts from 0. Where
+  // ranks share experts, which does not go with `ranks`, sum_of_experts adds up what each says of its own: the norm is that of all, each
+  // weight once.
+  double step(int64_t step, double learning_rate, const SumOverRanks& sum_of_experts = {});
 
   // Experts of a layer change places, and their moments with them: to each comes the one that `from_E` says. Moments of 8 bits are
   // rounded again.
   void move_experts(int layer, const std::vector<int32_t>& from_E);
 
-  // The state for a checkpoint: f32 tensors named after the weights, whatever form the moments have here. `tensors` look into this
-  // object and are made when they are written. read_state() throws unless all are there with their shapes. Rank 0 makes them while the
-  // others call hand_over_state().
+  // The state for a checkpoint: f32 tensors named after the weights, whatever form the moments have here; of experts those that are
+  // here. `tensors` look into this object and are made when they are written. read_state() wants those of all experts, and throws
+  // unless all are there with their shapes. With `ranks` the first makes them while the others call hand_over_state().
   std::vector<format::TensorSource> state_tensors();
   void hand_over_state();
   void read_state(const std::vector<format::TensorView>& tensors, const std::string& where);
@@ -48,7 +51,7 @@ class Optimizer {
   // A stretch of weights treated alike, short enough to be one thread's task.
   struct Piece {
     size_t begin, size;
-    bool decays;
+    bool decays, is_experts;
     MomentForm form;
     std::optional<size_t> factored;  // its number among the factored moments' pieces
     size_t group = 0, at = 0;        // where its state is: bytes of a group of the stream
@@ -72,8 +75,9 @@ class Optimizer {
   std::vector<float> moment_for_first(size_t piece, Moment which);
   void forget_read_group();
   format::TensorSource moment_tensor(size_t entry, Moment which);
-  // body(name, shape, numbers) for what stands for second moments, by row and by column.
-  void for_each_factor(const std::function<void(const std::string&, const std::vector<int64_t>&, Floats)>& body);
+  bool has_tensor(size_t entry, Moment which) const;
+  // body(entry, name, shape, numbers) for what stands for second moments, by row and by column.
+  void for_each_factor(const std::function<void(const Weights::Entry&, const std::string&, const std::vector<int64_t>&, Floats)>& body);
 
   TrainConfig::Optimizer config_;
   Weights& weights_;

@@ -57,13 +57,14 @@ void begin(const TrainConfig& config, const spec::ModelSpec& spec, Weights& weig
   const upcycle::MadeModel model = upcycle::model_of(file);
   for (const Weights::Entry& entry : weights.entries()) {
     const std::span<float> values = weights.values().subspan(entry.begin, entry.size);
+    if (entry.size == 0) continue;
     const bool is_new = entry.weight.role == spec::Role::SelectionBias && !file.spec().moe.router.has_selection_bias;
     if (is_new) continue;  // zero
     const size_t pieces = spec::is_expert(entry.weight.role) ? static_cast<size_t>(entry.shape[0]) : 1,
                  size = entry.size / pieces;
     for (size_t piece = 0; piece < pieces; ++piece) {
       spec::Weight weight = entry.weight;
-      if (spec::is_expert(weight.role)) weight.expert = static_cast<int>(piece);
+      if (spec::is_expert(weight.role)) weight.expert = static_cast<int>(entry.first) + static_cast<int>(piece);
       const std::vector<float> made = model.make(weight);
       assert(made.size() == size);
       std::ranges::copy(made, values.subspan(piece * size, size).begin());

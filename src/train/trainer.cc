@@ -15,6 +15,7 @@
 #include "base/progress.h"
 #include "base/random.h"
 #include "base/system_memory.h"
+#include "comm/mesh.h"
 #include "format/safetensors.h"
 #include "moe/expert_choice.h"
 #include "moe/join.h"
@@ -58,8 +59,29 @@ constexpr spec::Role kRouterRoles[] = {spec::Role::Router,   spec::Role::RouterB
                                        spec::Role::GruInput, spec::Role::GruState,        spec::Role::GruInputBias,
                                        spec::Role::GruStateBias};
 
-Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config) {
-  Weights weights(spec);
+// The ranks that share experts with this one, and what it shares.
+struct Shared {
+  Shared(const TrainConfig::Ranks& config, comm::Group* ranks) {
+    if (ranks == nullptr) {
+      require(config.experts == 1, "ranks.experts is {}, and this process is alone", config.experts);
+      return;
+    }
+    mesh.emplace(*ranks, static_cast<int>(config.experts));
+    if (mesh->experts() == nullptr) return;
+    const int node = config.node > 0 ? static_cast<int>(config.node) : ranks->place().local_ranks;
+    exchange = comm::make_exchange(config.dispatch, *mesh->experts(), node);
+    experts.emplace(ExpertRanks{*mesh->experts(), *exchange, static_cast<int>(config.chunks), config.payload == "bf16"});
+    share = {mesh->experts()->rank(), mesh->experts()->size()};
+  }
+
+  std::optional<comm::Mesh> mesh;
+  std::unique_ptr<comm::Exchange> exchange;
+  std::optional<ExpertRanks> experts;
+  ExpertShare share;
+};
+
+Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config, const ExpertShare& share) {
+  Weights weights(spec, share);
   if (config.train.precision == "bf16" && config.train.packed) weights.keep_packed(spec);
   if (!config.model.router_trained) {
     for (const spec::Role role : kRouterRoles) weights.freeze(role);
@@ -125,12 +147,13 @@ class Trainer {
   Trainer(const TrainConfig& config, const PreparedData& data, comm::Group* ranks = nullptr)
       : config_(config),
         ranks_(ranks),
+        shared_(config.ranks, ranks),
         dir_(config.run.dir),
         data_(data),
         spec_(spec_to_train(config, data_)),
-        weights_(trained_weights(spec_, config)),
-        optimizer_(optimizer_settings(config), weights_, dir_, ranks),
-        model_(spec_, weights_, mode_of(config.train)),
+        weights_(trained_weights(spec_, config, shared_.share)),
+        optimizer_(optimizer_settings(config), weights_, dir_, shared_.experts ? nullptr : ranks),
+        model_(spec_, weights_, mode_of(config.train), shared_.experts ? &*shared_.experts : nullptr),
         sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
         routers_(routers_of(spec_)),
         step_routing_(static_cast<int>(routers_.size()), spec_.moe.router.num_experts) {
@@ -182,15 +205,17 @@ class Trainer {
   SumOverRanks sum_over_ranks() const;
   Batch mine(const Batch& whole);
   Share my_share() const;
-  struct Agreement {
+  struct Agreed {
     int64_t steps;
-    bool stopping, checkpoint;
+    bool stops, saves;
   };
-  Agreement agree(const Agreement& mine);
+  Agreed agree(int64_t steps, bool stopping, bool saving);
+  void sum_gradients();
 
   const TrainConfig& config_;
   comm::Group* ranks_;  // nullptr: alone
   std::optional<comm::Group> sequence_ranks_;  // which have parts of the same sequences; none: each has whole ones
+  Shared shared_;
   fs::path dir_;
   const PreparedData& data_;
   spec::ModelSpec spec_;
@@ -285,12 +310,20 @@ Share Trainer::my_share() const {
   return {static_cast<size_t>(ranks_->rank()), static_cast<size_t>(ranks_->size()), sum_over_ranks()};
 }
 
-// How many steps rank 0 has fixed and whether it is time for a checkpoint by its clock, and whether anybody is to stop.
-Trainer::Agreement Trainer::agree(const Agreement& mine) {
-  if (ranks_ == nullptr) return mine;
-  std::array told{is_first() ? static_cast<double>(mine.steps) : 0, mine.stopping ? 1.0 : 0, is_first() && mine.checkpoint ? 1.0 : 0};
+// How many steps rank 0 has fixed, whether anybody is to stop, and whether rank 0 wants a checkpoint.
+Trainer::Agreed Trainer::agree(int64_t steps, bool stopping, bool saving) {
+  if (ranks_ == nullptr) return {steps, stopping, saving};
+  const bool speaks = ranks_->is_first();
+  std::array told{speaks ? static_cast<double>(steps) : 0, stopping ? 1.0 : 0, speaks && saving ? 1.0 : 0};
   ranks_->sum(told);
   return {std::llround(told[0]), told[1] > 0, told[2] > 0};
+}
+
+// Of experts over the ranks that have the same ones, of all else over all; where all have all, the optimizer does it.
+void Trainer::sum_gradients() {
+  if (!shared_.experts) return;
+  ranks_->sum(weights_.dense_gradients());
+  if (shared_.mesh->same_experts() != nullptr) shared_.mesh->same_experts()->sum(weights_.expert_gradients());
 }
 
 // Returns the line for metrics.jsonl.
@@ -342,6 +375,7 @@ Json Trainer::step() {
     }
   }
   if (ranks_ != nullptr) {
+    sum_gradients();
     if (is_searching) {
       for (const WeightMatrix& share_EE : *order.shares) ranks_->sum(share_EE.gradient.flat());
     }
@@ -356,7 +390,9 @@ Json Trainer::step() {
   require(std::isfinite(loss), "step {}: the loss is {}; a lower optimizer.lr may help", state_.step + 1, loss);
 
   const double rate = learning_rate(schedule(), config_.optimizer.lr, state_.step, std::max<int64_t>(1, state_.steps));
-  const double norm = optimizer_.step(state_.step, rate);
+  SumOverRanks sum_of_experts;
+  if (shared_.experts) sum_of_experts = [&](std::span<double> numbers) { shared_.experts->group.sum(numbers); };
+  const double norm = optimizer_.step(state_.step, rate, sum_of_experts);
   update_bias();
   const int64_t moved = is_searching ? follow_search(rate) : 0;
   ++state_.step;
@@ -502,13 +538,16 @@ std::string Trainer::describe_scores() const {
   return line;
 }
 
+// Of rank 0 and those that share experts with it.
 void Trainer::checkpoint() {
-  if (!is_first()) return optimizer_.hand_over_state();
+  last_checkpoint_ = Clock::now();
+  if (!shared_.experts && !is_first()) return optimizer_.hand_over_state();
+  if (!is_first() && ranks_->rank() >= shared_.share.ranks) return;
   state_.domains = sampler_.state();
   const auto search = searches() ? search_->state_tensors() : std::vector<format::TensorView>();
-  write_checkpoint({dir_ / "checkpoints", data_.tokenizer}, spec_, weights_, optimizer_, state_, search);
+  write_checkpoint({dir_ / "checkpoints", data_.tokenizer}, spec_, weights_, optimizer_, state_, search, shared_.experts ? &shared_.experts->group : nullptr);
+  if (!is_first()) return;
   remove_old_checkpoints(dir_ / "checkpoints", config_.checkpoint.keep);
-  last_checkpoint_ = Clock::now();
 }
 
 Outcome Trainer::run(const std::function<bool()>& stop) {
@@ -527,8 +566,8 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
   while (!step_count_is_fixed() || state_.step < state_.steps) {
     const Json line = step();
     if (!step_count_is_fixed() && is_first()) fix_steps();
-    const bool is_time = config_.checkpoint.minutes > 0 && seconds_since(last_checkpoint_) > config_.checkpoint.minutes * 60;
-    const auto [steps, asked_to_stop, by_clock] = agree({state_.steps, stop(), is_time});
+    const bool clock_says = config_.checkpoint.minutes > 0 && seconds_since(last_checkpoint_) > config_.checkpoint.minutes * 60;
+    const auto [steps, asked_to_stop, by_clock] = agree(state_.steps, stop(), clock_says);
     state_.steps = steps;
     if (is_first()) {
       metrics->add(line);
@@ -597,6 +636,7 @@ Chosen choose(const TrainConfig& config, const spec::ModelSpec& spec, const Prep
     constexpr int64_t kTokensAPass = 2048;
     TrainConfig probe = config;
     probe.trace.file.clear();
+    probe.ranks = {};
     if (probe.train.batch == 0) probe.train.batch = std::max<int64_t>(1, kTokensAPass / probe.train.sequence);
     return Trainer(probe, data).measure_tokens_per_second();
   };
@@ -606,7 +646,7 @@ Chosen choose(const TrainConfig& config, const spec::ModelSpec& spec, const Prep
 }
 
 // Some things are decided over all tokens of a pass at once, which no rank has.
-void check_for_ranks(const TrainConfig& config, const comm::Group& ranks) {
+void check_for_ranks(const TrainConfig& config) {
   const auto alone = [](bool is_asked, std::string_view key) {
     require(!is_asked, "{} looks at all tokens of a pass at once, and several ranks can't do that yet: leave it out, or train with one", key);
   };
@@ -614,9 +654,6 @@ void check_for_ranks(const TrainConfig& config, const comm::Group& ranks) {
   alone(config.train.round_tokens > 0, "train.round_tokens");
   alone(config.train.receive_budget > 0, "train.receive_budget");
   alone(config.model.select == "expert_choice", "model.select = \"expert_choice\"");
-  const int64_t together = config.ranks.sequence;
-  require(config.train.batch * together >= ranks.size(), "train.batch is {}: with {} ranks, {} to a sequence, it must be at least {}", config.train.batch,
-          ranks.size(), together, ranks.size() / together);
 }
 
 // Throws Error(Input) on every rank, with the first key that differs on one of those where one does.
@@ -657,7 +694,7 @@ Outcome train(const TrainConfig& asked, const TrainHooks& hooks, comm::Group* ra
   if (ranks != nullptr) {
     if (is_first) ranks->tell("ready", "yes");
     check_same(settled, *ranks);
-    check_for_ranks(settled, *ranks);
+    check_for_ranks(settled);
   }
 
   forget_peak_memory();

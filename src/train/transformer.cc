@@ -35,13 +35,13 @@ Tensor mean_of(const tensor_list& losses) {
 
 }  // namespace
 
-Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode)
+Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode, const ExpertRanks* ranks)
     : spec_(spec),
       weights_(weights),
       mode_(mode),
       attention_(spec.attention, spec.norm_eps, rotary_, mode.type),
       gates_(spec_, weights),
-      moe_block_(spec_, weights, mode, gates_),
+      moe_block_(spec_, weights, mode, gates_, ranks),
       anchor_(torch::zeros({1}, torch::requires_grad())) {
   check_supported(spec);
 }

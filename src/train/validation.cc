@@ -19,7 +19,9 @@ DomainScore score(Transformer& model, const PreparedDomain& domain, const PassOr
   DomainScore result{.name = domain.name,
                      .routing = RoutingFigures(static_cast<int>(routers_of(spec).size()), spec.moe.router.num_experts)};
   double nats = 0, tokens = 0;
-  for (size_t first = share.rank * sequences; first < count; first += share.ranks * sequences) {
+  // All ranks make as many passes, some with nothing in them: experts may be shared.
+  for (size_t pass = 0; pass * share.ranks * sequences < count; ++pass) {
+    const size_t first = (pass * share.ranks + share.rank) * sequences;
     Batch batch;
     for (size_t i = first; i < std::min(first + sequences, count); ++i) stream.add_window(i * all / count, batch);
     const auto counted = static_cast<double>(batch.num_targets());

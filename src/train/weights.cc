@@ -55,16 +55,60 @@ struct {
 
 }  // namespace
 
-Weights::Weights(const spec::ModelSpec& spec) {
-  size_t total = 0;
+moe::Placement placement_of(const spec::ModelSpec& spec, int layer, const ExpertShare& share) {
+  return moe::spread_evenly(spec.experts(layer), share.ranks);
+}
+
+namespace {
+
+struct Stack {
+  int64_t whole, first, count;
+};
+
+// Of the experts that have this weight, those that are here. A layer numbers them kind by kind.
+Stack stack_here(const spec::ModelSpec& spec, const spec::Weight& weight, const ExpertShare& share) {
+  const int whole = spec::experts_with(spec, weight.layer, weight.role);
+  int before = 0;
+  for (const spec::ExpertKindInfo& info : spec::kExpertKinds) {
+    if (info.kind == spec::kind_of(weight.role)) break;
+    before += spec::experts_of(spec, weight.layer, info.kind);
+  }
+  const moe::Placement placement = placement_of(spec, weight.layer, share);
+  const int first = std::clamp(placement.first(share.rank) - before, 0, whole);
+  const int end = std::clamp(placement.first(share.rank + 1) - before, 0, whole);
+  return {whole, first, end - first};
+}
+
+}  // namespace
+
+std::vector<int64_t> Weights::Entry::whole_shape() const {
+  std::vector<int64_t> all = shape;
+  if (is_stack()) all[0] = whole;
+  return all;
+}
+
+Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share) : share_(share) {
   for (const spec::Weight& weight : spec::weights_of(spec, false)) {
-    Entry entry{weight, format::our_name(weight), spec::shape_of(spec, weight.role, weight.layer), total, 1};
-    if (spec::is_expert(weight.role)) entry.shape.insert(entry.shape.begin(), spec::experts_with(spec, weight.layer, weight.role));
+    Entry entry{.weight = weight, .name = format::our_name(weight), .shape = spec::shape_of(spec, weight.role, weight.layer), .size = 1};
+    if (entry.is_stack()) {
+      const Stack stack = stack_here(spec, weight, share);
+      entry.shape.insert(entry.shape.begin(), stack.count);
+      entry.first = stack.first;
+      entry.whole = stack.whole;
+    }
     // No gradient moves the selection bias: the balance of the load does.
     entry.trained = weight.role != Role::SelectionBias;
     for (const int64_t extent : entry.shape) entry.size *= static_cast<size_t>(extent);
-    total += entry.size;
     entries_.push_back(std::move(entry));
+  }
+  size_t total = 0;
+  for (const bool of_experts : {false, true}) {
+    for (Entry& entry : entries_) {
+      if (entry.is_stack() != of_experts) continue;
+      entry.begin = total;
+      total += entry.size;
+    }
+    if (!of_experts) dense_ = total;
   }
   values_ = Matrix<float>(1, total);
   gradients_ = Matrix<float>(1, total);
@@ -80,6 +124,7 @@ void Weights::freeze_old(int experts, int attention_experts) {
   for (Entry& entry : entries_) {
     const Role role = entry.weight.role;
     if (spec::is_expert(role) || spec::is_attention_expert(role)) {
+      assert(has_all_experts());
       const int64_t old = std::min<int64_t>(spec::is_expert(role) ? experts : attention_experts, entry.shape[0]);
       entry.frozen = entry.size / static_cast<size_t>(entry.shape[0]) * static_cast<size_t>(old);
     } else {
@@ -131,12 +176,14 @@ void Weights::keep_packed(const spec::ModelSpec& spec) {
   };
   for (const Entry& entry : entries_) {
     const auto [role, layer, expert] = entry.weight;
+    if (entry.size == 0) continue;
     if (spec.moe.ternary_experts && spec::is_expert(role)) continue;  // what is multiplied is made of them
     for (const auto& [first, last] : kPacked) {
       if (role == first && rows_fit(first, last, layer)) keep(entry, find(last, layer));
     }
     if (role == Role::Embedding && spec.tied_embeddings) keep(entry, entry);
   }
+  std::ranges::sort(packed_, {}, &Packed::begin);
   packed_memory_ = Matrix<std::byte>::uninitialised(1, bytes);
   packed_is_stale_ = true;
 }
@@ -204,8 +251,9 @@ void Weights::initialise(const spec::ModelSpec& spec, uint64_t seed) {
       std::ranges::fill(values, 0.0f);
     } else {
       const float sigma = deviation(spec, role);
+      const size_t skipped = entry.size == 0 ? 0 : entry.size / static_cast<size_t>(entry.shape[0]) * static_cast<size_t>(entry.first);
       parallel_tasks((values.size() + kChunk - 1) / kChunk, [&](size_t chunk) {
-        Random random(seed, stream, 2 * chunk * kChunk);  // a normal number takes two draws
+        Random random(seed, stream, 2 * (skipped + chunk * kChunk));  // a normal number takes two draws
         for (float& x : values.subspan(chunk * kChunk, std::min(kChunk, values.size() - chunk * kChunk))) {
           x = sigma * static_cast<float>(random.normal());
         }
@@ -222,9 +270,10 @@ void Weights::read(const std::vector<format::TensorView>& tensors, const std::st
     const auto it = by_name.find(entry.name);
     require(it != by_name.end(), "{}: tensor {} is missing", where, entry.name);
     const format::TensorView& tensor = *it->second;
-    require(tensor.type == spec::ElementType::F32 && tensor.shape == entry.shape,
+    require(tensor.type == spec::ElementType::F32 && tensor.shape == entry.whole_shape(),
             "{}: tensor {} has another type or shape than config.json calls for", where, entry.name);
-    std::memcpy(flat.data() + entry.begin, tensor.bytes.data(), tensor.bytes.size());
+    const std::span whole(reinterpret_cast<const float*>(tensor.bytes.data()), tensor.bytes.size() / sizeof(float));
+    std::ranges::copy(entry.part_of(whole), flat.subspan(entry.begin).begin());
   }
 }
 

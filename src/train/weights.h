@@ -1,5 +1,6 @@
 // All weights of a model in one piece of memory, their gradients in another of the same layout. Whoever computes a
-// gradient adds it there; the optimizer and the checkpoint walk the whole.
+// gradient adds it there; the optimizer and the checkpoint walk the whole. Of ranks that share each layer's experts every one has
+// some of them here, and all that is no expert's.
 #pragma once
 
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "base/matrix.h"
 #include "format/tensor.h"
+#include "moe/placement.h"
 #include "spec/weight.h"
 #include "train/packed.h"
 
@@ -24,21 +26,41 @@ struct WeightVector {
   std::span<float> value, gradient;
 };
 
+// Which of the ranks that share each layer's experts this is.
+struct ExpertShare {
+  int rank = 0, ranks = 1;
+};
+moe::Placement placement_of(const spec::ModelSpec& spec, int layer, const ExpertShare& share);
+
 class Weights {
  public:
   // Sets everything to zero.
-  explicit Weights(const spec::ModelSpec& spec);
+  explicit Weights(const spec::ModelSpec& spec, const ExpertShare& share = {});
 
   struct Entry {
     spec::Weight weight;
     std::string name;            // in model.safetensors
-    std::vector<int64_t> shape;  // of the stack, for experts
+    std::vector<int64_t> shape;  // of the stack, for experts: of those that are here
+    int64_t first = 0;           // of the whole stack's experts, the first that is here
+    int64_t whole = 0;           // how many there are
     size_t begin = 0, size = 0;  // in the flat memory
     bool trained = true;         // the optimizer leaves it alone otherwise
     size_t frozen = 0;           // it leaves so many first numbers alone: the first experts of a stack
+    bool is_stack() const { return spec::is_expert(weight.role); }
+    // The whole stack's; and what is here of something that the whole stack has so much of for each expert.
+    std::vector<int64_t> whole_shape() const;
+    template <class T>
+    std::span<T> part_of(std::span<T> of_whole) const {
+      if (!is_stack()) return of_whole;
+      const size_t an_expert = of_whole.size() / static_cast<size_t>(whole);
+      return of_whole.subspan(an_expert * static_cast<size_t>(first), an_expert * static_cast<size_t>(shape[0]));
+    }
     bool is_matrix() const { return shape.size() > (spec::is_expert(weight.role) ? 2 : 1); }
   };
   const std::vector<Entry>& entries() const { return entries_; }
+  bool has_all_experts() const { return share_.ranks == 1; }
+  // Of a layer's experts that have a weight of this role, so many are here.
+  size_t experts_here(spec::Role role, int layer) const { return static_cast<size_t>(find(role, layer).shape[0]); }
 
   // The weights of this role stay as they are.
   void freeze(spec::Role role);
@@ -51,6 +73,9 @@ class Weights {
     return values_.flat();
   }
   std::span<float> gradients() { return gradients_.flat(); }
+  // Experts' lie behind all others.
+  std::span<float> dense_gradients() { return gradients().first(dense_); }
+  std::span<float> expert_gradients() { return gradients().subspan(dense_); }
   std::span<const float> values() const { return values_.flat(); }
 
   bool has(spec::Role role, int layer = -1) const;
@@ -74,9 +99,9 @@ class Weights {
   // Views of the values (or of anything laid out like them) under their names in files, for writing.
   std::vector<format::TensorView> views(std::span<const float> flat) const;
 
-  // The same numbers whatever the number of threads: each weight has its own random stream.
+  // The same numbers whatever the number of threads and of ranks: each weight has its own random stream.
   void initialise(const spec::ModelSpec& spec, uint64_t seed);
-  // Fills `flat` from a file's tensors; throws unless every weight is there, f32 and of its shape.
+  // Fills `flat` from a file's tensors, which hold all experts; throws unless every weight is there, f32 and of its shape.
   void read(const std::vector<format::TensorView>& tensors, const std::string& where, std::span<float> flat) const;
 
  private:
@@ -92,7 +117,9 @@ class Weights {
   PackedMatrix packed_at(size_t begin, size_t rows);
   void pack_all();
 
+  ExpertShare share_;
   std::vector<Entry> entries_;
+  size_t dense_ = 0;  // numbers of all that is no expert's
   Matrix<float> values_, gradients_;
   std::vector<Packed> packed_;  // as they lie in memory
   Matrix<std::byte> packed_memory_;

@@ -26,7 +26,7 @@ inline void on_ranks(int ranks, const std::function<void(comm::Group&)>& act) {
     threads.emplace_back([&, rank] {
       try {
         comm::Group group({.rank = rank, .ranks = ranks, .local_ranks = ranks, .address = "127.0.0.1", .port = store->getPort(), .hosts_store = false},
-                          std::chrono::seconds(20));
+                          std::chrono::seconds(60));
         act(group);
       } catch (const std::exception& error) {
         failures[static_cast<size_t>(rank)] = error.what();

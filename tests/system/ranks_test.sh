@@ -91,6 +91,31 @@ case_of drawn model.weigh=\"sparse_mixer\" model.score=\"logits\" model.renormal
 case_of chance model.gate=\"random\" balance.consistency=0.1
 case_of free model.zero_experts=1 model.null_experts=2 model.attention_experts=3
 
+# Experts spread over ranks: the losses of one process, and its checkpoints. Eight experts on three ranks are 2, 3 and 3.
+spread() {
+  local one=$1 name=$2 ranks=$3
+  shift 3
+  local settings=()
+  for setting in "$@"; do settings+=(--set "$setting"); done
+  timeout 120 $moiety train tiny.toml --set run.dir="$name" "${settings[@]}" --ranks $ranks > out 2> err || fail "$name: $(tail -n 3 err)"
+  node compare.js "$one" "$name" || fail "$name is not the run of one"
+}
+spread global-1 spread-2 2 ranks.experts=2
+spread micro-1 spread-3 3 balance.scope=\"micro\" train.recompute=\"layers\" ranks.experts=3 ranks.chunks=2
+spread free-1 gathered 3 model.zero_experts=1 model.null_experts=2 model.attention_experts=3 ranks.experts=3 ranks.dispatch=\"all_gather\"
+$moiety train tiny.toml --set run.dir=one-sequence-1 --set train.batch=1 > out 2> err || fail "one sequence: $(tail -n 3 err)"
+spread one-sequence-1 one-sequence 3 train.batch=1 ranks.experts=3  # two ranks have nothing to compute but others' tokens
+spread global-1 folded 4 ranks.experts=2 ranks.dispatch=\"two_level\" ranks.node=1 checkpoint.every=4
+rm -r folded/checkpoints/step-00000008
+$moiety train tiny.toml --set run.dir=folded > out 2> err || fail "one process does not go on from four: $(tail -n 3 err)"
+node compare.js global-1 folded || fail "gone on with alone it is not the run of one"
+rm -r folded/checkpoints/step-00000008
+spread global-1 folded 3 ranks.experts=3
+node -e '
+  const state = run => require("fs").readFileSync(run + "/checkpoints/step-00000008/model.safetensors").length;
+  if (state("global-1") != state("folded")) throw "another size";
+' || fail "a checkpoint of ranks is not that of one"
+
 # Killed in the middle: said within seconds, and gone on with from the checkpoint to the same end, by another number of ranks.
 long=(train tiny.toml --set run.dir=killed --set train.steps=400 --set train.accumulate=1 --set validate.every=0 --set checkpoint.every=5)
 wait_for() {
@@ -143,7 +168,9 @@ refused() {
 }
 refused train.capacity=1.5 'train.capacity looks at all tokens of a pass'
 refused model.select=\"expert_choice\" 'expert_choice'
-refused train.batch=1 'train.batch is 1: with 2 ranks'
+refused ranks.experts=3 'ranks.experts is 3, which does not divide 2 ranks'
+$moiety train tiny.toml --set run.dir=refused --set ranks.experts=2 > out 2> err && fail "experts are shared with nobody"
+grep -q 'ranks.experts is 2, and this process is alone' err || fail "shared with nobody: $(cat err)"
 RANK=x WORLD_SIZE=2 $moiety train tiny.toml > out 2> err && fail "a rank that is no number passes"
 grep -q "the variable RANK is 'x'" err || fail "a rank that is no number: $(cat err)"
 echo "as one"

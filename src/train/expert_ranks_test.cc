@@ -1,0 +1,267 @@
+// Ranks that share experts, held to one process: losses, gradients, clipping norms and checkpoints of random layouts and blocks.
+#include <gtest/gtest.h>
+#include <omp.h>
+#include <unistd.h>
+
+#include <mutex>
+
+#include "base/random.h"
+#include "comm/mesh.h"
+#include "support/rank_threads.h"
+#include "train/checkpoint.h"
+#include "train/optimizer.h"
+#include "train/transformer.h"
+
+namespace moiety::train {
+namespace {
+
+using testing_support::on_ranks;
+
+struct Layout {
+  int ranks = 2, sharing = 2, chunks = 1, node = 1;
+  const char* dispatch = "all_to_all";
+  bool bf16 = false;
+};
+
+struct Block {
+  const char* name;
+  void (*change)(spec::ModelSpec&);
+};
+constexpr Block kBlocks[] = {
+    {"plain", [](spec::ModelSpec&) {}},
+    {"GRU experts", [](spec::ModelSpec& s) { s.moe.gru_experts = (s.moe.router.num_experts + 1) / 2, s.moe.gru_hidden = 6; }},
+    {"shared experts", [](spec::ModelSpec& s) { s.moe.shared_hidden = 12, s.moe.shared_gate = true; }},
+    {"shared mix", [](spec::ModelSpec& s) { s.moe.shared_hidden = 12, s.moe.shared_mix = true; }},
+    {"narrow experts", [](spec::ModelSpec& s) { s.moe.expert_width = 12; }},
+    {"a chain", [](spec::ModelSpec& s) { s.moe.iterations = 3; }},
+    {"attention experts", [](spec::ModelSpec& s) { s.attention.experts = spec::AttentionExperts{5, 2}, s.attention.num_kv_heads = 1; }},
+    {"momentum", [](spec::ModelSpec& s) { s.moe.momentum = {.kind = spec::Momentum::Adam, .decay = 0.7f}; }},
+    {"free experts", [](spec::ModelSpec& s) { s.moe.router.zero_experts = s.moe.router.copy_experts = s.moe.router.null_experts = 1; }},
+    {"ternary experts", [](spec::ModelSpec& s) { s.moe.ternary_experts = true; }},
+    {"one expert", [](spec::ModelSpec& s) { s.moe.router.num_experts = s.moe.router.experts_per_token = 1; }},
+};
+
+spec::ModelSpec random_spec(Random& random) {
+  spec::ModelSpec s{.family = "moiety", .num_layers = 2, .width = 16, .vocab_size = 40, .max_positions = 64};
+  s.attention = {.num_heads = 2, .num_kv_heads = 2, .head_dim = 8, .qk_norm = spec::QkNorm::PerHead};
+  const int experts = 2 + static_cast<int>(random.below(10));
+  s.moe = {.router = {.num_experts = experts, .experts_per_token = 1 + static_cast<int>(random.below(std::min(3, experts)))}, .expert_hidden = 10};
+  s.dense_hidden = 20;
+  s.feed_forward.assign(2, spec::FeedForward::Moe);
+  if (random.below(3) == 0) s.feed_forward[0] = spec::FeedForward::Dense;
+  return s;
+}
+
+// Sequences of some documents each.
+Batch random_batch(const spec::ModelSpec& spec, Random& random) {
+  constexpr int kSequence = 14;
+  Batch batch{.sequence = kSequence};
+  for (uint64_t sequences = 1 + random.below(7); sequences > 0; --sequences) {
+    for (int left = kSequence; left > 0;) {
+      const int length = 1 + static_cast<int>(random.below(static_cast<uint64_t>(left)));
+      batch.segments.push_back({batch.num_tokens(), length});
+      for (int i = 0; i < length; ++i) {
+        batch.tokens_T.push_back(static_cast<int32_t>(random.below(static_cast<uint64_t>(spec.vocab_size))));
+        batch.targets_T.push_back(random.below(5) == 0 ? -1 : static_cast<int32_t>(random.below(static_cast<uint64_t>(spec.vocab_size))));
+      }
+      left -= length;
+    }
+  }
+  batch.targets_T[0] = 1;
+  return batch;
+}
+
+struct Learnt {
+  double loss = 0, norm = 0;
+  std::vector<float> gradients;  // laid out as one process's weights
+};
+
+constexpr LossWeights kLosses{.balance = 0.5f, .z = 0.1f, .spread = 0.2f};
+
+Learnt of_one(const spec::ModelSpec& spec, const Mode& mode, const Batch& batch, const PassOrder& order) {
+  Weights weights(spec);
+  weights.initialise(spec, 3);
+  Transformer model(spec, weights, mode);
+  const Losses losses = model.forward(batch, kLosses, nullptr, order);
+  losses.total.backward();
+  Learnt learnt{losses.total.item<double>(), 0, {weights.gradients().begin(), weights.gradients().end()}};
+  learnt.norm = Optimizer({}, weights).step(0, 0.001);
+  return learnt;
+}
+
+// Each on its own sequences; gathered into what one process would have.
+Learnt of_ranks(const Layout& layout, const spec::ModelSpec& spec, const Mode& mode, const Batch& batch, const PassOrder& order) {
+  const Weights whole(spec);
+  Learnt learnt{.gradients = std::vector<float>(whole.values().size())};
+  std::mutex mutex;
+  on_ranks(layout.ranks, [&](comm::Group& group) {
+    omp_set_num_threads(1);
+    comm::Mesh mesh(group, layout.sharing);
+    std::unique_ptr<comm::Exchange> exchange;
+    std::optional<ExpertRanks> ranks;
+    ExpertShare share;
+    if (mesh.experts() != nullptr) {
+      exchange = comm::make_exchange(layout.dispatch, *mesh.experts(), layout.node);
+      ranks.emplace(ExpertRanks{*mesh.experts(), *exchange, layout.chunks, layout.bf16});
+      share = {mesh.experts()->rank(), mesh.experts()->size()};
+    }
+    Weights weights(spec, share);
+    weights.initialise(spec, 3);
+    Transformer model(spec, weights, mode, ranks ? &*ranks : nullptr);
+
+    const size_t all = batch.num_sequences(), rank = static_cast<size_t>(group.rank()), size = static_cast<size_t>(group.size());
+    const Batch mine = batch.sequences(all * rank / size, all * (rank + 1) / size - all * rank / size);
+    PassOrder mine_order = order;
+    mine_order.sum_over_ranks = [&](std::span<double> numbers) { group.sum(numbers); };
+    const float tokens = static_cast<float>(mine.num_tokens()) / static_cast<float>(batch.num_tokens());
+    const float targets = static_cast<float>(mine.num_targets()) / static_cast<float>(batch.num_targets());
+    const Losses losses = model.forward(mine, kLosses.of_part(tokens, targets), nullptr, mine_order);
+    losses.total.backward();
+    {
+      const torch::NoGradGuard no_graph;  // as validation passes
+      model.forward(mine, {}, nullptr, {});
+    }
+    std::array loss{losses.total.item<double>()};
+    group.sum(loss);
+    group.sum(weights.dense_gradients());
+    if (mesh.same_experts() != nullptr) mesh.same_experts()->sum(weights.expert_gradients());
+
+    const std::lock_guard lock(mutex);
+    learnt.loss = loss[0];
+    for (size_t i = 0; i < weights.entries().size(); ++i) {
+      const Weights::Entry &here = weights.entries()[i], &there = whole.entries()[i];
+      ASSERT_EQ(here.whole_shape(), there.shape);
+      const auto to = here.part_of(std::span(learnt.gradients).subspan(there.begin, there.size));
+      std::ranges::copy(weights.gradients().subspan(here.begin, here.size), to.begin());
+    }
+  });
+  // The norm is collective, too.
+  on_ranks(layout.ranks, [&](comm::Group& group) {
+    omp_set_num_threads(1);
+    comm::Mesh mesh(group, layout.sharing);
+    Weights weights(spec, mesh.experts() ? ExpertShare{mesh.experts()->rank(), mesh.experts()->size()} : ExpertShare{});
+    weights.initialise(spec, 3);
+    for (size_t i = 0; i < weights.entries().size(); ++i) {
+      const Weights::Entry &here = weights.entries()[i], &there = whole.entries()[i];
+      std::ranges::copy(here.part_of(std::span(std::as_const(learnt).gradients).subspan(there.begin, there.size)),
+                        weights.gradients().subspan(here.begin).begin());
+    }
+    SumOverRanks sum;
+    if (mesh.experts() != nullptr) sum = [&](std::span<double> numbers) { mesh.experts()->sum(numbers); };
+    const double norm = Optimizer({}, weights).step(0, 0.001, sum);
+    if (group.is_first()) learnt.norm = norm;
+  });
+  return learnt;
+}
+
+void expect_as_one(const Layout& layout, const spec::ModelSpec& spec, const Mode& mode, const Batch& batch, const PassOrder& order,
+                   double tolerance = 1e-5) {
+  const Learnt expected = of_one(spec, mode, batch, order), found = of_ranks(layout, spec, mode, batch, order);
+  EXPECT_NEAR(found.loss, expected.loss, tolerance * std::abs(expected.loss));
+  EXPECT_NEAR(found.norm, expected.norm, tolerance * expected.norm);
+  const Weights whole(spec);
+  for (const Weights::Entry& entry : whole.entries()) {
+    double largest = 1e-3, apart = 0;
+    for (size_t i = entry.begin; i < entry.begin + entry.size; ++i) {
+      largest = std::max<double>(largest, std::abs(expected.gradients[i]));
+      apart = std::max<double>(apart, std::abs(expected.gradients[i] - found.gradients[i]));
+    }
+    EXPECT_LE(apart, tolerance * largest) << entry.name;
+  }
+}
+
+std::string described(const Layout& layout, const char* block) {
+  return fmt::format("{} ranks, {} share, {} chunks, {}, nodes of {}: {}", layout.ranks, layout.sharing, layout.chunks, layout.dispatch, layout.node, block);
+}
+
+TEST(ExpertRanks, EveryLayoutLearnsWhatOneProcessDoes) {
+  Random random(17);
+  for (int i = 0; i < 22; ++i) {
+    const Block& block = kBlocks[static_cast<size_t>(i) % std::size(kBlocks)];
+    spec::ModelSpec spec = random_spec(random);
+    block.change(spec);
+    Layout layout{.sharing = 2 + static_cast<int>(random.below(3)), .chunks = 1 + static_cast<int>(random.below(4))};
+    layout.ranks = layout.sharing * (1 + static_cast<int>(random.below(static_cast<uint64_t>(8 / layout.sharing))));
+    layout.dispatch = (const char*[]){"all_to_all", "all_gather", "two_level"}[random.below(3)];
+    layout.node = layout.sharing % 2 == 0 ? 2 : 1;
+    PassOrder order{.scope = random.below(2) == 0 ? BalanceScope::Micro : BalanceScope::Sequence};
+    order.recompute_layers = spec.moe.momentum.kind == spec::Momentum::None && random.below(3) == 0;
+    const Mode mode{.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs};
+    SCOPED_TRACE(described(layout, block.name));
+    expect_as_one(layout, spec, mode, random_batch(spec, random), order);
+  }
+}
+
+TEST(ExpertRanks, RowsInBf16AreNearlyTheSame) {
+  Random random(5);
+  spec::ModelSpec spec = random_spec(random);
+  spec.feed_forward.assign(2, spec::FeedForward::Moe);
+  expect_as_one({.chunks = 2, .bf16 = true}, spec, {}, random_batch(spec, random), {}, 0.05);
+}
+
+// Gradients that are a function of the weight.
+void set_gradients(Weights& weights, const Weights& whole, int step) {
+  for (size_t i = 0; i < weights.entries().size(); ++i) {
+    const Weights::Entry &here = weights.entries()[i], &there = whole.entries()[i];
+    std::vector<float> gradient(there.size);
+    Random random(9, i, static_cast<uint64_t>(step) << 32);
+    for (float& x : gradient) x = static_cast<float>(random.uniform() - 0.5);
+    std::ranges::copy(here.part_of(std::span<const float>(gradient)), weights.gradients().subspan(here.begin).begin());
+  }
+}
+
+struct Folder {
+  Folder() { fs::remove_all(path); }
+  ~Folder() { fs::remove_all(path); }
+  fs::path path = fs::temp_directory_path() / fmt::format("moiety-expert-ranks-{}", ::getpid());
+};
+
+TEST(ExpertRanks, ACheckpointIsThatOfOneProcessAndAnyLayoutGoesOnFromIt) {
+  Random random(2);
+  for (const char* state : {"f32", "factored"}) {
+    for (const int experts : {1, 7}) {
+      const Folder folder;
+      spec::ModelSpec spec = random_spec(random);
+      spec.moe.router.num_experts = experts;
+      spec.moe.router.experts_per_token = 1;
+      spec.moe.gru_experts = experts / 3, spec.moe.gru_hidden = 6;
+      const Weights whole(spec);
+      const TrainConfig::Optimizer config{.clip = 0, .state = state};
+      const auto step = [&](Weights& weights, Optimizer& optimizer, int at) {
+        set_gradients(weights, whole, at);
+        optimizer.step(at, 0.01);
+      };
+
+      Weights weights(spec);
+      weights.initialise(spec, 3);
+      Optimizer optimizer(config, weights);
+      step(weights, optimizer, 0);
+      write_checkpoint({folder.path / "one", {}}, spec, weights, optimizer, {.step = 1, .steps = 2, .domains = Json::array()});
+      step(weights, optimizer, 1);
+      write_checkpoint({folder.path / "one", {}}, spec, weights, optimizer, {.step = 2, .steps = 2, .domains = Json::array()});
+
+      // The first step on three ranks, the second on two.
+      on_ranks(3, [&](comm::Group& group) {
+        Weights mine(spec, {group.rank(), 3});
+        mine.initialise(spec, 3);
+        Optimizer my_optimizer(config, mine);
+        step(mine, my_optimizer, 0);
+        write_checkpoint({folder.path / "ranks", {}}, spec, mine, my_optimizer, {.step = 1, .steps = 2, .domains = Json::array()}, {}, &group);
+      });
+      on_ranks(2, [&](comm::Group& group) {
+        Weights mine(spec, {group.rank(), 2});
+        Optimizer my_optimizer(config, mine);
+        EXPECT_EQ(read_checkpoint(folder.path / "ranks" / "step-00000001", spec, mine, my_optimizer).step, 1);
+        step(mine, my_optimizer, 1);
+        write_checkpoint({folder.path / "ranks", {}}, spec, mine, my_optimizer, {.step = 2, .steps = 2, .domains = Json::array()}, {}, &group);
+      });
+      for (const char* name : {"step-00000001/model.safetensors", "step-00000001/optimizer.safetensors", "step-00000002/model.safetensors",
+                               "step-00000002/optimizer.safetensors"}) {
+        EXPECT_TRUE(read_file(folder.path / "one" / name) == read_file(folder.path / "ranks" / name)) << name << ", " << state;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moiety::train
