@@ -14,10 +14,26 @@ namespace {
 constexpr auto kTerminalEvery = std::chrono::milliseconds(100);
 constexpr auto kLogEvery = std::chrono::seconds(15);
 
-size_t terminal_columns() {
+struct Screen {
+  size_t columns = 100, lines = 24;
+};
+
+Screen terminal() {
   winsize size{};
-  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20) return size.ws_col;
-  return 100;
+  Screen screen;
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0) return screen;
+  if (size.ws_col > 20) screen.columns = size.ws_col;
+  if (size.ws_row > 2) screen.lines = size.ws_row;
+  return screen;
+}
+
+// By characters, not bytes: a wrapped line could not be overwritten.
+std::string_view cut(std::string_view line, size_t columns) {
+  size_t end = 0, seen = 0;
+  for (; end < line.size(); ++end) {
+    if ((line[end] & 0xC0) != 0x80 && ++seen > columns) break;
+  }
+  return line.substr(0, end);
 }
 
 std::string bar(double share, int cells) {
@@ -84,12 +100,13 @@ void Progress::draw(bool last) {
   if (!note_.empty()) line += "  " + note_;
 
   if (terminal_) {
-    // Cut by characters, not bytes: a wrapped line could not be overwritten.
-    size_t columns = 0, end = 0;
-    for (; end < line.size(); ++end) {
-      if ((line[end] & 0xC0) != 0x80 && ++columns > terminal_columns() - 1) break;
-    }
-    std::fprintf(stderr, "\r\x1b[K%.*s%s", static_cast<int>(end), line.data(), last ? "\n" : "");
+    const Screen screen = terminal();
+    std::string all = fmt::format("\r\x1b[J{}", cut(line, screen.columns - 1));  // from here to the end of the screen anew
+    const size_t rows = last ? 0 : std::min(rows_.size(), screen.lines - 2);
+    for (size_t i = 0; i < rows; ++i) all += fmt::format("\n{}", cut(rows_[i], screen.columns - 1));
+    if (rows > 0) all += fmt::format("\x1b[{}A", rows);
+    if (last) all += "\n";
+    std::fputs(all.c_str(), stderr);
   } else {
     std::fprintf(stderr, "%s\n", line.c_str());
   }
@@ -98,7 +115,7 @@ void Progress::draw(bool last) {
 }
 
 void Progress::print(std::string_view line) {
-  if (terminal_ && shown_) std::fprintf(stderr, "\r\x1b[K");
+  if (terminal_ && shown_) std::fputs("\r\x1b[J", stderr);
   std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
   if (terminal_ && shown_) draw(false);
 }

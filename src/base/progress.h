@@ -4,6 +4,8 @@
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace moiety {
 
@@ -19,6 +21,8 @@ class Progress {
   void set_total(double total) { total_ = total; }
   // `note` stands at the end of the line, for example "loss 3.21".
   void update(double done, std::string_view note = {});
+  // Lines below the bar, on a terminal; drawn with the next update.
+  void set_rows(std::vector<std::string> rows) { rows_ = std::move(rows); }
   // Prints a line above the bar.
   void print(std::string_view line);
   void finish();
@@ -28,6 +32,7 @@ class Progress {
   void draw(bool last);
 
   std::string title_, unit_, note_;
+  std::vector<std::string> rows_;
   double total_, done_ = 0, first_ = -1;
   Clock::time_point start_, drawn_;
   bool terminal_, shown_ = false, finished_ = false;

@@ -3,37 +3,24 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
-
-#include <algorithm>
-#include <cassert>
-#include <thread>
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cassert>
+#include <mutex>
+#include <optional>
+#include <thread>
+
 #include "base/error.h"
+#include "comm/meeting.h"
+#include "comm/watch.h"
 
 namespace moiety::comm {
 namespace {
 
 using std::chrono::milliseconds;
-
-// What libtorch throws goes on with a list of addresses.
-std::string first_line(const std::exception& error) {
-  const std::string_view what = error.what();
-  return std::string(what.substr(0, what.find('\n')));
-}
-
-c10::intrusive_ptr<c10d::Store> open_store(const Place& place, milliseconds patience) {
-  c10d::TCPStoreOptions options;
-  options.port = static_cast<uint16_t>(place.port);
-  options.isServer = place.hosts_store;
-  options.numWorkers = static_cast<size_t>(place.ranks);
-  options.waitWorkers = false;
-  options.timeout = patience;
-  const auto store = c10::make_intrusive<c10d::TCPStore>(place.address, options);
-  return c10::make_intrusive<c10d::PrefixStore>("moiety" + place.generation, store);
-}
 
 c10::intrusive_ptr<c10d::ProcessGroupGloo> open_gloo(const Place& place, const c10::intrusive_ptr<c10d::Store>& store, milliseconds patience) {
   const auto options = c10d::ProcessGroupGloo::Options::create(patience);
@@ -44,24 +31,55 @@ c10::intrusive_ptr<c10d::ProcessGroupGloo> open_gloo(const Place& place, const c
 
 }  // namespace
 
+// What all parts of a group share with it.
+struct Group::Whole {
+  Whole(const Place& place, const Patience& patience, const std::string& alike) : store(place, patience.to_meet), sent(static_cast<size_t>(place.ranks)) {
+    meet(store, place, alike, patience.to_meet);
+    watch.emplace(store, place.rank, place.ranks, activity, recorder);
+  }
+
+  Store store;
+  Activity activity;
+  FlightRecorder recorder;
+  std::vector<std::atomic<uint64_t>> sent;  // bytes by rank
+  std::atomic<bool> is_broken = false;
+  std::mutex mutex;
+  std::string last_words;  // guarded by mutex
+  std::optional<Watch> watch;  // ends first
+};
+
 struct Group::Wire {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
   milliseconds patience;
-  int64_t calls = 0;
+  std::string name;                                 // empty: the whole
+  std::shared_ptr<const std::vector<int>> members;  // as ranks of the whole; null: all
+  std::shared_ptr<Whole> whole;
+};
+
+struct Group::Kind {
+  const char* name;
+  bool is_equal = true;  // as many numbers on every rank
+  bool is_ours = true;   // every rank of the group takes part
 };
 
 struct Pending::Call {
   std::string who;
-  const char* kind;
-  int64_t number;
-  size_t numbers;
+  std::shared_ptr<Group::Whole> whole;
+  Flight flight;
   std::vector<at::Tensor> tensors;  // c10d looks into them meanwhile
   std::vector<std::vector<at::Tensor>> outputs;
   c10::intrusive_ptr<c10d::Work> work;
 
   [[noreturn]] void lost(const std::exception& error) const {
-    fail(ErrorKind::Io, "{} lost another one in exchange {}, {} of {} numbers: {}", who, number, kind, numbers, first_line(error));
+    whole->is_broken = true;
+    Watch::Findings found = whole->watch->look_around(flight);
+    {
+      const std::lock_guard lock(whole->mutex);
+      if (whole->last_words.empty()) whole->last_words = std::move(found.table);
+    }
+    if (found.culprit) fail(ErrorKind::Io, "{} lost rank {} in {}: {}", who, found.culprit->rank, describe(flight), found.culprit->deed);
+    fail(ErrorKind::Io, "{} lost another one in {}: {}", who, describe(flight), first_line(error));
   }
 };
 
@@ -79,21 +97,29 @@ Pending::~Pending() {
 void Pending::wait() {
   const std::unique_ptr<Call> call = std::move(call_);
   if (call == nullptr) return;
+  const auto stood_still = Flight::Clock::now();
   try {
     call->work->wait();
   } catch (const std::exception& error) {
     call->lost(error);
   }
+  const Flight flight = call->whole->recorder.end(call->flight.group, call->flight.number);
+  const double waited = std::chrono::duration<double>(flight.done - stood_still).count();
+  call->whole->activity.exchanged(flight.group.empty() ? flight.kind : flight.kind + " of " + flight.group, flight.number, flight.bytes, flight.begun,
+                                  flight.done, waited);
 }
 
-Group::Group(const Place& place, std::chrono::seconds patience)
+Group::Group(const Place& place, const Patience& patience, const std::string& alike)
     : place_(place), who_(fmt::format("rank {} of {}", place.rank, place.ranks)), wire_(std::make_unique<Wire>()) {
-  wire_->patience = patience;
+  wire_->patience = patience.in_exchange;
+  wire_->whole = std::make_shared<Whole>(place, patience, alike);
+  wire_->store = c10::intrusive_ptr<c10d::Store>::unsafe_reclaim_from_nonowning(&wire_->whole->store.wire());
   try {
-    wire_->store = open_store(place_, patience);
-    wire_->gloo = open_gloo(place_, wire_->store, patience);
+    wire_->gloo = open_gloo(place_, wire_->store, wire_->patience);
   } catch (const std::exception& error) {
-    fail(ErrorKind::Io, "{} did not meet the others at {}:{} within {} s: {}", who_, place_.address, place_.port, patience.count(), first_line(error));
+    const auto gone = find_gone(wire_->whole->store);
+    fail(ErrorKind::Io, "{} did not meet the others at {}:{}: {}", who_, place_.address, place_.port,
+         gone ? fmt::format("rank {} {}", gone->rank, gone->how) : first_line(error));
   }
 }
 
@@ -106,6 +132,11 @@ Group::Group(const Group& whole, std::span<const int> members, const std::string
   // On one machine if the whole is.
   place_.local_ranks = whole.place_.local_ranks == whole.place_.ranks ? place_.ranks : std::min(whole.place_.local_ranks, place_.ranks);
   wire_->patience = whole.wire_->patience;
+  wire_->whole = whole.wire_->whole;
+  wire_->name = name;
+  std::vector<int> of_whole;
+  for (const int member : members) of_whole.push_back(whole.wire_->members == nullptr ? member : (*whole.wire_->members)[static_cast<size_t>(member)]);
+  wire_->members = std::make_shared<const std::vector<int>>(std::move(of_whole));
   wire_->store = c10::make_intrusive<c10d::PrefixStore>(name, whole.wire_->store);
   try {
     wire_->gloo = open_gloo(place_, wire_->store, wire_->patience);
@@ -117,14 +148,29 @@ Group::Group(const Group& whole, std::span<const int> members, const std::string
 Group::~Group() = default;
 
 template <class Begin>
-Pending Group::start(const char* kind, size_t numbers, const Begin& begin) {
-  auto call = std::make_unique<Pending::Call>(Pending::Call{who_, kind, ++wire_->calls, numbers, {}, {}, {}});
+Pending Group::start(const Kind& kind, size_t numbers, size_t bytes, const Begin& begin) {
+  Flight flight{.group = kind.is_ours ? wire_->name : wire_->name + "pairs",  // others know nothing of the number of a message between two
+                .members = wire_->members,
+                .kind = kind.name,
+                .doing = wire_->whole->activity.now(),
+                .numbers = numbers,
+                .bytes = bytes,
+                .is_equal = kind.is_equal};
+  flight.number = wire_->whole->recorder.begin(flight);
+  auto call = std::make_unique<Pending::Call>(Pending::Call{who_, wire_->whole, std::move(flight), {}, {}, {}});
+  call->flight.begun = Flight::Clock::now();
   try {
     call->work = begin(*call);
   } catch (const std::exception& error) {
     call->lost(error);
   }
   return Pending(std::move(call));
+}
+
+void Group::count(int to, size_t bytes) {
+  if (to == rank()) return;
+  const size_t of_whole = static_cast<size_t>(wire_->members == nullptr ? to : (*wire_->members)[static_cast<size_t>(to)]);
+  wire_->whole->sent[of_whole].fetch_add(bytes, std::memory_order_relaxed);
 }
 
 namespace {
@@ -143,7 +189,9 @@ at::Tensor tensor_over(std::span<const std::byte> bytes) {
 template <class Number>
 void Group::sum_of(std::span<Number> numbers) {
   if (numbers.empty()) return;
-  start("a sum", numbers.size(), [&](Pending::Call& call) {
+  const size_t ranks = static_cast<size_t>(size());
+  count((rank() + size() - 1) % size(), 2 * (ranks - 1) * numbers.size_bytes() / ranks);
+  start({"sum"}, numbers.size(), numbers.size_bytes(), [&](Pending::Call& call) {
     call.tensors = {tensor_over(numbers)};
     return wire_->gloo->allreduce(call.tensors);
   }).wait();
@@ -160,7 +208,8 @@ std::vector<int64_t> Group::gather(std::span<const int64_t> mine) {
 
 Pending Group::all_to_all(std::span<const std::byte> out, std::span<const size_t> out_W, std::span<std::byte> in, std::span<const size_t> in_W) {
   assert(out_W.size() == static_cast<size_t>(size()) && in_W.size() == out_W.size());
-  return start("an all-to-all", out.size(), [&](Pending::Call& call) {
+  for (int to = 0; to < size(); ++to) count(to, out_W[static_cast<size_t>(to)]);
+  return start({.name = "all-to-all", .is_equal = false}, out.size(), out.size(), [&](Pending::Call& call) {
     std::vector<int64_t> out_splits(out_W.begin(), out_W.end()), in_splits(in_W.begin(), in_W.end());
     call.tensors = {tensor_over(std::span<const std::byte>(in)), tensor_over(out)};
     return wire_->gloo->alltoall_base(call.tensors[0], call.tensors[1], in_splits, out_splits);
@@ -170,7 +219,8 @@ Pending Group::all_to_all(std::span<const std::byte> out, std::span<const size_t
 Pending Group::all_gather(std::span<const std::byte> out, std::span<std::byte> in) {
   assert(in.size() == out.size() * static_cast<size_t>(size()));
   if (out.empty()) return {};
-  return start("an all-gather", out.size(), [&](Pending::Call& call) {
+  count((rank() + 1) % size(), out.size() * static_cast<size_t>(size() - 1));
+  return start({"all-gather"}, out.size(), out.size(), [&](Pending::Call& call) {
     call.tensors = {tensor_over(out)};
     call.outputs.resize(1);
     for (size_t rank = 0; rank < static_cast<size_t>(size()); ++rank) {
@@ -181,14 +231,15 @@ Pending Group::all_gather(std::span<const std::byte> out, std::span<std::byte> i
 }
 
 void Group::send(int to, std::span<const float> numbers) {
-  start("a message", numbers.size(), [&](Pending::Call& call) {
+  count(to, numbers.size_bytes());
+  start({.name = "message", .is_ours = false}, numbers.size(), numbers.size_bytes(), [&](Pending::Call& call) {
     call.tensors = {tensor_over(numbers)};
     return wire_->gloo->send(call.tensors, to, 0);
   }).wait();
 }
 
 void Group::receive(int from, std::span<float> numbers) {
-  start("a message", numbers.size(), [&](Pending::Call& call) {
+  start({.name = "message", .is_ours = false}, numbers.size(), numbers.size_bytes(), [&](Pending::Call& call) {
     call.tensors = {tensor_over(numbers)};
     return wire_->gloo->recv(call.tensors, from, 0);
   }).wait();
@@ -196,17 +247,38 @@ void Group::receive(int from, std::span<float> numbers) {
 
 std::string Group::tell(const std::string& name, std::string_view text_of_first) {
   constexpr milliseconds kPause{20};
+  Store& store = wire_->whole->store;
+  const std::string key = "told/" + wire_->name + "/" + name;
   try {
     if (is_first()) {
-      wire_->store->set(name, std::vector<uint8_t>(text_of_first.begin(), text_of_first.end()));
+      store.set(key, text_of_first);
       return std::string(text_of_first);
     }
-    // The store itself is asked again and again, so that one that is gone is noticed.
-    while (!wire_->store->check({name})) std::this_thread::sleep_for(kPause);
-    const std::vector<uint8_t> text = wire_->store->get(name);
-    return {text.begin(), text.end()};
-  } catch (const std::exception& error) {
-    fail(ErrorKind::Io, "{} lost the store where ranks meet: {}", who_, first_line(error));
+    for (;;) {
+      if (auto text = store.find(key)) return *text;
+      if (const auto gone = find_gone(store)) fail(ErrorKind::Io, "{} waits for rank {} in vain: it {}", who_, gone->rank, gone->how);
+      std::this_thread::sleep_for(kPause);
+    }
+  } catch (const Error& error) {
+    fail(ErrorKind::Io, "{}", std::string(error.what()).starts_with(who_) ? error.what() : fmt::format("{}: {}", who_, error.what()));
+  }
+}
+
+Activity& Group::activity() { return wire_->whole->activity; }
+Store& Group::store() { return wire_->whole->store; }
+
+std::vector<uint64_t> Group::bytes_sent() const { return {wire_->whole->sent.begin(), wire_->whole->sent.end()}; }
+
+std::string Group::last_words() const {
+  const std::lock_guard lock(wire_->whole->mutex);
+  return wire_->whole->last_words;
+}
+
+void Group::leave(const std::string& how) {
+  if (wire_->whole->is_broken) return;  // by another one's failure
+  try {
+    say_gone(wire_->whole->store, {wire_->members == nullptr ? rank() : (*wire_->members)[static_cast<size_t>(rank())], how});
+  } catch (const std::exception&) {  // nobody to tell
   }
 }
 

@@ -2,7 +2,7 @@
 // rank's own are collective: every rank makes the same ones in the same order with as many numbers, and waits until all have.
 //
 // A rank that is gone ends its peers' calls within some tens of milliseconds, one that hangs after `patience`: as Error(Io), in
-// one sentence with the number and the kind of the call, after which the group is of no use.
+// one sentence that names the call and whom it was lost to, after which the group is of no use.
 #pragma once
 
 #include <chrono>
@@ -14,7 +14,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/activity.h"
 #include "comm/place.h"
+#include "comm/store.h"
 
 namespace moiety::comm {
 
@@ -36,11 +38,16 @@ class Pending {
   std::unique_ptr<Call> call_;
 };
 
+struct Patience {
+  std::chrono::seconds to_meet{60}, in_exchange{300};
+};
+
 // Sums are the same to the bit on every rank; their order depends on the number of ranks alone.
 class Group {
  public:
-  // Waits for the others, at most for `patience`. Throws Error(Io) if the port is taken or somebody does not come.
-  Group(const Place& place, std::chrono::seconds patience);
+  // Waits for the others, as long as said. `alike`: as in meet(). Throws Error(Io) if the port is taken or somebody does not come,
+  // Error(Input) if ranks differ.
+  Group(const Place& place, const Patience& patience, const std::string& alike = "a process");
   // Some ranks of another group, this one among them, in the order of `members`: whoever is first there is rank 0 here. Only they
   // call this, all with the same name, which no other part of `whole` has.
   Group(const Group& whole, std::span<const int> members, const std::string& name);
@@ -69,16 +76,31 @@ class Group {
   void send(int to, std::span<const float> numbers);
   void receive(int from, std::span<float> numbers);
 
-  // Rank 0's text, once rank 0 has said it under this name, however long that takes.
+  // Rank 0's text, once rank 0 has said it under this name, however long that takes; Error(Io) if a rank ends meanwhile.
   std::string tell(const std::string& name, std::string_view text_of_first);
+
+  // What this process is doing; exchanges are noted there.
+  Activity& activity();
+  // So far to each rank of the whole. Sums and all-gathers go round a ring, as Gloo does them.
+  std::vector<uint64_t> bytes_sent() const;
+  // Where ranks of the whole meet.
+  Store& store();
+  // The others hear that this rank ends by a failure of its own, and how. Nothing if an exchange has failed.
+  void leave(const std::string& how);
+  // After an exchange has failed: where ranks were, and what this one did last; empty on all but the first that is left.
+  std::string last_words() const;
 
  private:
   struct Wire;
+  struct Whole;
+  friend class Pending;
   template <class Number>
   void sum_of(std::span<Number> numbers);
-  // All exchanges begin here, and end in Pending::wait.
+  // All exchanges begin here, and end in Pending::wait: numbered, recorded, and told of when they fail.
+  struct Kind;
   template <class Begin>
-  Pending start(const char* kind, size_t numbers, const Begin& begin);
+  Pending start(const Kind& kind, size_t numbers, size_t bytes, const Begin& begin);
+  void count(int to, size_t bytes);
 
   Place place_;
   std::string who_;  // this rank, in sentences

@@ -103,22 +103,75 @@ TEST(Mesh, NeighboursShareExpertsAndTheOthersHoldTheSame) {
 }
 
 TEST(Group, ARankThatIsGoneEndsTheOthersCalls) {
-  on_ranks(3, [](Group& group) {
+  std::vector<std::string> words(3);
+  on_ranks(3, [&](Group& group) {
+    const Activity::Span span(&group.activity(), "sums");
     std::vector<float> numbers(100, 1);
     group.sum(numbers);
     if (group.rank() == 2) return;  // its sockets close
     try {
       for (;;) group.sum(numbers);
     } catch (const Error& error) {
-      EXPECT_NE(std::string(error.what()).find("lost another one in exchange"), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find("lost rank 2 in exchange 2 (sum of 100 numbers; sums): it never came to it; it has ended"), std::string::npos) << error.what();
     }
+    words[static_cast<size_t>(group.rank())] = group.last_words();
+  });
+  EXPECT_NE(words[0].find("rank 2    has ended, after exchange 1"), std::string::npos) << words[0];
+  EXPECT_NE(words[0].find("never ended"), std::string::npos) << words[0];
+  EXPECT_EQ(words[1], "");  // one speaks for all
+}
+
+TEST(Group, WhoeverEndsByAFailureIsNamedWithIt) {
+  on_ranks(3, [](Group& group) {
+    if (group.rank() == 1) return group.leave("ended: its disk is full");
+    std::vector<double> number{1};
+    try {
+      group.is_first() ? group.sum(number) : static_cast<void>(group.tell("never told", ""));
+      ADD_FAILURE() << "rank " << group.rank();
+    } catch (const Error& error) {
+      const std::string what = error.what();
+      EXPECT_NE(what.find("rank 1"), std::string::npos) << what;
+      EXPECT_NE(what.find("its disk is full"), std::string::npos) << what;
+    }
+  });
+}
+
+TEST(Group, WhoIsNotAlikeIsSentAwayAndAllHearOfIt) {
+  Store store(3);
+  std::vector<std::string> words(3);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < 3; ++rank) {
+    threads.emplace_back([&, rank] {
+      try {
+        Group({.rank = rank, .ranks = 3, .local_ranks = 3, .address = "127.0.0.1", .port = store.port(), .hosts_store = false}, {},
+              rank == 1 ? "version 2" : "version 1");
+      } catch (const Error& error) {
+        words[static_cast<size_t>(rank)] = error.what();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(words[1], "rank 1 is version 2, one of 3 ranks; rank 0 is version 1, one of 3 ranks: all ranks must be alike");
+  for (const int rank : {0, 2}) EXPECT_NE(words[static_cast<size_t>(rank)].find("waits for rank 1 in vain: it ended: rank 1 is version 2"), std::string::npos) << words[static_cast<size_t>(rank)];
+}
+
+TEST(Group, BytesAreCountedByWhomTheyAreSentTo) {
+  on_ranks(3, [](Group& group) {
+    const auto before = group.bytes_sent();
+    EXPECT_EQ(before, (std::vector<uint64_t>{0, 0, 0}));
+    const std::vector<int> members{0, 2};
+    std::vector<float> numbers(10);
+    if (group.rank() != 1) Group(group, members, "ends").sum(numbers);
+    std::vector<uint64_t> expected(3);
+    if (group.rank() != 1) expected[group.rank() == 0 ? 2 : 0] = 40;  // half of it twice
+    EXPECT_EQ(group.bytes_sent(), expected);
   });
 }
 
 TEST(Group, WhoeverDoesNotComeIsWaitedForNoLongerThanSaid) {
   const Place alone{.rank = 0, .ranks = 2, .local_ranks = 2, .address = "127.0.0.1", .port = 0};
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_THROW(Group(alone, std::chrono::seconds(1)), Error);
+  EXPECT_THROW(Group(alone, {std::chrono::seconds(1), std::chrono::seconds(1)}), Error);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
 }
 

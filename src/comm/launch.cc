@@ -4,7 +4,6 @@
 #include <fmt/core.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,21 +15,13 @@
 #include <thread>
 
 #include "base/error.h"
+#include "comm/watch.h"
 
 namespace moiety::comm {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kLastWords{5};
-
-c10::intrusive_ptr<c10d::TCPStore> host_store(int ranks) {
-  c10d::TCPStoreOptions options;
-  options.port = 0;  // whichever is free
-  options.isServer = true;
-  options.numWorkers = static_cast<size_t>(ranks);
-  options.waitWorkers = false;
-  return c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
-}
 
 // A process group of its own: a terminal's interrupt reaches the launcher alone, which passes it on once.
 pid_t start(int rank, int ranks, int port, std::vector<char*>& words) {
@@ -57,13 +48,13 @@ pid_t start(int rank, int ranks, int port, std::vector<char*>& words) {
 
 class Ranks {
  public:
-  Ranks(int ranks, int port, const std::vector<std::string>& words) {
+  Ranks(int ranks, Store& store, const std::vector<std::string>& words) : store_(store) {
     std::vector<std::string> copies = words;
     std::vector<char*> raw;
     for (std::string& word : copies) raw.push_back(word.data());
     raw.push_back(nullptr);
     try {
-      for (int rank = 0; rank < ranks; ++rank) running_.push_back(start(rank, ranks, port, raw));
+      for (int rank = 0; rank < ranks; ++rank) running_.push_back(start(rank, ranks, store.port(), raw));
     } catch (...) {
       end(SIGKILL);
       throw;
@@ -99,10 +90,14 @@ class Ranks {
       if (ended == 0 || status_ != 0) continue;
       status_ = ended;
       failed_at_ = Clock::now();
-      if (WIFSIGNALED(status)) fmt::print(stderr, "rank {} was ended by signal {} ({})\n", rank, WTERMSIG(status), strsignal(WTERMSIG(status)));
+      const std::string how = WIFSIGNALED(status) ? fmt::format("was ended by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)))
+                                                  : fmt::format("ended with status {}", ended);
+      say_gone(store_, {static_cast<int>(rank), how});  // unless it did itself
+      if (WIFSIGNALED(status)) fmt::print(stderr, "rank {} {}\n", rank, how);
     }
   }
 
+  Store& store_;
   std::vector<pid_t> running_;  // 0: has ended
   int status_ = 0;
   Clock::time_point failed_at_;
@@ -111,8 +106,8 @@ class Ranks {
 }  // namespace
 
 int launch(int ranks, const std::vector<std::string>& words, const std::function<int()>& signal) {
-  const auto store = host_store(ranks);
-  return Ranks(ranks, store->getPort(), words).wait(signal);
+  Store store(ranks);
+  return Ranks(ranks, store, words).wait(signal);
 }
 
 }  // namespace moiety::comm

@@ -20,6 +20,8 @@ target_precompile_headers(moiety_train PRIVATE train/torch.h)
 
 add_executable(moiety-train train/main.cc)
 target_link_libraries(moiety-train PRIVATE moiety_train)
+target_link_options(moiety-train PRIVATE -Wl,--build-id)  # by which ranks know that they are alike
+target_compile_definitions(moiety-train PRIVATE MOIETY_VERSION="${PROJECT_VERSION}")
 set_target_properties(moiety-train PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 install(TARGETS moiety-train RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 

@@ -11,6 +11,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/build_id.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -70,12 +71,12 @@ struct Arguments {
   std::string config;
   std::vector<std::string> overrides, axes;
   int ranks = 1;
+  int64_t patience = 0;  // seconds; 0: comm::Patience's own
+  std::string timeline;
+  int64_t timeline_steps = 20;
   bool print_config = false, json = false;
   std::vector<std::string> words;  // as this program was called
 };
-
-// Ranks that don't come, and exchanges that hang, are waited for so long.
-constexpr std::chrono::minutes kPatience{5};
 
 Json optimizer_json(const train::OptimizerFigures& figures) {
   Json json = {{"state_bytes", figures.state_bytes},
@@ -125,6 +126,25 @@ void print_summary(const train::Outcome& outcome) {
   }
 }
 
+comm::Patience patience(const Arguments& arguments) {
+  if (arguments.patience == 0) return {};
+  return {std::chrono::seconds(arguments.patience), std::chrono::seconds(arguments.patience)};
+}
+
+// While the data is made ready a signal may just end the program: files are there as a whole or not at all.
+train::Outcome train_alone_or_with(comm::Group* ranks, const train::TrainConfig& config, const Arguments& arguments) {
+  const train::TrainHooks hooks{Signals::remember_first, [] { return Signals::first() != 0; }, arguments.timeline, arguments.timeline_steps};
+  try {
+    return train::train(config, hooks, ranks);
+  } catch (const std::exception& error) {
+    if (ranks == nullptr) throw;
+    ranks->leave("ended: " + comm::first_line(error));
+    const std::string table = ranks->last_words();
+    if (table.empty()) throw;
+    fail(ErrorKind::Io, "{}\n{}", error.what(), std::string_view(table).substr(0, table.size() - 1));
+  }
+}
+
 int run(const Arguments& arguments) {
   if (!arguments.axes.empty()) {
     Signals::remember_first();
@@ -143,11 +163,10 @@ int run(const Arguments& arguments) {
     return comm::launch(arguments.ranks, arguments.words, Signals::first);
   }
   std::optional<comm::Group> ranks;
-  if (place) ranks.emplace(*place, kPatience);
+  if (place) ranks.emplace(*place, patience(arguments), fmt::format("moiety {}, build {}", MOIETY_VERSION, build_id()));
   const bool speaks = !ranks || ranks->is_first();
 
-  // While the data is made ready a signal may just end the program: files are there as a whole or not at all.
-  const train::Outcome outcome = train::train(config, {Signals::remember_first, [] { return Signals::first() != 0; }}, ranks ? &*ranks : nullptr);
+  const train::Outcome outcome = train_alone_or_with(ranks ? &*ranks : nullptr, config, arguments);
   if (speaks && arguments.json) {
     print_json(outcome);
   } else if (speaks && outcome.finished) {
@@ -175,6 +194,11 @@ int main(int argc, char** argv) {
                      "of run.dir; keys parted by colons change together (a.b:c.d=1:2,3:4)")->allow_extra_args(false);
   app.add_option("--ranks", arguments.ranks, "train in so many processes on this machine; other launchers (torchrun, srun, mpirun) start this command themselves")
       ->check(CLI::Range(1, 1024))->capture_default_str()->excludes(sweep);
+  app.add_option("--patience", arguments.patience, "seconds to wait for ranks that do not come (else 60) or hang in an exchange (else 300)")
+      ->check(CLI::Range(1, 1'000'000))->excludes(sweep);
+  CLI::Option* const timeline =
+      app.add_option("--timeline", arguments.timeline, "write what each rank does when, as a Chrome trace that Perfetto opens")->excludes(sweep);
+  app.add_option("--timeline-steps", arguments.timeline_steps, "of so many steps")->check(CLI::Range(1, 10'000))->capture_default_str()->needs(timeline);
   app.add_flag("--print-config", arguments.print_config, "print the whole configuration with its defaults and stop")
       ->excludes(sweep);
   app.add_flag("--json", arguments.json, "print the result as JSON");

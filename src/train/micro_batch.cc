@@ -26,6 +26,16 @@ void add_visits(const Plans& plans, moe::Load& load) {
   for (size_t layer = 0; layer < plans.size(); ++layer) load.add_choices(static_cast<int>(layer), plans[layer]->routing);
 }
 
+Losses forward(Transformer& model, TrainedPass& pass, const LossWeights& weights, const PassOrder& order) {
+  const Activity::Span span(order.activity, "forward");
+  return model.forward(pass.batch, weights, &pass.routes, order);
+}
+
+void backward(const Losses& losses, float share, const PassOrder& order) {
+  const Activity::Span span(order.activity, "backward");
+  (losses.total * share).backward();
+}
+
 TrainedMicroBatch train_in_pieces(Transformer& model, const Batch& whole, const LossWeights& weights, PassOrder order, float share) {
   const std::vector<Batch> pieces = pieces_of(whole, sequences_that_fit(model, whole, order));
   order.budget = {};
@@ -52,10 +62,9 @@ TrainedMicroBatch train_in_pieces(Transformer& model, const Batch& whole, const 
     const float targets = share_of(pieces[i].num_targets(), whole.num_targets()), tokens = share_of(pieces[i].num_tokens(), whole.num_tokens());
     TrainedPass pass{pieces[i], {}};
     const size_t allocated = allocated_memory();
-    const Losses losses = model.forward(
-        pass.batch, weights.of_part(tokens, targets), &pass.routes, order);
+    const Losses losses = forward(model, pass, weights.of_part(tokens, targets), order);
     result.activation_bytes = allocated_memory() - allocated;
-    (losses.total * share).backward();
+    backward(losses, share, order);
     result.cross_entropy += targets * losses.cross_entropy;
     result.balance += tokens * losses.balance;
     result.z += tokens * losses.z;
@@ -72,10 +81,10 @@ TrainedMicroBatch train_micro_batch(Transformer& model, const Batch& batch, cons
   TrainedPass pass{batch, {}};
   {
     const size_t before = allocated_memory();
-    const Losses losses = model.forward(batch, weights, &pass.routes, order);
+    const Losses losses = forward(model, pass, weights, order);
     if (!losses.overflowed) {
       TrainedMicroBatch result{losses.cross_entropy, losses.balance, losses.z, losses.entropy, losses.spread, losses.consistency, allocated_memory() - before, {}};
-      (losses.total * share).backward();
+      backward(losses, share, order);
       result.passes.push_back(std::move(pass));
       return result;
     }

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "base/activity.h"
 #include "moe/load.h"
 #include "moe/receive_budget.h"
 #include "spec/model_spec.h"
@@ -27,6 +28,7 @@ struct PassOrder {
   Clustering clustering;  // of the tokens that experts see
   // By router, as Routes: which experts stand behind the gate's outputs, and by what share (train/permutation_search.h); null: each its own.
   const std::vector<WeightMatrix>* shares = nullptr;
+  Activity* activity = nullptr;      // where passes note what they do; null: nowhere
   const Plans* decided = nullptr;  // by router, as Routes: who visits whom, when it has been decided before
 
   spec::RouterRule rule(const spec::ModelSpec& spec, int layer) const {

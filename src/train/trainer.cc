@@ -12,6 +12,7 @@
 #include <optional>
 #include <tuple>
 
+#include "base/activity.h"
 #include "base/progress.h"
 #include "base/random.h"
 #include "base/system_memory.h"
@@ -20,6 +21,7 @@
 #include "moe/expert_choice.h"
 #include "moe/join.h"
 #include "trace/trace_recorder.h"
+#include "train/by_rank.h"
 #include "train/checkpoint.h"
 #include "train/hyper_parameters.h"
 #include "train/keep_memory.h"
@@ -37,6 +39,7 @@
 #include "train/schedule.h"
 #include "train/spawn.h"
 #include "train/start.h"
+#include "train/timeline.h"
 #include "train/validation.h"
 
 namespace moiety::train {
@@ -144,8 +147,9 @@ Json routing_of_all(const std::vector<DomainScore>& scores) {
 class Trainer {
  public:
   // `config` must leave nothing open.
-  Trainer(const TrainConfig& config, const PreparedData& data, comm::Group* ranks = nullptr)
+  Trainer(const TrainConfig& config, const PreparedData& data, Activity& activity, comm::Group* ranks = nullptr)
       : config_(config),
+        activity_(activity),
         ranks_(ranks),
         shared_(config.ranks, ranks),
         dir_(config.run.dir),
@@ -172,7 +176,7 @@ class Trainer {
     trace_.emplace(*trace_writer_);
   }
 
-  Outcome run(const std::function<bool()>& stop);
+  Outcome run(const TrainHooks& hooks);
   // Of a few steps that change no weight; the trainer is of no use afterwards.
   double measure_tokens_per_second();
 
@@ -183,6 +187,7 @@ class Trainer {
   bool step_count_is_fixed() const { return state_.steps > 0; }
   Json step();
   void record(const Batch& batch, const Routes& routes);
+  double change_weights(double learning_rate);
   void update_bias();
   Json validate_now(bool last);
   std::string describe_scores() const;
@@ -204,6 +209,7 @@ class Trainer {
   bool is_first() const { return ranks_ == nullptr || ranks_->is_first(); }
   SumOverRanks sum_over_ranks() const;
   Batch mine(const Batch& whole);
+  Batch next_batch();
   Share my_share() const;
   struct Agreed {
     int64_t steps;
@@ -213,6 +219,7 @@ class Trainer {
   void sum_gradients();
 
   const TrainConfig& config_;
+  Activity& activity_;
   comm::Group* ranks_;  // nullptr: alone
   std::optional<comm::Group> sequence_ranks_;  // which have parts of the same sequences; none: each has whole ones
   Shared shared_;
@@ -234,6 +241,8 @@ class Trainer {
   std::vector<DomainScore> scores_;
 
   Clock::time_point last_checkpoint_{};
+  std::optional<ByRank> by_rank_;  // with several
+  int64_t visits_ = 0;             // of the last step's tokens on this rank
   double last_loss_ = 0, last_step_seconds_ = 0, training_seconds_ = 0;
   std::vector<double> step_seconds_;  // while the number of steps isn't fixed
   int64_t first_step_ = 0;
@@ -305,23 +314,35 @@ Batch Trainer::mine(const Batch& whole) {
   return part;
 }
 
+Batch Trainer::next_batch() {
+  const Activity::Span span(&activity_, "data");
+  return sampler_.next(static_cast<size_t>(config_.train.batch));
+}
+
 Share Trainer::my_share() const {
   if (ranks_ == nullptr) return {};
   return {static_cast<size_t>(ranks_->rank()), static_cast<size_t>(ranks_->size()), sum_over_ranks()};
 }
 
-// How many steps rank 0 has fixed, whether anybody is to stop, and whether rank 0 wants a checkpoint.
+// How many steps rank 0 has fixed, whether anybody is to stop, and whether rank 0 wants a checkpoint; and where each rank's time went.
 Trainer::Agreed Trainer::agree(int64_t steps, bool stopping, bool saving) {
   if (ranks_ == nullptr) return {steps, stopping, saving};
   const bool speaks = ranks_->is_first();
-  std::array told{speaks ? static_cast<double>(steps) : 0, stopping ? 1.0 : 0, speaks && saving ? 1.0 : 0};
-  ranks_->sum(told);
-  return {std::llround(told[0]), told[1] > 0, told[2] > 0};
+  std::vector<double> told = by_rank_->mine(activity_, last_step_seconds_, visits_, ranks_->bytes_sent());
+  const size_t figures = told.size();
+  told.insert(told.end(), {speaks ? static_cast<double>(steps) : 0, stopping ? 1.0 : 0, speaks && saving ? 1.0 : 0});
+  {
+    const Activity::Span span(&activity_, "agree");
+    ranks_->sum(told);
+  }
+  by_rank_->add(std::span(told).first(figures));
+  return {std::llround(told[figures]), told[figures + 1] > 0, told[figures + 2] > 0};
 }
 
 // Of experts over the ranks that have the same ones, of all else over all; where all have all, the optimizer does it.
 void Trainer::sum_gradients() {
   if (!shared_.experts) return;
+  const Activity::Span span(&activity_, "gradients");
   ranks_->sum(weights_.dense_gradients());
   if (shared_.mesh->same_experts() != nullptr) shared_.mesh->same_experts()->sum(weights_.expert_gradients());
 }
@@ -329,6 +350,8 @@ void Trainer::sum_gradients() {
 // Returns the line for metrics.jsonl.
 Json Trainer::step() {
   const auto start = Clock::now();
+  const Activity::Span in_step(&activity_, "step", state_.step + 1);
+  activity_.begin_count();
   const auto accumulate = static_cast<float>(config_.train.accumulate);
   const LossWeights loss_weights{static_cast<float>(config_.balance.aux_loss),
                                  static_cast<float>(config_.balance.z_loss),
@@ -349,7 +372,7 @@ Json Trainer::step() {
   double loss = 0, balance = 0, z = 0, entropy = 0, spread = 0, consistency = 0;
   int64_t reruns = 0;
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
-    Batch whole = sampler_.next(static_cast<size_t>(config_.train.batch));
+    Batch whole = next_batch();
     whole.draw = 1 | Random(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step), static_cast<uint64_t>(i)).next();
     const Batch batch = mine(whole);
     // Means over the pass are made of means over its parts.
@@ -374,6 +397,7 @@ Json Trainer::step() {
       if (trace_ && state_.step % config_.trace.every == 0) record(pass.batch, pass.routes);
     }
   }
+  visits_ = visits_of(step_routing_.load());
   if (ranks_ != nullptr) {
     sum_gradients();
     if (is_searching) {
@@ -390,9 +414,7 @@ Json Trainer::step() {
   require(std::isfinite(loss), "step {}: the loss is {}; a lower optimizer.lr may help", state_.step + 1, loss);
 
   const double rate = learning_rate(schedule(), config_.optimizer.lr, state_.step, std::max<int64_t>(1, state_.steps));
-  SumOverRanks sum_of_experts;
-  if (shared_.experts) sum_of_experts = [&](std::span<double> numbers) { shared_.experts->group.sum(numbers); };
-  const double norm = optimizer_.step(state_.step, rate, sum_of_experts);
+  const double norm = change_weights(rate);
   update_bias();
   const int64_t moved = is_searching ? follow_search(rate) : 0;
   ++state_.step;
@@ -419,6 +441,14 @@ Json Trainer::step() {
   if (tells_load) line["load"] = step_routing_.by_layer();
   if (tells_load) add_rules(order, line);
   return line;
+}
+
+// The norm of the gradient.
+double Trainer::change_weights(double learning_rate) {
+  const Activity::Span span(&activity_, "optimizer");
+  SumOverRanks sum_of_experts;
+  if (shared_.experts) sum_of_experts = [&](std::span<double> numbers) { shared_.experts->group.sum(numbers); };
+  return optimizer_.step(state_.step, learning_rate, sum_of_experts);
 }
 
 // How many experts have changed places.
@@ -496,7 +526,8 @@ PassOrder Trainer::pass_order() const {
           .recompute_layers = config_.train.recompute == "layers",
           .round_tokens = static_cast<int>(config_.train.round_tokens),
           .budget = {config_.train.receive_budget, static_cast<int>(config_.train.receive_sets)},
-          .clustering = {config_.train.cluster_tokens, config_.train.cluster_residual}};
+          .clustering = {config_.train.cluster_tokens, config_.train.cluster_residual},
+          .activity = &activity_};
 }
 
 // The rules of this step, where a schedule moves them.
@@ -513,6 +544,7 @@ void Trainer::add_rules(const PassOrder& order, Json& line) const {
 
 // Returns the line for metrics.jsonl.
 Json Trainer::validate_now(bool last) {
+  const Activity::Span span(&activity_, "validation");
   const auto batch = static_cast<size_t>(config_.train.batch);
   // By the rules of the next step, which are those of the model once all schedules have ended.
   const PassOrder training = pass_order();
@@ -540,6 +572,7 @@ std::string Trainer::describe_scores() const {
 
 // Of rank 0 and those that share experts with it.
 void Trainer::checkpoint() {
+  const Activity::Span span(&activity_, "checkpoint");
   last_checkpoint_ = Clock::now();
   if (!shared_.experts && !is_first()) return optimizer_.hand_over_state();
   if (!is_first() && ranks_->rank() >= shared_.share.ranks) return;
@@ -550,7 +583,7 @@ void Trainer::checkpoint() {
   remove_old_checkpoints(dir_ / "checkpoints", config_.checkpoint.keep);
 }
 
-Outcome Trainer::run(const std::function<bool()>& stop) {
+Outcome Trainer::run(const TrainHooks& hooks) {
   begin_or_resume();
   first_step_ = state_.step;
   std::optional<Metrics> metrics;
@@ -559,18 +592,26 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
     metrics.emplace(dir_ / "metrics.jsonl", state_.step);
     progress.emplace("training", static_cast<double>(state_.steps), "steps");
   }
+  if (ranks_ != nullptr) by_rank_.emplace(ranks_->rank(), ranks_->size());
+  std::optional<Timeline> timeline;
+  if (!hooks.timeline.empty()) timeline.emplace(hooks.timeline, hooks.timeline_steps, activity_, ranks_);
   last_checkpoint_ = Clock::now();
   Outcome outcome{.was_finished = step_count_is_fixed() && state_.step >= state_.steps};
 
   const auto due = [](int64_t every, int64_t at) { return every > 0 && at % every == 0; };
   while (!step_count_is_fixed() || state_.step < state_.steps) {
-    const Json line = step();
+    Json line = step();
     if (!step_count_is_fixed() && is_first()) fix_steps();
     const bool clock_says = config_.checkpoint.minutes > 0 && seconds_since(last_checkpoint_) > config_.checkpoint.minutes * 60;
-    const auto [steps, asked_to_stop, by_clock] = agree(state_.steps, stop(), clock_says);
+    const auto [steps, asked_to_stop, by_clock] = agree(state_.steps, hooks.stop(), clock_says);
     state_.steps = steps;
     if (is_first()) {
+      if (by_rank_ && state_.step % kLoadEvery == 0) line["ranks"] = by_rank_->take_means();
       metrics->add(line);
+      if (by_rank_) {
+        if (const auto sentence = by_rank_->news()) progress->print(fmt::format("step {:>6}  {}", state_.step, *sentence));
+        progress->set_rows(by_rank_->table());
+      }
       progress->set_total(static_cast<double>(steps));
       progress->update(static_cast<double>(state_.step), fmt::format("loss {:.3f}  {} tokens/s", last_loss_, short_number(tokens_per_second())));
     }
@@ -584,8 +625,10 @@ Outcome Trainer::run(const std::function<bool()>& stop) {
     // Before the number of steps is known there is nothing that could be gone on with.
     const bool wanted = last || stopping || due(config_.checkpoint.every, state_.step) || by_clock;
     if (wanted && step_count_is_fixed()) checkpoint();
+    if (timeline) timeline->step_ended();
     if (stopping) break;
   }
+  if (timeline) timeline->finish();
   if (progress) progress->finish();
 
   outcome.finished = step_count_is_fixed() && state_.step >= state_.steps;
@@ -638,7 +681,8 @@ Chosen choose(const TrainConfig& config, const spec::ModelSpec& spec, const Prep
     probe.trace.file.clear();
     probe.ranks = {};
     if (probe.train.batch == 0) probe.train.batch = std::max<int64_t>(1, kTokensAPass / probe.train.sequence);
-    return Trainer(probe, data).measure_tokens_per_second();
+    Activity unwatched;
+    return Trainer(probe, data, unwatched).measure_tokens_per_second();
   };
   plan.chosen = choose_hyper_parameters(config, spec, tokens_per_second);
   if (leaves_open(config)) write_plan(dir, plan);
@@ -682,7 +726,12 @@ Outcome train(const TrainConfig& asked, const TrainHooks& hooks, comm::Group* ra
   require(num_ranks % config.ranks.sequence == 0, "ranks.sequence is {}, which does not divide the number of ranks, {}", config.ranks.sequence, num_ranks);
   const bool is_first = ranks == nullptr || ranks->is_first();
   // Rank 0 makes ready what the others find, and finds out what they read.
-  if (!is_first) ranks->tell("ready", {});
+  Activity alone;
+  Activity& activity = ranks != nullptr ? ranks->activity() : alone;
+  if (!is_first) {
+    const Activity::Span span(&activity, "waiting for the data");
+    ranks->tell("ready", {});
+  }
   const PreparedData data = prepare_data(config, threads);
   const spec::ModelSpec spec = spec_to_train(config, data);
   const Chosen chosen = is_first || !leaves_open(config) ? choose(config, spec, data) : read_plan(config.run.dir).chosen.value();
@@ -698,9 +747,9 @@ Outcome train(const TrainConfig& asked, const TrainHooks& hooks, comm::Group* ra
   }
 
   forget_peak_memory();
-  Trainer trainer(settled, data, ranks);
+  Trainer trainer(settled, data, activity, ranks);
   hooks.training_starts();
-  return trainer.run(hooks.stop);
+  return trainer.run(hooks);
 }
 
 }  // namespace moiety::train

@@ -32,6 +32,8 @@ struct Outcome {
 struct TrainHooks {
   std::function<void()> training_starts;  // the data is ready
   std::function<bool()> stop;             // asked after every step
+  std::string timeline;                   // a file for train/timeline.h; empty: none
+  int64_t timeline_steps = 20;            // of this call, that it holds
 };
 
 // Progress goes to stderr, results to the run's folder. With several `ranks` (nullptr: this process is alone) each computes some of a

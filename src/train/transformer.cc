@@ -118,6 +118,7 @@ Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
 }
 
 Tensor Transformer::run_layer(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
+  const Activity::Span span(routed.order.activity, "layer", layer);
   routed.segments = segments;
   return feed_forward_block(layer, attention_block(layer, x_TD, segments, routed), routed);
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <functional>
 #include <string>
@@ -15,18 +14,14 @@ namespace moiety::testing_support {
 
 // Calls `act` on every rank of a new group; no rank may fail.
 inline void on_ranks(int ranks, const std::function<void(comm::Group&)>& act) {
-  c10d::TCPStoreOptions options;
-  options.port = 0;
-  options.isServer = true;
-  options.waitWorkers = false;
-  const auto store = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
+  comm::Store store(ranks);
   std::vector<std::string> failures(static_cast<size_t>(ranks));
   std::vector<std::thread> threads;
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
       try {
-        comm::Group group({.rank = rank, .ranks = ranks, .local_ranks = ranks, .address = "127.0.0.1", .port = store->getPort(), .hosts_store = false},
-                          std::chrono::seconds(60));
+        comm::Group group({.rank = rank, .ranks = ranks, .local_ranks = ranks, .address = "127.0.0.1", .port = store.port(), .hosts_store = false},
+                          {std::chrono::seconds(60), std::chrono::seconds(60)});
         act(group);
       } catch (const std::exception& error) {
         failures[static_cast<size_t>(rank)] = error.what();

@@ -131,7 +131,7 @@ kill -9 "${pids[1]}"
 SECONDS=0
 wait $launcher && fail "a run that lost a rank ends well"
 [[ $SECONDS -lt 15 ]] || fail "a lost rank was noticed after $SECONDS s"
-grep -q 'was ended by signal 9' err && grep -q 'lost another one in exchange' err || fail "a lost rank is told as: $(cat err)"
+grep -q 'was ended by signal 9' err && grep -q 'lost rank 1 in exchange' err && grep -q 'where the other ranks are' err || fail "a lost rank is told as: $(cat err)"
 $moiety "${long[@]}" --ranks 2 > out 2> err &
 launcher=$!
 wait_for killed 25
