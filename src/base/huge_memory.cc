@@ -8,9 +8,17 @@
 namespace moiety {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20, kPiece = size_t{64} << 20;
+constexpr size_t kHugePage = HugeMemory::kHugePage, kPiece = size_t{64} << 20;
 
 size_t up_to(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+// Of the whole pages in it.
+void advise(std::span<std::byte> memory, int advice) {
+  const uintptr_t page = 4096, begin = reinterpret_cast<uintptr_t>(memory.data());
+  const uintptr_t first = up_to(begin, page), end = (begin + memory.size()) / page * page;
+  if (end > first) madvise(reinterpret_cast<void*>(first), end - first, advice);
+}
+
 // The size of a piece that is made for so many bytes.
 size_t piece_for(size_t bytes) { return up_to(std::max(bytes, kPiece), kHugePage); }
 
@@ -41,10 +49,8 @@ size_t HugeMemory::bytes(size_t count, size_t bytes) {
   return count / a_piece * up_to(a_piece * bytes, kHugePage) + up_to(count % a_piece * bytes, kHugePage);
 }
 
-void HugeMemory::give_back(std::span<std::byte> memory) {
-  const uintptr_t page = 4096, begin = reinterpret_cast<uintptr_t>(memory.data());
-  const uintptr_t first = (begin + page - 1) / page * page, end = (begin + memory.size()) / page * page;
-  if (end > first) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
-}
+void HugeMemory::give_back(std::span<std::byte> memory) { advise(memory, MADV_DONTNEED); }
+
+void HugeMemory::in_small_pages(std::span<std::byte> memory) { advise(memory, MADV_NOHUGEPAGE); }
 
 }  // namespace moiety

@@ -10,6 +10,8 @@ namespace moiety {
 
 class HugeMemory {
  public:
+  static constexpr size_t kHugePage = size_t{2} << 20;
+
   HugeMemory() = default;
   ~HugeMemory();
   HugeMemory(const HugeMemory&) = delete;
@@ -24,6 +26,8 @@ class HugeMemory {
 
   // The system may have this memory until it is written again; what it held is gone.
   static void give_back(std::span<std::byte> memory);
+  // No huge pages here from now on, so that what is written and what was given back is known to the small page.
+  static void in_small_pages(std::span<std::byte> memory);
 
  private:
   std::vector<std::span<std::byte>> pieces_;

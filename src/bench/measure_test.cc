@@ -137,7 +137,8 @@ TEST_F(Measured, RoundsHaveTokensOfTheirOwnIfAsked) {
 }
 
 TEST_F(Measured, WhatIsReadFromTheDiskIsCountedByCaseAndBounds) {
-  transformer_->streamed_experts().open({.slots = 3, .reads = 2});
+  model::StreamedExperts& streamed = transformer_->streamed_experts();
+  streamed.open({.room = streamed.room_for(3), .reads = 2});
   const std::vector<Case> cases{{Phase::Prefill, 1, 20, 0}, {Phase::Decode, 1, 4, 0}};
   const auto results = measure(*transformer_, *compute_, cases,
                                {.rounds = 2, .limit_memory = 4 << 20, .new_tokens = true, .disk_bandwidth = 1});

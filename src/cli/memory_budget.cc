@@ -107,30 +107,30 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   });
   progress.finish();
 
-  if (resident_memory() + run_bytes + largest_step + experts.count() * experts.slot_bytes() <= budget) return keep_blocks(largest_step);
+  if (resident_memory() + run_bytes + largest_step + experts.bytes() <= budget) return keep_blocks(largest_step);
   const size_t held = resident_memory() + run_bytes + small_step;
   if (budget < held + experts.reading_bytes()) refuse(resident_memory());
   // On their way: enough to keep the disk busy through a layer's attention, little beside those that stay.
   const size_t for_experts = budget - held;
   const size_t reads = std::clamp<size_t>(for_experts / kShareOnTheWay / experts.reading_bytes(), 1, kMostReads);
-  const size_t slots = (for_experts - reads * experts.reading_bytes()) / experts.slot_bytes();
-  experts.open({.slots = slots,
+  const size_t room = for_experts - reads * experts.reading_bytes(), stay = experts.experts_in(room);
+  experts.open({.room = room,
                 .reads = reads,
                 .step_bytes = small_step,
                 .policy = store::policy_named(arguments.cache_policy).value(),
-                .pinned = pinned_by(arguments, spec, slots / 2),
+                .pinned = pinned_by(arguments, spec, stay / 2),
                 .predictor = predictor_of(arguments.read_ahead)});
   model.transformer.set_lossy(arguments.lossy);
   const double rate = experts.store().measure_read_rate(0.1);
   const double visits = static_cast<double>(spec.moe_layers()) * spec.moe.router.experts_per_token;
-  const double misses = visits * (1 - static_cast<double>(slots) / static_cast<double>(experts.count()));
+  const double misses = visits * (1 - static_cast<double>(stay) / static_cast<double>(experts.count()));
   fmt::print(stderr,
              "moiety: {} of memory: {} of {} experts stay in it, the others are read when tokens choose them, at {:.2f} GB/s: about "
              "{:.1f} tokens/s if all are chosen alike\n",
-             gib(budget), slots, experts.count(), rate / 1e9, rate / (misses * static_cast<double>(experts.bytes_as_read())));
-  if (static_cast<double>(slots) < visits) {
+             gib(budget), stay, experts.count(), rate / 1e9, rate / (misses * static_cast<double>(experts.bytes_as_read())));
+  if (static_cast<double>(stay) < visits) {
     fmt::print(stderr, "moiety: that is less than the {:.0f} a token visits: nearly all will be read again and again; {} would hold them\n",
-               visits, enough_gib(held + reads * experts.reading_bytes() + static_cast<size_t>(visits) * experts.slot_bytes()));
+               visits, enough_gib(held + reads * experts.reading_bytes() + experts.room_for(static_cast<size_t>(visits))));
   }
 }
 

@@ -39,8 +39,10 @@ struct Options {
 // A cache's size, and what it takes to fill it.
 struct Size {
   std::string name;
-  size_t slots = 0;
-  std::function<size_t(size_t)> slots_beside;  // empty: always all
+  size_t slots = 0;                                // for experts of average size
+  size_t room = 0;                                 // the same, in what sizes_LE counts in
+  std::vector<std::vector<size_t>> sizes_LE = {};  // as ExpertCache has them
+  std::function<size_t(size_t)> room_beside = {};  // empty: always all
 };
 
 struct Row {
@@ -80,10 +82,11 @@ ModelSizes sizes_with_model(const Options& options) {
     model::StreamedExperts& experts = model->transformer.streamed_experts();
     out.expert_bytes = experts.bytes_as_read();
     if (!experts.is_open()) {
-      out.sizes.push_back({memory, experts.count(), {}});
+      out.sizes.push_back({memory, experts.count(), experts.count()});
       continue;
     }
-    out.sizes.push_back({memory, experts.store().cache().slots(), [model, &experts](size_t tokens) { return experts.slots_beside(tokens, 1); }});
+    const store::ExpertCache& cache = experts.store().cache();
+    out.sizes.push_back({memory, cache.slots(), cache.room(), cache.sizes(), [model, &experts](size_t tokens) { return experts.room_beside(tokens, 1); }});
   }
   return out;
 }
@@ -91,11 +94,12 @@ ModelSizes sizes_with_model(const Options& options) {
 std::vector<Size> sizes_of(const Options& options, const PastVisits& past) {
   const size_t all = past.header.sparse_layers.size() * static_cast<size_t>(past.header.num_experts);
   std::vector<Size> sizes;
-  for (const size_t slots : options.slots) sizes.push_back({fmt::format("{} slots", slots), std::min(slots, all), {}});
+  const auto add = [&](std::string name, size_t slots) { sizes.push_back({std::move(name), slots, slots}); };
+  for (const size_t slots : options.slots) add(fmt::format("{} slots", slots), std::min(slots, all));
   std::vector<double> shares = options.shares;
   if (shares.empty() && sizes.empty()) shares = {0.125, 0.25, 0.5, 0.75};
   for (const double share : shares) {
-    sizes.push_back({fmt::format("{:.4g} %", 100 * share), static_cast<size_t>(std::lround(share * static_cast<double>(all))), {}});
+    add(fmt::format("{:.4g} %", 100 * share), static_cast<size_t>(std::lround(share * static_cast<double>(all))));
   }
   return sizes;
 }
@@ -175,10 +179,11 @@ int trace_replay(int argc, char** argv) {
       const size_t pinned = std::min(size.slots / 2, hot.size());
       const std::vector<store::ExpertId> stay(hot.begin(), hot.begin() + static_cast<std::ptrdiff_t>(pinned));
       store::ReplayOptions cache;
-      cache.cache.slots = size.slots;
+      cache.cache.room = size.room;
+      cache.cache.sizes_LE = size.sizes_LE;
       cache.cache.policy = policy;
       cache.cache.pinned = stay;
-      cache.slots_beside = size.slots_beside;
+      cache.room_beside = size.room_beside;
       rows.push_back({&size, policy, store::replay(past.experts_L, past.visits, cache)});
       progress.update(static_cast<double>(rows.size()));
     }

@@ -74,13 +74,22 @@ StreamedExperts::StreamedExperts(const format::ModelFile& file, const kernel::Co
       for (size_t e = 0; e < experts_E->size(); ++e) {
         const ExpertWeights& expert = (*experts_E)[e];
         sources.push_back(is_packed_file_ ? packed_source_of(expert, static_cast<int>(l), static_cast<int>(e), *copies) : source_of(expert));
-        bytes_as_read_ = std::max(bytes_as_read_, store::bytes_as_read(sources.back().parts));
-        slot_bytes_ = std::max({slot_bytes_, bytes_as_read_, reads_in_place() ? 0 : bytes_in_memory(sources.back())});
+        Source& source = sources.back();
+        const size_t as_read = store::bytes_as_read(source.parts);
+        source.bytes = DirectFile::whole_pages(reads_in_place() ? as_read : bytes_in_memory(source));
+        most_bytes_ = std::max(most_bytes_, source.bytes);
+        most_bytes_as_read_ = std::max(most_bytes_as_read_, as_read);
+        if (experts_E != &moe.experts_E) continue;
+        bytes_ += source.bytes;
+        bytes_as_read_ += as_read;
       }
     }
   }
-  slot_bytes_ = DirectFile::whole_pages(slot_bytes_);
 }
+
+size_t StreamedExperts::room_for(size_t experts) const { return count_ == 0 ? 0 : (experts * bytes_ + count_ - 1) / count_; }
+
+size_t StreamedExperts::experts_in(size_t room) const { return bytes_ == 0 ? 0 : std::min(room, bytes_) * count_ / bytes_; }
 
 StreamedExperts::Source StreamedExperts::source_of(const ExpertWeights& expert) const {
   Source source;
@@ -144,9 +153,14 @@ size_t StreamedExperts::bytes_in_memory(const Source& source) const {
 
 void StreamedExperts::open(const Options& options) {
   std::vector<std::vector<std::vector<store::FilePart>>> parts_LE;
+  std::vector<std::vector<size_t>> bytes_LE;
   for (const auto& layer : sources_LE_) {
     auto& parts_E = parts_LE.emplace_back();
-    for (const Source& source : layer) parts_E.push_back(source.parts);
+    auto& bytes_E = bytes_LE.emplace_back();
+    for (const Source& source : layer) {
+      parts_E.push_back(source.parts);
+      bytes_E.push_back(source.bytes);
+    }
   }
   store::ExpertHost& host = *this;
   options_ = options;
@@ -154,8 +168,8 @@ void StreamedExperts::open(const Options& options) {
     options_.predictor = store::Predictor::Certain;
   }
   store_ = std::make_unique<store::TieredStore>(file_.files(), std::move(parts_LE), host,
-                                                store::TieredStore::Options{.slots = options.slots,
-                                                                            .slot_bytes = slot_bytes_,
+                                                store::TieredStore::Options{.room = options.room,
+                                                                            .bytes_LE = std::move(bytes_LE),
                                                                             .in_place = reads_in_place(),
                                                                             .policy = options.policy,
                                                                             .pinned = options.pinned,
@@ -167,35 +181,34 @@ void StreamedExperts::open(const Options& options) {
                                                                             .in_planes = in_planes_});
 }
 
-size_t StreamedExperts::slots_beside(size_t tokens, size_t logits) const {
+size_t StreamedExperts::room_beside(size_t tokens, size_t logits) const {
   const size_t bytes = step_bytes(file_.spec(), tokens, logits), more = bytes - std::min(bytes, options_.step_bytes);
-  return options_.slots - std::min(options_.slots, (more + slot_bytes_ - 1) / slot_bytes_ + slots_for_reads(tokens));
+  return options_.room - std::min(options_.room, more + room_for_reads(tokens));
 }
 
 void StreamedExperts::make_room(size_t tokens, size_t logits) {
-  const size_t slots = slots_beside(tokens, logits);
-  if (slots == store_->cache().slots()) return;
-  if (slots > store_->cache().slots()) ::malloc_trim(0);  // what the larger step held
-  store_->use_slots(slots, slots_for_reads(tokens));
+  const size_t room = room_beside(tokens, logits);
+  if (room == store_->cache().room()) return;
+  if (room > store_->cache().room()) ::malloc_trim(0);  // what the larger step held
+  store_->use_room(room, room_for_reads(tokens));
 }
 
 // A wave computes with each expert for as long as the next ones take to read, and with its attention meanwhile for as long as a
 // dozen take.
-size_t StreamedExperts::slots_for_reads(size_t tokens) const {
+size_t StreamedExperts::room_for_reads(size_t tokens) const {
   constexpr size_t kWave = 64;
-  return tokens < kWave ? 0 : std::min(options_.slots / 2, kMoreReads * store_->slots_a_read());
+  return tokens < kWave ? 0 : std::min(options_.room / 2, kMoreReads * store_->bytes_a_read());
 }
 
 size_t StreamedExperts::prompt_chunk(size_t prompt) const {
   constexpr size_t kMost = 4096, kLeast = 32;
-  const size_t memory = options_.slots * slot_bytes_;
   size_t best = kLeast, least_reads = SIZE_MAX;
   for (size_t tokens = kLeast; tokens <= kMost; tokens *= 2) {
     const size_t bytes = step_bytes(file_.spec(), tokens, 1);
-    if (tokens > kLeast && bytes - std::min(bytes, memory) > options_.step_bytes) break;
+    if (tokens > kLeast && bytes - std::min(bytes, options_.room) > options_.step_bytes) break;
     // Every wave reads what is not in memory; what left it to make room comes back later.
-    const size_t slots = slots_beside(tokens, 1), waves = (prompt + tokens - 1) / tokens;
-    const size_t reads = waves * (count_ - std::min(count_, slots)) + options_.slots - slots;
+    const size_t stay = experts_in(room_beside(tokens, 1)), waves = (prompt + tokens - 1) / tokens;
+    const size_t reads = waves * (count_ - stay) + experts_in(options_.room) - stay;
     if (reads < least_reads) best = tokens, least_reads = reads;
     if (tokens >= prompt) break;
   }

@@ -1,5 +1,5 @@
 // A model's experts in less memory than they need: what the store reads becomes weights that can be computed with, packed in
-// fast arithmetic, and goes again when its slot is given to another.
+// fast arithmetic, and goes again when its memory is given to others.
 #pragma once
 
 #include <memory>
@@ -18,24 +18,28 @@ class StreamedExperts : private store::ExpertHost {
   // file's experts are not computed with as they lie.
   StreamedExperts(const format::ModelFile& file, const kernel::Compute& compute, Weights& weights);
 
-  size_t count() const { return count_; }                 // of all experts
-  size_t slot_bytes() const { return slot_bytes_; }       // of one in memory
-  size_t bytes_as_read() const { return bytes_as_read_; }  // of one, from the disk
+  size_t count() const { return count_; }  // of all experts
+  size_t bytes() const { return bytes_; }  // of all of them in memory
+  size_t bytes_as_read() const { return count_ == 0 ? 0 : bytes_as_read_ / count_; }  // of one, from the disk, on average
+  size_t reading_bytes() const { return most_bytes_ + (reads_in_place() ? 0 : most_bytes_as_read_); }  // that each one on its way takes
+  // Room for so many experts of average size, and how many there is room for.
+  size_t room_for(size_t experts) const;
+  size_t experts_in(size_t room) const;
 
-  size_t reading_bytes() const { return slot_bytes_ + (reads_in_place() ? 0 : bytes_as_read_); }  // that each one on its way takes
-
-  // From here on so many are in memory, and no more than `reads` on their way. To be called once, before the first visit.
+  // From here on those that are in memory take no more than `room`, and no more than `reads` are on their way. To be called once,
+  // before the first visit.
   struct Options {
-    size_t slots = 0, reads = 4;
-    size_t step_bytes = SIZE_MAX;  // a step that holds more takes the memory of slots while it runs
+    size_t room = 0;  // bytes
+    size_t reads = 4;
+    size_t step_bytes = SIZE_MAX;  // a step that holds more takes of the room while it runs
     store::CachePolicy policy = store::CachePolicy::Auto;
     std::vector<store::ExpertId> pinned = {};
     store::Predictor predictor = store::Predictor::Caller;
     ReadEngine engine = ReadEngine::Best;
   };
   void open(const Options& options);
-  // Slots that there is memory for while a step of so many tokens, and so many rows of logits, runs.
-  size_t slots_beside(size_t tokens, size_t logits) const;
+  // Room that is left while a step of so many tokens, and so many rows of logits, runs.
+  size_t room_beside(size_t tokens, size_t logits) const;
   // Before such a step.
   void make_room(size_t tokens, size_t logits);
   // How many of a prompt's tokens are best computed at once: each wave of them reads the experts that it needs once.
@@ -56,13 +60,14 @@ class StreamedExperts : private store::ExpertHost {
     std::vector<std::span<const std::byte>> runs;
     std::vector<store::FilePart> parts;
     std::vector<format::PackedSlab> slabs;
+    size_t bytes = 0;  // in memory, whole pages
   };
 
   Source source_of(const ExpertWeights& expert) const;
   Source packed_source_of(const ExpertWeights& expert, int layer, int number, std::span<const format::PackedCopy> copies) const;
   const Source& source_of(store::ExpertId id) const { return sources_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)]; }
   ExpertWeights& weights_of(store::ExpertId id) const;
-  size_t slots_for_reads(size_t tokens) const;
+  size_t room_for_reads(size_t tokens) const;
   bool is_packed(const kernel::WeightView& matrix) const;
   size_t bytes_in_memory(const Source& source) const;
   bool reads_in_place() const { return is_packed_file_ && !in_planes_; }
@@ -79,7 +84,8 @@ class StreamedExperts : private store::ExpertHost {
   Weights& weights_;
   bool is_packed_file_, in_planes_;
   std::vector<std::vector<Source>> sources_LE_;  // by expert, then its copies of low precision
-  size_t count_ = 0, slot_bytes_ = 0, bytes_as_read_ = 0;
+  size_t count_ = 0, bytes_ = 0, bytes_as_read_ = 0;  // of all but copies of low precision
+  size_t most_bytes_ = 0, most_bytes_as_read_ = 0;    // of one
   Options options_;
   std::unique_ptr<store::TieredStore> store_;
 };

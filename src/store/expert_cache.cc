@@ -18,23 +18,35 @@ constexpr size_t kMostScores = size_t{1} << 23;
 ExpertCache::ExpertCache(std::span<const size_t> experts_L, const Options& options)
     : options_(options),
       policy_(options.policy == CachePolicy::Auto ? CachePolicy::Blend : options.policy),
-      slots_(options.slots),
+      room_(options.room),
       tokens_L_(experts_L.size()),
       next_choice_(options.policy == CachePolicy::Auto ? kFirstChoice : 0) {
   for (const size_t experts : experts_L) {
-    slot_of_LE_.emplace_back(experts, kNone);
+    place_LE_.emplace_back(experts, kNone);
     uses_LE_.emplace_back(experts);
     pinned_LE_.emplace_back(experts, false);
   }
-  for (size_t i = options.slots; i-- > 0;) free_.push_back(i);
-  for (const ExpertId id : std::span(options_.pinned).first(std::min(options_.pinned.size(), options.slots))) {
+  size_t taken = 0;
+  for (const ExpertId id : options_.pinned) {
+    if ((taken += size_of(id)) > room_) break;
     pinned_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)] = true;
   }
 }
 
-std::optional<size_t> ExpertCache::slot_of(ExpertId id) const {
-  const size_t slot = slot_of_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)];
-  return slot == kNone ? std::nullopt : std::optional(slot);
+bool ExpertCache::has(ExpertId id) const { return place_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)] != kNone; }
+
+size_t ExpertCache::size_of(ExpertId id) const {
+  return options_.sizes_LE.empty() ? 1 : options_.sizes_LE[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)];
+}
+
+size_t ExpertCache::slots() const {
+  size_t count = 0, size = 0;
+  for (size_t l = 0; l < uses_LE_.size(); ++l) {
+    const size_t experts = uses_LE_[l].size() / (options_.has_low ? 2 : 1);
+    for (size_t e = 0; e < experts; ++e) size += size_of({static_cast<int>(l), static_cast<int>(e)});
+    count += experts;
+  }
+  return size == 0 ? 0 : room_ * count / size;
 }
 
 const ExpertUse& ExpertCache::use_of(ExpertId id) const { return uses_LE_[static_cast<size_t>(id.layer)][use_number(id)]; }
@@ -60,60 +72,89 @@ ExpertCache::Visit ExpertCache::visit(int layer, std::span<const Demand> demands
     ExpertUse& expert = uses_LE_[layer_][use_number({layer, demand.expert})];
     use(expert, demand, tokens, visits_, tokens_L_[layer_]);
     if (next_of) expert.next = next_of(demand.expert);
-    if (slot_of_LE_[layer_][e] != kNone) visit.here.push_back(demand.expert);
-    else visit.missing.push_back({demand.expert, {}, {}});
+    if (place_LE_[layer_][e] != kNone) {
+      visit.here.push_back(demand.expert);
+    } else {
+      const auto low = low_copy_of({layer, demand.expert});
+      visit.missing.push_back({.expert = demand.expert, .low_is_here = low && has(*low)});
+    }
   }
-  if (options_.has_low) replace_low(layer, visit.missing);
-  give_slots(layer, visit.missing);
+  give_room(layer, visit);
   if (next_choice_ > 0) choose_policy(layer, demands, tokens);
   return visit;
 }
 
-// The best of those that are there and those that come have the slots afterwards.
-void ExpertCache::give_slots(int layer, std::vector<Miss>& missing) {
-  struct Candidate {
-    double score;
-    size_t of;  // number of a slot, or of a miss
-  };
-  std::vector<Candidate> coming;
-  std::vector<size_t> given;  // in this visit
-  for (size_t m = 0; m < missing.size(); ++m) {
-    if (missing[m].slot) given.push_back(*missing[m].slot);
-    else coming.push_back({score({layer, missing[m].expert}), m});
-  }
-  std::ranges::stable_sort(coming, std::greater(), &Candidate::score);
-
-  std::vector<Candidate> there;
-  if (coming.size() > free_.size()) {
-    for (size_t i = 0; i < slots_.size(); ++i) {
-      if (slots_[i] && std::ranges::find(given, i) == given.end()) there.push_back({score(*slots_[i]), i});
-    }
-    const size_t wanted = std::min(there.size(), coming.size() - free_.size());
-    const auto worse = [](const Candidate& a, const Candidate& b) { return std::pair(a.score, a.of) < std::pair(b.score, b.of); };
-    std::partial_sort(there.begin(), there.begin() + static_cast<std::ptrdiff_t>(wanted), there.end(), worse);
-    there.resize(wanted);
-  }
-
-  size_t next = 0;
-  for (const Candidate& newcomer : coming) {
-    if (!free_.empty()) {
-      give_slot(layer, missing[newcomer.of], free_.back());
-      free_.pop_back();
-    } else if (next < there.size() && newcomer.score >= there[next].score) {
-      give_slot(layer, missing[newcomer.of], there[next++].of);
-    } else {
-      break;  // those that follow are worth less still
-    }
-  }
+void ExpertCache::add(ExpertId id) {
+  place_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)] = there_.size();
+  there_.push_back(id);
+  used_ += size_of(id);
 }
 
-// Whoever has it leaves.
-void ExpertCache::give_slot(int layer, Miss& miss, size_t slot) {
-  miss.slot = slot;
-  miss.leaves = slots_[slot];
-  if (miss.leaves) slot_of_LE_[static_cast<size_t>(miss.leaves->layer)][static_cast<size_t>(miss.leaves->expert)] = kNone;
-  slots_[slot] = ExpertId{layer, miss.expert};
-  slot_of_LE_[static_cast<size_t>(layer)][static_cast<size_t>(miss.expert)] = slot;
+// The last one takes its place in the list.
+void ExpertCache::remove(ExpertId id) {
+  size_t& place = place_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)];
+  const ExpertId last = there_.back();
+  there_.pop_back();
+  if (last != id) {
+    there_[place] = last;
+    place_LE_[static_cast<size_t>(last.layer)][static_cast<size_t>(last.expert)] = place;
+  }
+  place = kNone;
+  used_ -= size_of(id);
+}
+
+std::vector<ExpertCache::Scored> ExpertCache::worst_first(std::span<const ExpertId> but) const {
+  std::vector<Scored> heap;
+  for (const ExpertId id : there_) {
+    if (std::ranges::find(but, id) == but.end()) heap.push_back({score(id), id});
+  }
+  std::ranges::make_heap(heap, std::greater());
+  return heap;
+}
+
+// The best of those that are there and those that come are there afterwards. First come those whose copies of low precision are there
+// already and give their room.
+void ExpertCache::give_room(int layer, Visit& visit) {
+  struct Newcomer {
+    double score;
+    Miss* miss;
+  };
+  std::vector<Newcomer> coming;
+  std::vector<ExpertId> spared;  // those that come, and copies of low precision that are made whole: they don't go for others
+  for (Miss& miss : visit.missing) {
+    coming.push_back({score({layer, miss.expert}), &miss});
+    if (miss.low_is_here) spared.push_back(*low_copy_of({layer, miss.expert}));
+  }
+  std::ranges::stable_sort(coming, std::greater(), [](const Newcomer& n) { return std::pair(n.miss->low_is_here, n.score); });
+
+  std::optional<std::vector<Scored>> there;
+  for (const Newcomer& newcomer : coming) {
+    const ExpertId id{layer, newcomer.miss->expert};
+    const auto low = newcomer.miss->low_is_here ? low_copy_of(id) : std::nullopt;
+    size_t room = room_ - used_ + (low ? size_of(*low) : 0);
+    if (room < size_of(id) && !there) there = worst_first(spared);
+    std::vector<Scored> worse;
+    while (room < size_of(id) && !there->empty() && there->front().score <= newcomer.score) {
+      std::ranges::pop_heap(*there, std::greater());
+      worse.push_back(there->back());
+      there->pop_back();
+      room += size_of(worse.back().id);
+    }
+    newcomer.miss->stays = room >= size_of(id);
+    for (const Scored& expert : worse) {
+      if (newcomer.miss->stays) {
+        remove(expert.id);
+        visit.leaving.push_back(expert.id);
+      } else {
+        there->push_back(expert);
+        std::ranges::push_heap(*there, std::greater());
+      }
+    }
+    if (!newcomer.miss->stays) continue;
+    if (low) remove(*low);
+    add(id);
+    spared.push_back(id);
+  }
 }
 
 std::optional<ExpertId> ExpertCache::low_copy_of(ExpertId id) const {
@@ -122,49 +163,25 @@ std::optional<ExpertId> ExpertCache::low_copy_of(ExpertId id) const {
   return ExpertId{id.layer, id.expert + static_cast<int>(experts)};
 }
 
-// Experts whose copies of low precision are there have the slots of those.
-void ExpertCache::replace_low(int layer, std::vector<Miss>& missing) {
-  for (Miss& miss : missing) {
-    const auto low = low_copy_of({layer, miss.expert});
-    const auto slot = low ? slot_of(*low) : std::nullopt;
-    if (!slot) continue;
-    give_slot(layer, miss, *slot);
-    miss.replaces_low = true;
-  }
-}
-
 void ExpertCache::lose(ExpertId id) {
-  size_t& slot = slot_of_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)];
-  if (slot == kNone) return;
-  slots_[slot].reset();
-  free_.push_back(slot);
-  slot = kNone;
+  if (has(id)) remove(id);
 }
 
-std::vector<ExpertCache::Gone> ExpertCache::use_slots(size_t count) {
-  for (; slots() < count && !closed_.empty(); closed_.pop_back()) free_.push_back(closed_.back());
-  for (; slots() > count && !free_.empty(); free_.pop_back()) closed_.push_back(free_.back());
-  std::vector<std::pair<double, size_t>> there;
-  if (slots() > count) {
-    for (size_t i = 0; i < slots_.size(); ++i) {
-      if (slots_[i]) there.emplace_back(score(*slots_[i]), i);
-    }
-    std::ranges::sort(there);
-  }
-  std::vector<Gone> gone;
-  for (size_t next = 0; slots() > count; ++next) {
-    const size_t slot = there[next].second;
-    gone.push_back({*slots_[slot], slot});
-    slot_of_LE_[static_cast<size_t>(slots_[slot]->layer)][static_cast<size_t>(slots_[slot]->expert)] = kNone;
-    slots_[slot].reset();
-    closed_.push_back(slot);
+std::vector<ExpertId> ExpertCache::use_room(size_t room) {
+  room_ = room;
+  std::vector<ExpertId> gone;
+  if (used_ <= room_) return gone;
+  for (std::vector<Scored> there = worst_first({}); used_ > room_; there.pop_back()) {
+    std::ranges::pop_heap(there, std::greater());
+    gone.push_back(there.back().id);
+    remove(gone.back());
   }
   return gone;
 }
 
 // What each policy would have found in memory so far; the one that would have missed least is in force from now on.
 void ExpertCache::choose_policy(int layer, std::span<const Demand> demands, size_t tokens) {
-  if (past_.size() * slots_.size() >= kMostScores) past_.pop_front();
+  if (past_.size() * there_.size() >= kMostScores) past_.pop_front();
   past_.push_back({layer, tokens, {demands.begin(), demands.end()}});
   past_tokens_ = std::max(past_tokens_, tokens_L_[layer_]);
   if (past_tokens_ < next_choice_) return;
@@ -172,7 +189,7 @@ void ExpertCache::choose_policy(int layer, std::span<const Demand> demands, size
   for (const auto& uses_E : uses_LE_) experts_L.push_back(uses_E.size());
   size_t least = SIZE_MAX;
   for (const CachePolicy candidate : kAutoChoices) {
-    ExpertCache replay(experts_L, {slots(), candidate, options_.pinned, options_.has_low});
+    ExpertCache replay(experts_L, {room_, candidate, options_.pinned, options_.has_low, options_.sizes_LE});
     size_t missed = 0;
     for (const PastVisit& past : past_) missed += replay.visit(past.layer, past.demands, past.tokens).missing.size();
     if (missed < least) policy_ = candidate, least = missed;

@@ -24,10 +24,11 @@ struct PastVisit {
 class ExpertCache {
  public:
   struct Options {
-    size_t slots = 0;
+    size_t room = 0;  // for experts: as many as that, or what sizes_LE counts in
     CachePolicy policy = CachePolicy::Auto;
-    std::vector<ExpertId> pinned = {};  // never go once they are there; as many as there are slots for
+    std::vector<ExpertId> pinned = {};  // never go once they are there; as many as there is room for
     bool has_low = false;  // half of a layer's experts are the others' copies of low precision, in the same order
+    std::vector<std::vector<size_t>> sizes_LE = {};  // what each takes of the room; empty: 1
   };
   // experts_L: how many experts each layer has, 0 where it has none.
   ExpertCache(std::span<const size_t> experts_L, const Options& options);
@@ -35,51 +36,56 @@ class ExpertCache {
   // An expert that was asked for and was not there.
   struct Miss {
     int expert = 0;
-    std::optional<size_t> slot;      // that it stays in; without one it is computed with and goes
-    std::optional<ExpertId> leaves;  // who had that slot
-    bool replaces_low = false;       // that is its own copy of low precision, which nobody asks for any more
+    bool stays = false;        // else it is computed with and goes
+    bool low_is_here = false;  // its copy of low precision, which nobody asks for any more: if it stays that goes
   };
   struct Visit {
     std::vector<int> here;  // all are used before any of them goes
     std::vector<Miss> missing;
+    std::vector<ExpertId> leaving;  // to make room for these
   };
   // Tokens of a step, so many, come to a layer with these demands, each expert once. Decides at once who is there after the
   // visit. With `next_of`, of an expert of this layer, the number of the visit that uses it again (CachePolicy::Belady).
   using NextUse = std::function<uint64_t(int expert)>;
   Visit visit(int layer, std::span<const Demand> demands, size_t tokens, const NextUse& next_of = {});
 
-  // What was to be in a slot did not come.
+  // What was to stay did not come.
   void lose(ExpertId id);
-  // From now on so many slots are in use, of those that there are; which experts went for it, and from where.
-  struct Gone {
-    ExpertId id;
-    size_t slot;
-  };
-  std::vector<Gone> use_slots(size_t count);
+  // From now on there is so much room, or again so much; which experts went for it.
+  std::vector<ExpertId> use_room(size_t room);
 
-  bool has(ExpertId id) const { return slot_of(id).has_value(); }
+  bool has(ExpertId id) const;
   // Of an expert, its copy of low precision, where it is one that has one.
   std::optional<ExpertId> low_copy_of(ExpertId id) const;
-  std::optional<size_t> slot_of(ExpertId id) const;
   const ExpertUse& use_of(ExpertId id) const;  // in whichever precision
-  size_t slots() const { return slots_.size() - closed_.size(); }
-  std::span<const size_t> closed_slots() const { return closed_; }
+  size_t size_of(ExpertId id) const;
+  const std::vector<std::vector<size_t>>& sizes() const { return options_.sizes_LE; }
+  size_t room() const { return room_; }
+  size_t used() const { return used_; }  // of it
+  size_t slots() const;                  // experts of average size that there is room for
   // In force: what Auto has come to.
   CachePolicy policy() const { return policy_; }
 
  private:
+  // The experts that are there as a heap: whose score is least comes first.
+  struct Scored {
+    double score;
+    ExpertId id;
+    auto operator<=>(const Scored&) const = default;
+  };
   double score(ExpertId id) const;
   size_t use_number(ExpertId id) const;
-  void give_slot(int layer, Miss& miss, size_t slot);
-  void replace_low(int layer, std::vector<Miss>& missing);
-  void give_slots(int layer, std::vector<Miss>& missing);
+  std::vector<Scored> worst_first(std::span<const ExpertId> but) const;
+  void add(ExpertId id);
+  void remove(ExpertId id);
+  void give_room(int layer, Visit& visit);
   void choose_policy(int layer, std::span<const Demand> demands, size_t tokens);
 
   Options options_;
   CachePolicy policy_;
-  std::vector<std::optional<ExpertId>> slots_;  // whose they are
-  std::vector<size_t> free_, closed_;
-  std::vector<std::vector<size_t>> slot_of_LE_;  // kNone: not in memory
+  size_t room_, used_ = 0;
+  std::vector<ExpertId> there_;
+  std::vector<std::vector<size_t>> place_LE_;  // in there_; kNone: it is not there
   std::vector<std::vector<ExpertUse>> uses_LE_;
   std::vector<std::vector<bool>> pinned_LE_;
   std::vector<uint64_t> tokens_L_;

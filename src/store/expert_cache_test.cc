@@ -91,13 +91,22 @@ size_t least_misses(const std::vector<Past>& past, size_t slots) {
   return least;
 }
 
+// Sizes of experts, by chance but for the first of each layer.
+std::vector<std::vector<size_t>> some_sizes(Random& random) {
+  std::vector<std::vector<size_t>> sizes_LE(kLayers, std::vector<size_t>(kExperts, 3));
+  for (auto& sizes_E : sizes_LE) {
+    for (size_t e = 1; e < kExperts; ++e) sizes_E[e] = 3 + random.below(4);
+  }
+  return sizes_LE;
+}
+
 TEST(ExpertCache, BooksAreRightWhateverComes) {
   Random random(5);
   for (const CachePolicy policy : {CachePolicy::Lru, CachePolicy::Lfu, CachePolicy::Weight, CachePolicy::Distance, CachePolicy::Blend,
                                    CachePolicy::Auto}) {
-    for (const size_t slots : {0, 1, 3, 10, 24}) {
-      ExpertCache cache(kSizes, {slots, policy});
-      std::map<ExpertId, size_t> there;  // and in which slot
+    for (const size_t room : {0, 1, 3, 10, 24, 50}) {
+      ExpertCache cache(kSizes, {.room = room, .policy = policy, .sizes_LE = room % 2 == 0 ? some_sizes(random) : decltype(some_sizes(random)){}});
+      std::set<ExpertId> there;
       for (int i = 0; i < 600; ++i) {
         const int layer = static_cast<int>(random.below(kLayers));
         std::set<int> experts;
@@ -106,25 +115,44 @@ TEST(ExpertCache, BooksAreRightWhateverComes) {
         EXPECT_EQ(visit.here.size() + visit.missing.size(), experts.size());
         for (const int e : visit.here) EXPECT_TRUE(there.contains({layer, e}) && experts.contains(e));
         for (const ExpertCache::Miss& miss : visit.missing) EXPECT_FALSE(there.contains({layer, miss.expert}));
+        for (const ExpertId id : visit.leaving) EXPECT_EQ(there.erase(id), 1u);
         for (const ExpertCache::Miss& miss : visit.missing) {
-          EXPECT_TRUE(miss.slot || !miss.leaves);
-          if (miss.leaves) {
-            EXPECT_EQ(there.extract(*miss.leaves).mapped(), *miss.slot);
-          }
-          if (miss.slot) there[{layer, miss.expert}] = *miss.slot;
+          if (miss.stays) there.insert({layer, miss.expert});
         }
         if (!there.empty() && random.below(20) == 0) {
-          cache.lose(there.begin()->first);
+          cache.lose(*there.begin());
           there.erase(there.begin());
         }
-        std::set<size_t> used;
-        for (const auto& [id, slot] : there) {
-          EXPECT_EQ(cache.slot_of(id), slot);
-          EXPECT_TRUE(used.insert(slot).second && slot < slots);
+        const size_t now = random.below(30) == 0 ? random.below(room + 1) : room;
+        for (const ExpertId id : cache.use_room(now)) EXPECT_EQ(there.erase(id), 1u);
+        size_t used = 0;
+        for (int l = 0; l < static_cast<int>(kLayers); ++l) {
+          for (int e = 0; e < static_cast<int>(kExperts); ++e) {
+            EXPECT_EQ(cache.has({l, e}), there.contains({l, e}));
+            if (cache.has({l, e})) used += cache.size_of({l, e});
+          }
         }
+        EXPECT_EQ(cache.used(), used);
+        EXPECT_LE(used, now);
       }
     }
   }
+}
+
+// Nobody goes for a newcomer that has no room all the same, and none goes whom less room would have spared.
+TEST(ExpertCache, AsManyGoAsALargeOneNeeds) {
+  std::vector<std::vector<size_t>> sizes_LE(kLayers, std::vector<size_t>(kExperts, 2));
+  sizes_LE[0][0] = 5;
+  ExpertCache cache(kSizes, {.room = 6, .policy = CachePolicy::Lru, .sizes_LE = sizes_LE});
+  for (const int e : {1, 2, 3}) cache.visit(0, demands({e}), 1);
+  EXPECT_EQ(cache.visit(0, demands({0}), 1).leaving, (std::vector<ExpertId>{{0, 1}, {0, 2}, {0, 3}}));
+  EXPECT_EQ(cache.visit(0, demands({4}), 1).leaving, (std::vector<ExpertId>{{0, 0}}));
+  cache.visit(0, demands({5}), 1);
+  EXPECT_EQ(cache.visit(0, demands({6, 7}), 1).leaving, (std::vector<ExpertId>{{0, 4}}));
+  // Too large for all of the room: it is computed with and goes
+  cache.use_room(4);
+  const ExpertCache::Visit visit = cache.visit(0, demands({0}), 1);
+  EXPECT_TRUE(visit.leaving.empty() && !visit.missing[0].stays);
 }
 
 TEST(ExpertCache, TheExpertThatGoesIsThePolicys) {
@@ -177,42 +205,50 @@ TEST(ExpertCache, PinnedExpertsStay) {
   EXPECT_TRUE(cache.has({2, 5}));
 }
 
-// Half of each layer's experts are the others' copies of low precision: whoever comes whole has the slot of its own copy, and nobody
-// else's for it.
+// Half of each layer's experts are the others' copies of low precision: whoever comes whole has the room of its own copy, and, if that is
+// enough, nobody else's for it.
 TEST(ExpertCache, AnExpertReplacesItsOwnCopyOfLowPrecision) {
   constexpr int kWhole = kExperts / 2;
-  for (const CachePolicy policy : {CachePolicy::Lru, CachePolicy::Lfu, CachePolicy::Weight, CachePolicy::Distance, CachePolicy::Blend, CachePolicy::Auto}) {
-    Random random(17);
-    size_t replaced = 0;
-    for (const size_t slots : {1, 3, 7, 12}) {
-      ExpertCache cache(kSizes, {.slots = slots, .policy = policy, .has_low = true});
-      for (int i = 0; i < 600; ++i) {
-        const int layer = i % static_cast<int>(kLayers);
-        std::set<int> wanted;
-        for (int e = 0; e < kWhole; ++e) {
-          if (random.below(2) == 0) continue;
-          wanted.insert(random.below(2) == 0 || cache.has({layer, e}) ? e : e + kWhole);
-        }
-        std::map<int, std::optional<size_t>> low_before;
-        for (int e = 0; e < kWhole; ++e) low_before[e] = cache.slot_of({layer, e + kWhole});
-        const ExpertCache::Visit visit = cache.visit(layer, demands(wanted), 1);
-        std::set<size_t> given;
-        for (const ExpertCache::Miss& miss : visit.missing) {
-          if (miss.slot) {
-            EXPECT_TRUE(given.insert(*miss.slot).second) << "a slot is given once";
-            EXPECT_EQ(cache.slot_of({layer, miss.expert}), miss.slot);
+  for (const size_t whole_size : {1, 2}) {
+    std::vector<std::vector<size_t>> sizes_LE(kLayers, std::vector<size_t>(kExperts, 1));
+    for (auto& sizes_E : sizes_LE) std::fill_n(sizes_E.begin(), kWhole, whole_size);
+    for (const CachePolicy policy : {CachePolicy::Lru, CachePolicy::Lfu, CachePolicy::Weight, CachePolicy::Distance, CachePolicy::Blend, CachePolicy::Auto}) {
+      Random random(17);
+      size_t replaced = 0;
+      for (const size_t room : {1, 3, 7, 12}) {
+        ExpertCache cache(kSizes, {.room = room, .policy = policy, .has_low = true, .sizes_LE = sizes_LE});
+        for (int i = 0; i < 600; ++i) {
+          const int layer = i % static_cast<int>(kLayers);
+          std::set<int> wanted;
+          for (int e = 0; e < kWhole; ++e) {
+            if (random.below(2) == 0) continue;
+            wanted.insert(random.below(2) == 0 || cache.has({layer, e}) ? e : e + kWhole);
           }
-          const bool was_low = miss.expert < kWhole && low_before[miss.expert].has_value();
-          EXPECT_EQ(miss.replaces_low, was_low);
-          if (!was_low) continue;
-          ++replaced;
-          EXPECT_EQ(miss.slot, low_before[miss.expert]);
-          EXPECT_EQ(miss.leaves, (ExpertId{layer, miss.expert + kWhole}));
+          std::set<int> low_before;
+          for (int e = 0; e < kWhole; ++e) {
+            if (cache.has({layer, e + kWhole})) low_before.insert(e);
+          }
+          const ExpertCache::Visit visit = cache.visit(layer, demands(wanted), 1);
+          for (const ExpertCache::Miss& miss : visit.missing) {
+            EXPECT_EQ(miss.low_is_here, miss.expert < kWhole && low_before.contains(miss.expert));
+            EXPECT_EQ(cache.has({layer, miss.expert}), miss.stays);
+            if (!miss.low_is_here) continue;
+            ++replaced;
+            const ExpertId low{layer, miss.expert + kWhole};
+            EXPECT_EQ(cache.has(low), !miss.stays);
+            EXPECT_EQ(std::ranges::count(visit.leaving, low), 0) << "it is needed until the whole one is there";
+            EXPECT_TRUE(miss.stays || whole_size > 1);
+          }
+          if (whole_size == 1 && visit.missing.size() == low_before.size()) {
+            const bool all_low = std::ranges::all_of(visit.missing, &ExpertCache::Miss::low_is_here);
+            EXPECT_TRUE(!all_low || visit.leaving.empty());
+          }
+          for (int e = 0; e < kWhole; ++e) EXPECT_FALSE(cache.has({layer, e}) && cache.has({layer, e + kWhole}));
+          EXPECT_LE(cache.used(), room);
         }
-        for (int e = 0; e < kWhole; ++e) EXPECT_FALSE(cache.has({layer, e}) && cache.has({layer, e + kWhole}));
       }
+      EXPECT_GT(replaced, 0u);
     }
-    EXPECT_GT(replaced, 0u);
   }
 }
 

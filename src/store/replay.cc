@@ -32,7 +32,7 @@ ReplayResult replay(std::span<const size_t> experts_L, std::span<const PastVisit
   ReplayResult result;
   for (size_t v = 0; v < visits.size(); ++v) {
     const PastVisit& past = visits[v];
-    if (options.slots_beside) cache.use_slots(options.slots_beside(past.tokens));
+    if (options.room_beside) cache.use_room(options.room_beside(past.tokens));
     ExpertCache::NextUse next;
     if (!next_VD.empty()) {
       next = [&](int expert) {

@@ -11,8 +11,8 @@ namespace moiety::store {
 
 struct ReplayOptions {
   ExpertCache::Options cache;
-  // Slots that are in use while a step of so many tokens runs; empty: always all.
-  std::function<size_t(size_t tokens)> slots_beside;
+  // Room that there is while a step of so many tokens runs; empty: always all.
+  std::function<size_t(size_t tokens)> room_beside;
 };
 
 struct ReplayResult {

@@ -23,20 +23,20 @@ struct Pages {
   size_t reads() const { return (bytes() + kMostBytesARead - 1) / kMostBytesARead; }
 };
 
-// Of one expert.
-struct Largest {
-  size_t bytes = 0, reads = 1;
-};
-Largest largest_of(const std::vector<std::vector<std::vector<FilePart>>>& parts_LE) {
-  Largest largest;
-  for (const auto& layer : parts_LE) {
-    for (const auto& parts : layer) {
-      size_t reads = 0;
-      for (const FilePart& part : parts) reads += Pages(part).reads();
-      largest = {std::max(largest.bytes, bytes_as_read(parts)), std::max(largest.reads, reads)};
-    }
+size_t reads_of(std::span<const FilePart> parts) {
+  size_t reads = 0;
+  for (const FilePart& part : parts) reads += Pages(part).reads();
+  return reads;
+}
+
+// Of what a function says of each element of a list of lists.
+template <class T, class Of>
+size_t most(const std::vector<std::vector<T>>& lists, const Of& of) {
+  size_t most = 0;
+  for (const auto& list : lists) {
+    for (const T& element : list) most = std::max<size_t>(most, of(element));
   }
-  return largest;
+  return most;
 }
 
 std::vector<size_t> counts(const std::vector<std::vector<std::vector<FilePart>>>& parts_LE) {
@@ -46,6 +46,32 @@ std::vector<size_t> counts(const std::vector<std::vector<std::vector<FilePart>>>
 }
 
 double seconds(std::chrono::steady_clock::duration passed) { return std::chrono::duration<double>(passed).count(); }
+
+// With each expert's memory in whole pages, and no less than is read into it.
+TieredStore::Options in_whole_pages(TieredStore::Options options, const std::vector<std::vector<std::vector<FilePart>>>& parts_LE) {
+  for (size_t l = 0; l < parts_LE.size(); ++l) {
+    for (size_t e = 0; e < parts_LE[l].size(); ++e) {
+      size_t& bytes = options.bytes_LE[l][e];
+      bytes = DirectFile::whole_pages(std::max(bytes, options.in_place ? bytes_as_read(parts_LE[l][e]) : 0));
+    }
+  }
+  return options;
+}
+
+size_t least_of(const std::vector<std::vector<size_t>>& bytes_LE) {
+  size_t least = SIZE_MAX;
+  for (const auto& bytes_E : bytes_LE) {
+    for (const size_t bytes : bytes_E) least = std::min(least, bytes);
+  }
+  return least;
+}
+
+// Slots that so much room is enough for.
+size_t most_slots(const std::vector<std::vector<size_t>>& bytes_LE, size_t room) {
+  size_t all = 0;
+  for (const auto& bytes_E : bytes_LE) all += bytes_E.size();
+  return std::min(all, room / least_of(bytes_LE));
+}
 
 }  // namespace
 
@@ -73,10 +99,13 @@ TieredStore::TieredStore(std::span<const fs::path> files, std::vector<std::vecto
                          ExpertHost& host, const Options& options)
     : parts_LE_(std::move(parts_LE)),
       host_(host),
-      options_(options),
-      cache_(counts(parts_LE_), {options.slots, options.policy, options.pinned, options.has_low}),
+      options_(in_whole_pages(options, parts_LE_)),
+      cache_(counts(parts_LE_), {options.room, options.policy, options.pinned, options.has_low, options_.bytes_LE}),
+      most_bytes_(most(options_.bytes_LE, std::identity())),
+      most_bytes_as_read_(most(parts_LE_, [](const auto& parts) { return bytes_as_read(parts); })),
+      memory_(most_slots(options_.bytes_LE, options.room) + options.reads + options.more_reads, least_of(options_.bytes_LE), most_bytes_),
       paths_(counts(parts_LE_)),
-      queue_((options.reads + options.more_reads) * largest_of(parts_LE_).reads, options.engine) {
+      queue_((options.reads + options.more_reads) * most(parts_LE_, [](const auto& parts) { return reads_of(parts); }), options.engine) {
   assert(options.reads > 0);
   if (options.predictor == Predictor::Certain) {
     certain_LE_.resize(parts_LE_.size());
@@ -84,18 +113,18 @@ TieredStore::TieredStore(std::span<const fs::path> files, std::vector<std::vecto
     disk_is_free_ = true;
   }
   for (const fs::path& file : files) files_.emplace_back(file);
-  const size_t raw_bytes = largest_of(parts_LE_).bytes, block_bytes = DirectFile::whole_pages(std::max(options.slot_bytes, raw_bytes));
-  options_.slot_bytes = block_bytes;
-  const size_t raws = options.in_place ? 0 : options.reads * raw_bytes, blocks = (options.slots + options.reads) * block_bytes;
-  std::byte* memory = memory_.allocate(blocks + raws + kPage);
-  memory += (kPage - reinterpret_cast<uintptr_t>(memory) % kPage) % kPage;
-  const auto take = [&](size_t bytes) { return std::exchange(memory, memory + bytes); };
-  transits_.resize(options.reads);
-  for (Transit& transit : transits_) {
-    transit.block = take(block_bytes);
-    transit.raw = options.in_place ? transit.block : take(raw_bytes);
+  for (const auto& parts_E : parts_LE_) slots_LE_.emplace_back(parts_E.size());
+  if (!options.in_place) {
+    raws_ = raw_memory_.allocate((options.reads + options.more_reads) * most_bytes_as_read_ + kPage);
+    raws_ += (kPage - reinterpret_cast<uintptr_t>(raws_) % kPage) % kPage;
   }
-  for (size_t i = 0; i < options.slots; ++i) blocks_.push_back(take(block_bytes));
+  while (transits_.size() < options.reads) add_transit();
+}
+
+void TieredStore::add_transit() {
+  Transit& transit = transits_.emplace_back();
+  transit.slot = memory_.take();
+  transit.raw = options_.in_place ? transit.slot.data : raws_ + (transits_.size() - 1) * most_bytes_as_read_;
 }
 
 const std::vector<FilePart>& TieredStore::parts_of(ExpertId id) const {
@@ -123,6 +152,7 @@ void TieredStore::start(Transit& transit, const ToRead& expert, Transit::For rea
   transit.reader = reader;
   transit.parts.clear();
   transit.reads_left = transit.bytes = 0;
+  transit.slot.held = std::max(transit.slot.held, cache_.size_of(expert.id));
   std::byte* to = transit.raw;
   for (const FilePart& part : parts) {
     const Pages pages(part);
@@ -263,16 +293,28 @@ void TieredStore::sort_out_expected(int layer, size_t tokens, const ExpertCache:
   expected_limit_ = options_.predictor == Predictor::Certain ? SIZE_MAX : read_ahead_.limit(tokens);
 }
 
-// Gives an expert that was computed with its slot, or lets it go.
+// An expert that was computed with stays, or goes.
 void TieredStore::settle(Transit& transit, const ExpertCache::Miss& miss) {
-  if (!miss.slot) {
-    host_.leave(transit.id);
+  if (miss.stays) {
+    if (miss.low_is_here) vacate({{*cache_.low_copy_of(transit.id)}});
+    SlotMemory::trim(transit.slot, cache_.size_of(transit.id));
+    stay_bytes_ += transit.slot.held;
+    slot_of(transit.id) = std::exchange(transit.slot, memory_.take());
+    memory_.keep_vacant(cache_.room() - stay_bytes_);
+    if (options_.in_place) transit.raw = transit.slot.data;
   } else {
-    if (miss.leaves) host_.leave(*miss.leaves);
-    std::swap(blocks_[*miss.slot], transit.block);
-    if (options_.in_place) transit.raw = transit.block;
+    host_.leave(transit.id);
   }
   release(transit);
+}
+
+// Those that stayed go. Their memory is for those that come, who are no larger together.
+void TieredStore::vacate(std::span<const ExpertId> experts) {
+  for (const ExpertId id : experts) {
+    host_.leave(id);
+    stay_bytes_ -= slot_of(id).held;
+    memory_.vacate(std::exchange(slot_of(id), {}));
+  }
 }
 
 // Waits for what is on its way and forgets it; those that were to stay and did not come are not there.
@@ -288,7 +330,8 @@ void TieredStore::abandon(int layer, std::span<const ExpertCache::Miss> left, st
   for (auto& experts : certain_LE_) experts.clear();
   for (const ExpertId id : taken_in) host_.leave(id);
   for (const ExpertCache::Miss& miss : left) {
-    if (miss.leaves) host_.leave(*miss.leaves);
+    if (!miss.stays) continue;
+    if (miss.low_is_here) vacate({{*cache_.low_copy_of({layer, miss.expert})}});
     cache_.lose({layer, miss.expert});
   }
   expected_.clear();
@@ -303,28 +346,20 @@ void TieredStore::finish_reads() {
   while (queue_.in_flight() > 0) take_read(true);
 }
 
-void TieredStore::use_slots(size_t count, size_t slots_for_reads) {
+void TieredStore::use_room(size_t bytes, size_t bytes_for_reads) {
   finish_reads();
-  // What slots gave, they have again
-  size_t lent = 0;
   for (; transits_.size() > options_.reads; transits_.pop_back()) {
-    blocks_[cache_.closed_slots()[lent++]] = transits_.back().block;
-    if (!options_.in_place) blocks_[cache_.closed_slots()[lent++]] = transits_.back().raw;
+    if (!options_.in_place) HugeMemory::give_back({transits_.back().raw, most_bytes_as_read_});
+    memory_.vacate(transits_.back().slot);
   }
-  for (const ExpertCache::Gone& gone : cache_.use_slots(count)) host_.leave(gone.id);
-  const std::span<const size_t> closed = cache_.closed_slots();
-  lent = 0;
-  const size_t most = std::min(slots_for_reads, closed.size());
-  while (transits_.size() < options_.reads + options_.more_reads && lent + slots_a_read() <= most) {
-    Transit& transit = transits_.emplace_back();
-    transit.block = blocks_[closed[lent++]];
-    transit.raw = options_.in_place ? transit.block : blocks_[closed[lent++]];
-  }
-  for (; lent < closed.size(); ++lent) HugeMemory::give_back({blocks_[closed[lent]], options_.slot_bytes});
+  vacate(cache_.use_room(bytes));
+  memory_.keep_vacant(bytes - stay_bytes_);
+  const size_t most = std::min(bytes_for_reads, options_.room - bytes) / bytes_a_read();
+  while (transits_.size() < options_.reads + std::min(options_.more_reads, most)) add_transit();
 }
 
 void TieredStore::assume_read_rate(double bytes_per_second) {
-  read_ahead_.learn_read(static_cast<double>(largest_of(parts_LE_).bytes) / bytes_per_second);
+  read_ahead_.learn_read(static_cast<double>(most_bytes_as_read_) / bytes_per_second);
 }
 
 double TieredStore::measure_read_rate(double duration) {
@@ -362,7 +397,7 @@ std::vector<TieredStore::ToRead> TieredStore::still_to_read(int layer, const Exp
   std::vector<ToRead> to_read;
   for (const ExpertCache::Miss& miss : visit.missing) {
     const ExpertId id{layer, miss.expert};
-    if (transit_of(id) == nullptr) to_read.push_back({id, options_.in_planes && miss.replaces_low ? size_t{1} : size_t{0}});
+    if (transit_of(id) == nullptr) to_read.push_back({id, options_.in_planes && miss.low_is_here ? size_t{1} : size_t{0}});
   }
   std::ranges::sort(to_read, {}, [&](const ToRead& expert) {
     const FilePart& first = parts_of(expert.id)[expert.parts_here];
@@ -401,6 +436,7 @@ void TieredStore::visit(int layer, std::span<const Demand> demands, size_t token
   };
 
   std::vector<ExpertCache::Miss> left = visit.missing;
+  std::span<const ExpertId> leaving = visit.leaving;  // and not gone
   std::vector<ExpertId> taken_in;  // and not settled
   disk_idle_since_ = Clock::now();
   try {
@@ -415,13 +451,14 @@ void TieredStore::visit(int layer, std::span<const Demand> demands, size_t token
       }
       if (!here.empty() && here.size() == left.size()) disk_idle_since_ = Clock::now();
       std::vector<Arrival> arrivals;
-      for (const Transit* transit : here) arrivals.push_back({transit->id, transit->parts, transit->block});
+      for (const Transit* transit : here) arrivals.push_back({transit->id, transit->parts, transit->slot.data});
       host_.arrive(arrivals);
       for (const Arrival& arrival : arrivals) {
         taken_in.push_back(arrival.id);
         these.push_back(arrival.id.expert);
       }
       use_them(these);
+      vacate(std::exchange(leaving, {}));
       for (Transit* transit : here) {
         const auto miss = std::ranges::find(left, transit->id.expert, &ExpertCache::Miss::expert);
         settle(*transit, *miss);
@@ -434,6 +471,7 @@ void TieredStore::visit(int layer, std::span<const Demand> demands, size_t token
     if (options_.predictor == Predictor::Certain) expect_certain();  // some of it may just have made room
     start_more();
   } catch (...) {
+    vacate(leaving);
     abandon(layer, left, taken_in);
     throw;
   }

@@ -1,4 +1,4 @@
-// Some experts are in memory, in slots of the same size; the others are in files and come when they are asked for, or a little
+// Some experts are in memory, each taking what it needs; the others are in files and come when they are asked for, or a little
 // before.
 #pragma once
 
@@ -12,6 +12,7 @@
 #include "store/expert_store.h"
 #include "store/path_table.h"
 #include "store/read_ahead.h"
+#include "store/slot_memory.h"
 
 namespace moiety::store {
 
@@ -71,19 +72,20 @@ enum class Predictor {
 class TieredStore : public ExpertStore {
  public:
   struct Options {
-    size_t slots = 0, slot_bytes = 0;
+    size_t room = 0;  // bytes, for experts that stay
+    std::vector<std::vector<size_t>> bytes_LE = {};  // that each takes as it is computed with
     bool in_place = false;  // what is read is computed with as it is: it is read into slots
     CachePolicy policy = CachePolicy::Auto;
     std::vector<ExpertId> pinned = {};
     size_t reads = 4;       // experts on their way, or being taken in, at a time
-    size_t more_reads = 0;  // and so many more, at most, where slots give their memory
+    size_t more_reads = 0;  // and so many more, at most, where those that stay give room
     Predictor predictor = Predictor::Caller;
     ReadEngine engine = ReadEngine::Best;
     // Half of a layer's experts are the others' copies of low precision, in the same order (ExpertCache::Options); in planes a copy
     // is the first of its expert's parts.
     bool has_low = false, in_planes = false;
   };
-  // parts_LE[layer][expert]; empty where a layer has no experts. A slot takes what an expert is as it is computed with.
+  // parts_LE[layer][expert]; empty where a layer has no experts.
   TieredStore(std::span<const fs::path> files, std::vector<std::vector<std::vector<FilePart>>> parts_LE, ExpertHost& host,
               const Options& options);
 
@@ -91,12 +93,12 @@ class TieredStore : public ExpertStore {
   void expect(int layer, std::span<const int> experts) override;
   bool has(ExpertId id) const override { return cache_.has(id); }
 
-  // So many slots are in use from now on, of those there are, and the memory of up to so many others serves to have more experts
-  // on their way at a time: a prompt keeps processors busy for longer than a few reads last. What is left is the system's until
-  // it is used again. Not during a visit.
-  void use_slots(size_t count, size_t slots_for_reads = 0);
-  // Slots whose memory one more expert on its way takes.
-  size_t slots_a_read() const { return options_.in_place ? 1 : 2; }
+  // From now on experts that stay have this much room, and of what is left so much may serve to have more on their way at a time: a
+  // prompt keeps processors busy for longer than a few reads last. The rest is the system's until it is used again. Not during a
+  // visit.
+  void use_room(size_t bytes, size_t bytes_for_reads = 0);
+  // That one more expert on its way takes.
+  size_t bytes_a_read() const { return most_bytes_ + (options_.in_place ? 0 : most_bytes_as_read_); }
 
   const StoreStatistics& statistics() const { return statistics_; }
   const ExpertCache& cache() const { return cache_; }
@@ -108,7 +110,7 @@ class TieredStore : public ExpertStore {
 
  private:
   using Clock = std::chrono::steady_clock;
-  // An expert on its way: memory for its bytes, and memory that it is computed with from; the same if that is all one.
+  // An expert on its way: memory for its bytes, and a slot that it is computed with from; the same if that is all one.
   struct Transit {
     enum class State { Free, Coming, Here } state = State::Free;
     ExpertId id;
@@ -116,11 +118,12 @@ class TieredStore : public ExpertStore {
     size_t reads_left = 0;
     size_t bytes = 0;
     std::byte* raw = nullptr;
-    std::byte* block = nullptr;
+    SlotMemory::Slot slot;
     std::vector<const std::byte*> parts;
   };
 
   const std::vector<FilePart>& parts_of(ExpertId id) const;
+  void add_transit();
   Transit* free_transit();
   Transit* transit_of(ExpertId id);
   struct ToRead {
@@ -140,7 +143,9 @@ class TieredStore : public ExpertStore {
   void sort_out_expected(int layer, size_t tokens, const ExpertCache::Visit& visit);
   std::vector<ToRead> still_to_read(int layer, const ExpertCache::Visit& visit);
   std::vector<Transit*> arrived();
+  SlotMemory::Slot& slot_of(ExpertId id) { return slots_LE_[static_cast<size_t>(id.layer)][static_cast<size_t>(id.expert)]; }
   void settle(Transit& transit, const ExpertCache::Miss& miss);
+  void vacate(std::span<const ExpertId> experts);
   void abandon(int layer, std::span<const ExpertCache::Miss> left, std::span<const ExpertId> taken_in);
 
   std::vector<DirectFile> files_;
@@ -148,8 +153,12 @@ class TieredStore : public ExpertStore {
   ExpertHost& host_;
   Options options_;
   ExpertCache cache_;
-  HugeMemory memory_;
-  std::vector<std::byte*> blocks_;  // of slots
+  size_t most_bytes_, most_bytes_as_read_;  // that an expert takes
+  SlotMemory memory_;
+  std::vector<std::vector<SlotMemory::Slot>> slots_LE_;  // of those that stay
+  size_t stay_bytes_ = 0;                                // these
+  HugeMemory raw_memory_;
+  std::byte* raws_ = nullptr;  // of transits, one after the other
   std::vector<Transit> transits_;
   // Of the layer that is visited next (and of certain ones of those after it), not in memory, the likeliest first; how many of them are to be read ahead, and how many
   // of these were started.

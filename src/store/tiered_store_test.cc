@@ -17,6 +17,7 @@
 #include "base/random.h"
 #include "store/replay.h"
 #include "support/fixtures.h"
+#include "support/resident_bytes.h"
 
 namespace moiety::store {
 namespace {
@@ -24,8 +25,8 @@ namespace {
 constexpr int kLayers = 3, kExperts = 10;
 constexpr size_t kSlotBytes = 8192;
 
-// Experts of two parts each, of odd sizes at odd places, whose bytes say whose they are. Slots hold the parts one after the
-// other.
+// Experts of two parts each, of odd sizes at odd places, whose bytes say whose they are. In memory the parts follow one
+// another.
 class StoreTest : public testing::Test, protected ExpertHost {
  protected:
   StoreTest() {
@@ -66,6 +67,8 @@ class StoreTest : public testing::Test, protected ExpertHost {
         places[p] = std::exchange(to, to + parts[p].bytes);
       }
       ASSERT_TRUE(in_slot_.emplace(std::pair(arrival.id.layer, arrival.id.expert), places).second);
+      slots_[{arrival.id.layer, arrival.id.expert}] = arrival.slot;
+      addresses_.insert(arrival.slot);
     }
     most_in_memory_ = std::max(most_in_memory_, in_slot_.size());
   }
@@ -76,8 +79,11 @@ class StoreTest : public testing::Test, protected ExpertHost {
     for (const int e : experts) demands.push_back({e, 1, 1.0f / static_cast<float>(1 + e)});
     return demands;
   }
-  static TieredStore::Options options(size_t slots, CachePolicy policy, size_t reads) {
-    return {.slots = slots, .slot_bytes = kSlotBytes, .policy = policy, .reads = reads};
+  // Of experts of one size, for so many.
+  TieredStore::Options options(size_t stay, CachePolicy policy, size_t reads) const {
+    TieredStore::Options options{.room = stay * kSlotBytes, .policy = policy, .reads = reads};
+    for (const auto& parts_E : parts_LE_) options.bytes_LE.emplace_back(parts_E.size(), kSlotBytes);
+    return options;
   }
 
   // Visits and checks that each expert is handed over once, with its own bytes.
@@ -110,6 +116,8 @@ class StoreTest : public testing::Test, protected ExpertHost {
   fs::path path_ = folder_.path() / "experts";
   std::vector<std::vector<std::vector<FilePart>>> parts_LE_;
   std::map<std::pair<int, int>, std::vector<const std::byte*>> in_slot_;
+  std::map<std::pair<int, int>, std::byte*> slots_;
+  std::set<std::byte*> addresses_;  // of all slots that were ever used
   size_t most_in_memory_ = 0;
   bool refuse_ = false, in_place_ = false;
 };
@@ -300,29 +308,31 @@ TEST_F(StoreTest, AReplayFindsWhatARunFound) {
     TieredStore store(files(), parts_LE_, *this, options);
     store.measure_read_rate(1e-4);
     std::vector<PastVisit> past;
-    const auto slots = [](size_t tokens) { return tokens > 4 ? size_t{5} : size_t{9}; };
+    const auto room = [](size_t tokens) { return (tokens > 4 ? 5 : 9) * kSlotBytes; };
     for (int i = 0; i < 300; ++i) {
       PastVisit visit{i % kLayers, i % 50 < kLayers ? size_t{40} : 1 + random.below(2), {}};
       for (int e = 0; e < kExperts; ++e) {
         if (random.below(static_cast<uint64_t>(2 + e)) == 0) visit.demands.push_back({e, 1, static_cast<float>(random.below(9))});
       }
-      store.use_slots(slots(visit.tokens));
+      store.use_room(room(visit.tokens));
       store.visit(visit.layer, visit.demands, visit.tokens, [](std::span<const int>) {});
       past.push_back(visit);
     }
-    const ReplayResult result = replay(experts_L, past, {{9, policy}, slots});
+    const ReplayResult result = replay(experts_L, past, {{.room = options.room, .policy = policy, .sizes_LE = options.bytes_LE}, room});
     EXPECT_EQ(result.hits, store.statistics().hits) << name(policy);
     EXPECT_EQ(result.misses, store.statistics().misses) << name(policy);
   }
 }
 
-TEST_F(StoreTest, SlotsAreGivenBackLentToReadsAndTakenAgain) {
+TEST_F(StoreTest, RoomIsGivenBackLentToReadsAndTakenAgain) {
   Random random(9);
   for (const bool in_place : {false, true}) {
     in_slot_.clear();
     in_place_ = in_place;
-    TieredStore::Options options = this->options(12, CachePolicy::Blend, 2);
-    options.slot_bytes = 4 * DirectFile::kAlignment;  // what an expert may take as it is read
+    const size_t slot_bytes = 4 * DirectFile::kAlignment;  // what an expert may take as it is read
+    TieredStore::Options options = this->options(0, CachePolicy::Blend, 2);
+    options.room = 12 * slot_bytes;
+    for (auto& bytes_E : options.bytes_LE) bytes_E.assign(bytes_E.size(), slot_bytes);
     options.in_place = in_place;
     options.more_reads = 3;
     TieredStore store(files(), parts_LE_, *this, options);
@@ -330,7 +340,7 @@ TEST_F(StoreTest, SlotsAreGivenBackLentToReadsAndTakenAgain) {
     for (int i = 0; i < 200; ++i) {
       const size_t slots = random.below(13);
       most_in_memory_ = 0;
-      store.use_slots(slots, random.below(13 - slots));
+      store.use_room(slots * slot_bytes, random.below(13 - slots) * slot_bytes);
       EXPECT_LE(in_slot_.size(), slots);
       expect_all_whole();
       for (int l = 0; l < kLayers; ++l) {
@@ -342,9 +352,61 @@ TEST_F(StoreTest, SlotsAreGivenBackLentToReadsAndTakenAgain) {
       EXPECT_LE(most_in_memory_, slots + 5);
       expect_all_whole();
     }
-    store.use_slots(12);
+    store.use_room(options.room);
     for (int i = 0; i < 10; ++i) visit(store, i % kLayers, {0, 1, 2, 3});
     EXPECT_EQ(in_slot_.size(), 12u);
+  }
+}
+
+// Experts of many sizes, in slots and reads of any number: all that the store ever wrote to holds no more memory than its room, what is
+// lent to reads, and its own reads; a replay with the same sizes finds what it found.
+TEST_F(StoreTest, ExpertsOfSeveralSizesNeverTakeMoreThanTheirRoom) {
+  constexpr size_t kPage = DirectFile::kAlignment, kMost = 9 * kPage, kReads = 2;
+  Random random(23);
+  for (const size_t room : {size_t{0}, 4 * kPage, 31 * kPage, 70 * kPage}) {
+    for (const bool in_place : {false, true}) {
+      in_slot_.clear();
+      slots_.clear(), addresses_.clear();
+      in_place_ = in_place;
+      TieredStore::Options options = this->options(0, CachePolicy::Blend, kReads);
+      options.room = room;
+      options.in_place = in_place;
+      options.more_reads = 3;
+      for (auto& bytes_E : options.bytes_LE) {
+        for (size_t& bytes : bytes_E) bytes = (4 + random.below(6)) * kPage;
+      }
+      TieredStore store(files(), parts_LE_, *this, options);
+      store.assume_read_rate(1e15);
+      const auto room_beside = [&](size_t tokens) { return tokens > 40 ? room / 3 : room; };
+      std::vector<PastVisit> past;
+      for (int i = 0; i < 300; ++i) {
+        PastVisit visit{i % kLayers, i % 30 < kLayers ? size_t{50} : size_t{1}, {}};
+        for (int e = 0; e < kExperts; ++e) {
+          if (random.below(static_cast<uint64_t>(2 + e)) == 0) visit.demands.push_back({e, 1, 1.0f});
+        }
+        const size_t now = room_beside(visit.tokens), lent = room - now;
+        store.use_room(now, lent);
+        const auto expect_within = [&](std::span<const int>) {
+          for (const auto& [id, places] : in_slot_) {
+            // All of an expert's memory is written, as kernels' layouts do
+            std::byte* const slot = slots_.at(id);
+            if (!in_place) std::memset(slot + 4 * kPage, 1, options.bytes_LE[static_cast<size_t>(id.first)][static_cast<size_t>(id.second)] - 4 * kPage);
+          }
+          size_t held = 0;
+          for (std::byte* const slot : addresses_) held += test::resident_bytes({slot, kMost});
+          EXPECT_LE(held, now + lent + kReads * kMost);
+        };
+        store.visit(visit.layer, visit.demands, visit.tokens, expect_within);
+        expect_within({});
+        expect_all_whole();
+        past.push_back(visit);
+        if (HasFailure()) return;
+      }
+      const ReplayResult result = replay(std::vector<size_t>(kLayers, kExperts), past,
+                                         {{.room = room, .policy = CachePolicy::Blend, .sizes_LE = options.bytes_LE}, room_beside});
+      EXPECT_EQ(result.hits, store.statistics().hits);
+      EXPECT_EQ(result.misses, store.statistics().misses);
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 // A model whose experts are read when tokens choose them computes the same bits as one that has them all, whatever the
-// number of slots, the policy, the threads, the arithmetic and the way of reading.
+// memory, the policy, the threads, the arithmetic and the way of reading.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -61,10 +61,10 @@ std::vector<int32_t> some_tokens(const spec::ModelSpec& spec, Random& random) {
   return tokens;
 }
 
-// Slots, reads, policy, predictor, way of reading and how much a step may hold, by chance.
-StreamedExperts::Options some_options(const Transformer& transformer, size_t experts, Random& random) {
+// Room, reads, policy, predictor, way of reading and how much a step may hold, by chance.
+StreamedExperts::Options some_options(const Transformer& transformer, const StreamedExperts& experts, Random& random) {
   using store::CachePolicy, store::Predictor;
-  StreamedExperts::Options options{.slots = random.below(experts), .reads = 1 + random.below(4)};
+  StreamedExperts::Options options{.room = random.below(experts.bytes()), .reads = 1 + random.below(4)};
   options.policy = std::array{CachePolicy::Lru, CachePolicy::Lfu, CachePolicy::Weight, CachePolicy::Distance, CachePolicy::Blend,
                               CachePolicy::Auto}[random.below(6)];
   options.predictor = std::array{Predictor::None, Predictor::Previous, Predictor::Path, Predictor::Caller}[random.below(4)];
@@ -82,18 +82,18 @@ void expect_the_same_bits(const path& file, kernel::Arithmetic arithmetic, Rando
     Loaded streamed(file, 1 + static_cast<int>(random.below(3)), arithmetic);
     StreamedExperts& experts = streamed.transformer.streamed_experts();
     streamed.transformer.pin_dense();
-    const StreamedExperts::Options options = some_options(streamed.transformer, experts.count(), random);
+    const StreamedExperts::Options options = some_options(streamed.transformer, experts, random);
     experts.open(options);
     experts.store().measure_read_rate(1e-4);
     const auto found = streamed.logits(tokens, std::array<size_t, 3>{1 + random.below(12), 1 + random.below(5), 2});
     ASSERT_EQ(found.size(), expected.size());
     ASSERT_EQ(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)), 0)
-        << options.slots << " slots, " << options.reads << " reads, " << name(options.policy) << ", " << streamed.threads.size() << " threads";
+        << options.room << " bytes, " << options.reads << " reads, " << name(options.policy) << ", " << streamed.threads.size() << " threads";
     EXPECT_GT(experts.store().statistics().misses, 0u);
   }
 }
 
-TEST_P(Streamed, TheSameBitsWithAnyNumberOfSlots) {
+TEST_P(Streamed, TheSameBitsInAnyMemory) {
   const auto file = test::fixture(path("models") / GetParam().file);
   if (!file) GTEST_SKIP() << "the whole fixture set is not here: " << GetParam().file;
   Random random(7);
@@ -109,7 +109,7 @@ TEST_P(Streamed, TheSameBitsWithAnyNumberOfSlots) {
 }
 
 // Ragged visits, experts that cost nothing and that no store knows, a choice that goes from layer to layer.
-TEST(StreamedRouters, TheSameBitsWithAnyNumberOfSlots) {
+TEST(StreamedRouters, TheSameBitsInAnyMemory) {
   Random random(11);
   for (const test::RouterCase& router : test::kRouters) {
     SCOPED_TRACE(router.name);
@@ -123,7 +123,7 @@ TEST(StreamedRouters, TheSameBitsWithAnyNumberOfSlots) {
 }
 
 // Experts of several kinds, of several sizes.
-TEST(StreamedKinds, TheSameBitsWithAnyNumberOfSlots) {
+TEST(StreamedKinds, TheSameBitsInAnyMemory) {
   Random random(13);
   const test::TemporaryFolder folder;
   test::write_random_checkpoint(test::small_spec_with_grus(), folder.path() / "model");
@@ -154,7 +154,7 @@ TEST(StreamedGates, ChoicesMadeAheadAreReadAheadForCertain) {
       Loaded streamed(folder.path() / "model", 2, kernel::Arithmetic::Fast);
       StreamedExperts& experts = streamed.transformer.streamed_experts();
       streamed.transformer.pin_dense();
-      StreamedExperts::Options options = some_options(streamed.transformer, experts.count(), random);
+      StreamedExperts::Options options = some_options(streamed.transformer, experts, random);
       options.predictor = store::Predictor::Caller;
       experts.open(options);
       const auto found = streamed.logits(tokens, std::array<size_t, 2>{1 + random.below(12), 1 + random.below(5)});
@@ -174,7 +174,7 @@ TEST(StreamedGates, ChoicesMadeAheadAreReadAheadForCertain) {
 }
 
 // Chains visit a layer's experts several times a step; layers have different numbers of them.
-TEST(StreamedBlockShapes, TheSameBitsWithAnyNumberOfSlots) {
+TEST(StreamedBlockShapes, TheSameBitsInAnyMemory) {
   spec::ModelSpec spec = test::small_spec();
   spec.num_layers = 3;
   spec.feed_forward.assign(3, spec::FeedForward::Moe);
@@ -203,9 +203,10 @@ struct Packed {
   explicit Packed(std::optional<spec::ElementType> low) {
     test::write_packed(format::ModelFile(*test::fixture("models/olmoe/bf16")), file, {.low = low});
   }
-  std::vector<float> logits(const Lossy& lossy, size_t slots = 0) const {
+  std::vector<float> logits(const Lossy& lossy, size_t experts_there = 0) const {
     Loaded streamed(file, 2, kernel::Arithmetic::Fast);
-    streamed.transformer.streamed_experts().open({.slots = slots});
+    StreamedExperts& experts = streamed.transformer.streamed_experts();
+    experts.open({.room = experts.room_for(experts_there)});
     streamed.transformer.set_lossy(lossy);
     Random random(3);
     return streamed.logits(some_tokens(streamed.file.spec(), random), {});
@@ -255,7 +256,7 @@ TEST(StreamedPlanes, AnExpertThatIsThereInLowPrecisionBecomesTheWholeOneByItsLow
   const auto exact = whole.logits(tokens, {});
   StreamedExperts& experts = streamed.transformer.streamed_experts();
   streamed.transformer.pin_dense();
-  experts.open({.slots = experts.count(), .predictor = store::Predictor::None});
+  experts.open({.room = experts.bytes(), .predictor = store::Predictor::None});
   // First all upper planes alone, then all as they should be: each is completed once, and each bit is right
   streamed.transformer.set_lossy({.low_precision = 1});
   EXPECT_GT(distance(streamed.logits(tokens, {}), exact), 0);
@@ -287,7 +288,7 @@ TEST(StreamedPlanes, WhateverIsAskedForInLowPrecisionBeforeTheBitsAreRightAfterw
     Loaded streamed(planes.file, 1 + static_cast<int>(random.below(3)), kernel::Arithmetic::Fast);
     StreamedExperts& experts = streamed.transformer.streamed_experts();
     streamed.transformer.pin_dense();
-    experts.open(some_options(streamed.transformer, experts.count(), random));
+    experts.open(some_options(streamed.transformer, experts, random));
     experts.store().measure_read_rate(1e-4);
     for (int round = 0; round < 3; ++round) {
       streamed.transformer.set_lossy({.low_precision = static_cast<float>(1 + random.below(10)) / 10});
@@ -345,7 +346,7 @@ TEST(StreamedFaults, AFlippedByteInEitherPlaneIsOneErrorAndTheNextRequestIsTried
     const auto exact = whole.logits(tokens, {});
     Loaded streamed(planes.file, 2, kernel::Arithmetic::Fast);
     StreamedExperts& experts = streamed.transformer.streamed_experts();
-    experts.open({.slots = experts.count(), .predictor = store::Predictor::None});
+    experts.open({.room = experts.bytes(), .predictor = store::Predictor::None});
     const auto place = streamed.file.packed_expert({spec::Role::ExpertUp, 1, 2}, copy)->place;
     const auto written = std::filesystem::last_write_time(planes.file);
     const auto flip = [&] {

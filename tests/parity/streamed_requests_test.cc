@@ -18,7 +18,8 @@ constexpr int kLayer = 1, kExpert = 2;  // whose bytes go bad
 struct Model {
   explicit Model(size_t slots)
       : threads(2), compute{*kernel::available_kernels()[0], threads, kernel::Arithmetic::Fast}, file(packed()), transformer(file, compute) {
-    transformer.streamed_experts().open({.slots = slots});
+    model::StreamedExperts& experts = transformer.streamed_experts();
+    experts.open({.room = experts.room_for(slots)});
   }
   format::ModelFile packed() const {
     test::write_packed(format::ModelFile(*test::fixture("models/olmoe/bf16")), path);
