@@ -15,7 +15,7 @@ constexpr double kRounding = 1e-9;      // sums of seconds in another order
 
 // Settings that don't make a run another experiment.
 bool is_incidental(const std::string& key) {
-  return key.starts_with("run.") || key.starts_with("checkpoint.") || key.starts_with("trace.") || key == "validate.every" ||
+  return key.starts_with("run.") || key.starts_with("checkpoint.") || key.starts_with("ranks.") || key.starts_with("trace.") || key == "validate.every" ||
          key == "validate.batches";
 }
 

@@ -102,14 +102,16 @@ Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share) : share_
     entries_.push_back(std::move(entry));
   }
   size_t total = 0;
-  for (const bool of_experts : {false, true}) {
+  const auto place = [&](bool spread) {
     for (Entry& entry : entries_) {
-      if (entry.is_stack() != of_experts) continue;
+      if ((share.ranks > 1 && entry.is_stack()) != spread) continue;
       entry.begin = total;
       total += entry.size;
     }
-    if (!of_experts) dense_ = total;
-  }
+  };
+  place(false);
+  dense_ = total;
+  place(true);
   values_ = Matrix<float>(1, total);
   gradients_ = Matrix<float>(1, total);
 }

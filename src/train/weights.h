@@ -73,7 +73,7 @@ class Weights {
     return values_.flat();
   }
   std::span<float> gradients() { return gradients_.flat(); }
-  // Experts' lie behind all others.
+  // Where experts are spread theirs lie behind all others, which are else all there are.
   std::span<float> dense_gradients() { return gradients().first(dense_); }
   std::span<float> expert_gradients() { return gradients().subspan(dense_); }
   std::span<const float> values() const { return values_.flat(); }
