@@ -70,7 +70,10 @@ class Meeting {
   }
 
   [[noreturn]] void leave(ErrorKind kind, const std::string& sentence) {
-    say_gone(store_, {place_.rank, "ended: " + sentence});
+    try {
+      say_gone(store_, {place_.rank, "ended: " + sentence});
+    } catch (const std::exception&) {  // who keeps the store heard it, and left before it could answer
+    }
     throw Error(kind, sentence);
   }
 

@@ -74,6 +74,7 @@ struct Arguments {
   int64_t patience = 0;  // seconds; 0: comm::Patience's own
   std::string timeline;
   int64_t timeline_steps = 20;
+  bool explain = false;
   bool print_config = false, json = false;
   std::vector<std::string> words;  // as this program was called
 };
@@ -133,7 +134,7 @@ comm::Patience patience(const Arguments& arguments) {
 
 // While the data is made ready a signal may just end the program: files are there as a whole or not at all.
 train::Outcome train_alone_or_with(comm::Group* ranks, const train::TrainConfig& config, const Arguments& arguments) {
-  const train::TrainHooks hooks{Signals::remember_first, [] { return Signals::first() != 0; }, arguments.timeline, arguments.timeline_steps};
+  const train::TrainHooks hooks{Signals::remember_first, [] { return Signals::first() != 0; }, arguments.timeline, arguments.explain, arguments.timeline_steps};
   try {
     return train::train(config, hooks, ranks);
   } catch (const std::exception& error) {
@@ -199,6 +200,8 @@ int main(int argc, char** argv) {
   CLI::Option* const timeline =
       app.add_option("--timeline", arguments.timeline, "write what each rank does when, as a Chrome trace that Perfetto opens")->excludes(sweep);
   app.add_option("--timeline-steps", arguments.timeline_steps, "of so many steps")->check(CLI::Range(1, 10'000))->capture_default_str()->needs(timeline);
+  app.add_flag("--explain", arguments.explain, "measure products, memory and links first, and say after ten steps what a step should take and what it took")
+      ->excludes(sweep);
   app.add_flag("--print-config", arguments.print_config, "print the whole configuration with its defaults and stop")
       ->excludes(sweep);
   app.add_flag("--json", arguments.json, "print the result as JSON");

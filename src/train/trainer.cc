@@ -23,6 +23,7 @@
 #include "trace/trace_recorder.h"
 #include "train/by_rank.h"
 #include "train/checkpoint.h"
+#include "train/explain.h"
 #include "train/hyper_parameters.h"
 #include "train/keep_memory.h"
 #include "train/loops.h"
@@ -595,12 +596,21 @@ Outcome Trainer::run(const TrainHooks& hooks) {
   if (ranks_ != nullptr) by_rank_.emplace(ranks_->rank(), ranks_->size());
   std::optional<Timeline> timeline;
   if (!hooks.timeline.empty()) timeline.emplace(hooks.timeline, hooks.timeline_steps, activity_, ranks_);
+  std::optional<Explainer> explainer;
+  if (hooks.explain) {
+    const auto sequences = static_cast<size_t>(config_.train.batch) / (ranks_ == nullptr ? 1 : static_cast<size_t>(ranks_->size()));
+    explainer.emplace(spec_, mode_of(config_.train).type, sequences, static_cast<size_t>(config_.train.sequence), static_cast<size_t>(config_.train.accumulate), ranks_);
+  }
   last_checkpoint_ = Clock::now();
   Outcome outcome{.was_finished = step_count_is_fixed() && state_.step >= state_.steps};
 
   const auto due = [](int64_t every, int64_t at) { return every > 0 && at % every == 0; };
   while (!step_count_is_fixed() || state_.step < state_.steps) {
     Json line = step();
+    if (explainer && explainer->step_ended(activity_, last_step_seconds_)) {
+      if (is_first()) progress->print(explainer->text());
+      explainer.reset();
+    }
     if (!step_count_is_fixed() && is_first()) fix_steps();
     const bool clock_says = config_.checkpoint.minutes > 0 && seconds_since(last_checkpoint_) > config_.checkpoint.minutes * 60;
     const auto [steps, asked_to_stop, by_clock] = agree(state_.steps, hooks.stop(), clock_says);

@@ -33,6 +33,7 @@ struct TrainHooks {
   std::function<void()> training_starts;  // the data is ready
   std::function<bool()> stop;             // asked after every step
   std::string timeline;                   // a file for train/timeline.h; empty: none
+  bool explain = false;                   // says what the machine does and a step should take, after some steps
   int64_t timeline_steps = 20;            // of this call, that it holds
 };
 

@@ -77,7 +77,7 @@ node nests.js three.json 3 "step 1" "step 5" forward backward optimizer gradient
 grep -q '"step 6"' three.json && fail "a timeline of more steps than asked"
 
 # Where time goes is in every twentieth line; who is slowed to a third is named within twenty steps.
-$moiety train tiny.toml --set run.dir=slow --set train.steps=4000 --set train.accumulate=10 --set validate.every=0 --ranks 2 --timeline killed.json --timeline-steps 10000 > out 2> err &
+$moiety train tiny.toml --set run.dir=slow --set train.steps=4000 --set train.accumulate=10 --set validate.every=0 --ranks 2 --explain --timeline killed.json --timeline-steps 10000 > out 2> err &
 launcher=$!
 step_of() { tail -n 1 "$1/metrics.jsonl" 2> /dev/null | sed 's/.*"step":\([0-9]*\).*/\1/'; }
 wait_for() {
@@ -94,6 +94,7 @@ done
 said=$(sed -n 's/^step *\([0-9]*\)  rank 1 is slow.*/\1/p' err | head -n 1)
 [[ -n $said && $((said - from)) -le 22 ]] || fail "rank 1, slowed from step $from on, is named at step $said: $(cat err)"
 kill -KILL $launcher; wait $launcher 2> /dev/null; for _ in $(seq 100); do pgrep -f "run.dir=slow" > /dev/null || break; sleep 0.05; done
+grep -q 'all-to-all .* ms a MiB' err && grep -q 'a step, ms *predicted *measured' err || fail "--explain says: $(cat err)"
 node nests.js killed.json 2 "step 2" forward sum || fail "the timeline of a run that was killed"
 node -e '
   const lines = require("fs").readFileSync("slow/metrics.jsonl", "utf8").trim().split("\n").map(l => JSON.parse(l));
@@ -102,6 +103,12 @@ node -e '
   if (r.visits[0] + r.visits[1] != 10 * 8 * 64 * 2 * 2) throw "visits " + r.visits;  // passes, tokens, experts a token, layers
   if (lines.some(l => l.step == 21 && l.ranks)) throw "more often than said";
 ' || fail "the line of ranks"
+
+# On a terminal ranks have a line each beneath the bar.
+if command -v script > /dev/null; then
+  script -qec "$moiety train tiny.toml --set run.dir=shown --set train.steps=12 --set train.accumulate=40 --ranks 2" /dev/null < /dev/null > shown.txt 2>&1 || fail "on a terminal: $(cat shown.txt)"
+  grep -q 'rank *step ms *waits ms' shown.txt && grep -Eq '^ +1 +[0-9.]+ +[0-9.]+' shown.txt || fail "a terminal shows: $(cat shown.txt)"
+fi
 
 # A rank that hangs: said while it does, and who it was at the end.
 $moiety train tiny.toml --set run.dir=hung --set train.steps=4000 --set validate.every=0 --ranks 3 --patience 3 > out 2> err &
@@ -130,16 +137,16 @@ ends() {  # WHAT SENTENCE_OF_0 SENTENCE_OF_1: of processes 0 and 1, the last two
   grep -q "$2" err.0 && [[ $(grep -c 'moiety train: ' err.0) -eq 1 ]] || fail "$1: rank 0 says: $(cat err.0)"
   port=$((port + 1))
 }
-train=(train tiny.toml --set run.dir=wrong --patience 4)
-as_rank 0 "${train[@]}" > out 2> err.0 & first=$!
+train=(train tiny.toml --set run.dir=wrong)
+as_rank 0 "${train[@]}" --patience 4 > out 2> err.0 & first=$!
 ends "a peer that never comes" 'rank 0 of 2 waited 4 s at 127.0.0.1:[0-9]*, and rank 1 did not come' ""
-as_rank 1 "${train[@]}" > out 2> err.0 & first=$!
+as_rank 1 "${train[@]}" --patience 4 > out 2> err.0 & first=$!
 ends "rank 0 never comes" "rank 1 of 2 found nobody at 127.0.0.1:[0-9]* within 4 s" ""
 
 node -e "require('net').createServer(() => {}).listen($port, '127.0.0.1', () => console.log('listens'))" > listens & listener=$!
 while [[ ! -s listens ]]; do sleep 0.02; done
 as_rank 0 "${train[@]}" > out 2> err.0 & first=$!
-as_rank 1 "${train[@]}" > out 2> err.1 & second=$!
+as_rank 1 "${train[@]}" --patience 4 > out 2> err.1 & second=$!
 ends "a port in use" "port [0-9]* is taken" "rank 1 of 2: what answers at 127.0.0.1:[0-9]* is not the store"
 kill $listener
 
@@ -147,10 +154,10 @@ as_rank 0 "${train[@]}" > out 2> err.0 & first=$!
 ranks=3 as_rank 1 "${train[@]}" > out 2> err.1 & second=$!
 ends "sizes that differ" "rank 0 of 2 waits for rank 1 in vain: it ended" "one of 3 ranks; rank 0 is moiety .*one of 2 ranks"
 
-ranks=3 as_rank 0 "${train[@]}" > out 2> err.0 & first=$!
-ranks=3 as_rank 1 "${train[@]}" > out 2> err.1 & second=$!
-sleep 1
-ranks=3 as_rank 1 "${train[@]}" > out 2> err.2 && fail "two processes of one rank train"
+ranks=3 as_rank 0 "${train[@]}" --patience 20 > out 2> err.0 & first=$!
+ranks=3 as_rank 1 "${train[@]}" --patience 20 > out 2> err.1 & second=$!
+sleep 0.5
+ranks=3 as_rank 1 "${train[@]}" --patience 20 > out 2> err.2 && fail "two processes of one rank train"
 grep -q 'two processes say that they are rank 1 of 3' err.2 || fail "the second of one rank says: $(cat err.2)"
 ends "two of one rank" "in vain: it ended: two processes" "in vain: it ended: two processes"
 
