@@ -74,6 +74,7 @@ int Optimizer::owner_of(size_t piece) const {
 // Afterwards the gradients of this rank's own pieces are those of all ranks.
 void Optimizer::sum_gradients() {
   if (ranks_ == nullptr) return;
+  const Activity::Span span(&ranks_->activity(), "gradients");
   if (begin_R1_.empty()) return ranks_->sum(weights_.gradients());
   comm::sum_stretches(*ranks_, weights_.gradients(), begin_R1_);
 }
@@ -178,6 +179,7 @@ double Optimizer::step(int64_t step, double learning_rate, const SumOverRanks& s
 
 // Weights that other ranks have updated; their gradients are done with.
 void Optimizer::take_from_others(Floats values) {
+  const Activity::Span span(&ranks_->activity(), "weights");
   comm::share_stretches(*ranks_, values, begin_R1_);
   parallel_tasks(pieces_.size(), [&](size_t i) {
     if (is_own(i)) return;
