@@ -12,6 +12,9 @@ constexpr size_t kNone = SIZE_MAX;
 constexpr uint64_t kFirstChoice = 32, kLastChoice = 2048;
 // It replays the last visits alone where all would take long: as many as ask for this many scores, a tenth of a second or so.
 constexpr size_t kMostScores = size_t{1} << 23;
+// A step of so many tokens visits most experts of each layer.
+constexpr size_t kWave = 64;
+constexpr int kAllLayers = std::numeric_limits<int>::max();
 
 }  // namespace
 
@@ -79,7 +82,7 @@ ExpertCache::Visit ExpertCache::visit(int layer, std::span<const Demand> demands
       visit.missing.push_back({.expert = demand.expert, .low_is_here = low && has(*low)});
     }
   }
-  give_room(layer, visit);
+  give_room(layer, tokens, visit);
   if (next_choice_ > 0) choose_policy(layer, demands, tokens);
   return visit;
 }
@@ -103,18 +106,19 @@ void ExpertCache::remove(ExpertId id) {
   used_ -= size_of(id);
 }
 
-std::vector<ExpertCache::Scored> ExpertCache::worst_first(std::span<const ExpertId> but) const {
+// Of layers up to that one.
+std::vector<ExpertCache::Scored> ExpertCache::worst_first(int last_layer, std::span<const ExpertId> but) const {
   std::vector<Scored> heap;
   for (const ExpertId id : there_) {
-    if (std::ranges::find(but, id) == but.end()) heap.push_back({score(id), id});
+    if (id.layer <= last_layer && std::ranges::find(but, id) == but.end()) heap.push_back({score(id), id});
   }
   std::ranges::make_heap(heap, std::greater());
   return heap;
 }
 
 // The best of those that are there and those that come are there afterwards. First come those whose copies of low precision are there
-// already and give their room.
-void ExpertCache::give_room(int layer, Visit& visit) {
+// already and give their room. Of layers that a wave has still to come to nobody goes: it will need them before any that come now.
+void ExpertCache::give_room(int layer, size_t tokens, Visit& visit) {
   struct Newcomer {
     double score;
     Miss* miss;
@@ -127,12 +131,13 @@ void ExpertCache::give_room(int layer, Visit& visit) {
   }
   std::ranges::stable_sort(coming, std::greater(), [](const Newcomer& n) { return std::pair(n.miss->low_is_here, n.score); });
 
+  const bool is_wave = tokens >= kWave && policy_ != CachePolicy::Belady;  // which knows
   std::optional<std::vector<Scored>> there;
   for (const Newcomer& newcomer : coming) {
     const ExpertId id{layer, newcomer.miss->expert};
     const auto low = newcomer.miss->low_is_here ? low_copy_of(id) : std::nullopt;
     size_t room = room_ - used_ + (low ? size_of(*low) : 0);
-    if (room < size_of(id) && !there) there = worst_first(spared);
+    if (room < size_of(id) && !there) there = worst_first(is_wave ? layer : kAllLayers, spared);
     std::vector<Scored> worse;
     while (room < size_of(id) && !there->empty() && there->front().score <= newcomer.score) {
       std::ranges::pop_heap(*there, std::greater());
@@ -171,7 +176,7 @@ std::vector<ExpertId> ExpertCache::use_room(size_t room) {
   room_ = room;
   std::vector<ExpertId> gone;
   if (used_ <= room_) return gone;
-  for (std::vector<Scored> there = worst_first({}); used_ > room_; there.pop_back()) {
+  for (std::vector<Scored> there = worst_first(kAllLayers, {}); used_ > room_; there.pop_back()) {
     std::ranges::pop_heap(there, std::greater());
     gone.push_back(there.back().id);
     remove(gone.back());

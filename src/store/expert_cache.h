@@ -75,10 +75,10 @@ class ExpertCache {
   };
   double score(ExpertId id) const;
   size_t use_number(ExpertId id) const;
-  std::vector<Scored> worst_first(std::span<const ExpertId> but) const;
+  std::vector<Scored> worst_first(int last_layer, std::span<const ExpertId> but) const;
   void add(ExpertId id);
   void remove(ExpertId id);
-  void give_room(int layer, Visit& visit);
+  void give_room(int layer, size_t tokens, Visit& visit);
   void choose_policy(int layer, std::span<const Demand> demands, size_t tokens);
 
   Options options_;

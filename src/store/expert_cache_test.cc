@@ -177,6 +177,17 @@ TEST(ExpertCache, StepsThatVisitMoreThanThereIsRoomForFindMoreThanWithLru) {
   EXPECT_LT(misses(past, {12, CachePolicy::Distance}), 100u);
 }
 
+TEST(ExpertCache, AWaveThroughAllExpertsFindsAsManyAsThereIsRoomFor) {
+  for (const CachePolicy policy : {CachePolicy::Lru, CachePolicy::Lfu, CachePolicy::Blend}) {
+    ExpertCache cache(kSizes, {12, policy});
+    size_t found = 0;
+    for (int wave = 0; wave < 20; ++wave) {
+      for (int l = 0; l < static_cast<int>(kLayers); ++l) found += cache.visit(l, demands({0, 1, 2, 3, 4, 5, 6, 7}), 256).here.size();
+    }
+    EXPECT_EQ(found, 19u * 12u);
+  }
+}
+
 TEST(ExpertCache, BeladyMissesAsLittleAsAnyCacheCould) {
   for (uint64_t seed = 0; seed < 12; ++seed) {
     const auto past = some_past(seed, 4);
