@@ -73,7 +73,8 @@ class Moiety:
 
     def bench(self, model, budget, *more):
         o = self.options
-        return [o.moiety, "bench", model, "--memory", f"{budget}B", "--tokens", "topics", "--prompt", o.prompt, "--batch", "1,4",
+        # The group also counts page tables, and each page of a file on its way
+        return [o.moiety, "bench", model, "--memory", f"{int(0.98 * budget)}B", "--tokens", "topics", "--prompt", o.prompt, "--batch", o.batch,
                 "--new", o.new, "--runs", 1, "--threads", o.threads, *more]
 
     def save_tokens(self, setting, path):
@@ -225,6 +226,7 @@ def parse_arguments():
                         help="bytes a second from the disk, 0: no throttle (default 400MB,1GB)")
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
     parser.add_argument("--prompt", type=int, default=1024, help="tokens of the prompt (default 1024)")
+    parser.add_argument("--batch", default="1,4", help="sequences that decode side by side, one number a case (default 1,4)")
     parser.add_argument("--new", type=int, default=32, help="tokens to decode in each sequence (default 32)")
     parser.add_argument("--threads", type=int, default=2, help="default 2")
     parser.add_argument("--ubatch", type=int, default=512, help="tokens that peers compute at once (default 512, as theirs)")
