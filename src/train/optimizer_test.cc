@@ -131,9 +131,14 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
           if (group.rank() < ranks) part_of(step, group.rank(), weights.gradients());
           optimizer.step(step, 1e-2);
         }
+        // A sum in another order may round a moment of 8 bits to another level.
+        const bool is_rounded = std::string(form.state) == "int8";
+        double distance = 0;
         for (size_t i = 0; i < weights.values().size(); ++i) {
-          ASSERT_NEAR(weights.values()[i], alone.values()[i], std::string(form.state) == "int8" ? 5e-3 : 1e-4) << form.state << " " << i;
+          ASSERT_NEAR(weights.values()[i], alone.values()[i], is_rounded ? 3e-2 : 1e-4) << form.state << " " << i;
+          distance += std::abs(weights.values()[i] - alone.values()[i]);
         }
+        EXPECT_LT(distance / static_cast<double>(weights.values().size()), is_rounded ? 1e-4 : 1e-6) << form.state;
       });
     }
   }

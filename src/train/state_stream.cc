@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <numeric>
 #include <utility>
@@ -45,11 +46,15 @@ const char* StreamTimes::binding() const {
 // A file without a name, past the page cache where the file system allows it.
 class StateStream::File {
  public:
-  File(const fs::path& folder, size_t bytes) : name_((folder / fmt::format(".optimizer-state.{}", ::getpid())).string()) {
+  File(const fs::path& folder, size_t bytes) : name_((folder / ".optimizer-state.XXXXXX").string()) {
     fs::create_directories(folder);
-    const int flags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC;
-    descriptor_ = ::open(name_.c_str(), flags | O_DIRECT, 0600);
-    if (descriptor_ < 0 && errno == EINVAL) descriptor_ = ::open(name_.c_str(), flags, 0600);
+    // A name of its own: ranks share the folder.
+    const std::string pattern = name_;
+    descriptor_ = ::mkostemp(name_.data(), O_CLOEXEC | O_DIRECT);
+    if (descriptor_ < 0 && errno == EINVAL) {
+      name_ = pattern;
+      descriptor_ = ::mkostemp(name_.data(), O_CLOEXEC);
+    }
     if (descriptor_ < 0) fail(ErrorKind::Io, "{}: cannot open: {}", name_, std::strerror(errno));
     ::unlink(name_.c_str());
     // Room is taken now rather than found missing in the middle of a step.
