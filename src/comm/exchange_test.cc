@@ -9,7 +9,7 @@
 namespace moiety::comm {
 namespace {
 
-using testing_support::on_ranks;
+using test::on_ranks;
 
 // Sizes of the n-th exchange: a third of them nothing, and in the last one all of them.
 Matrix<size_t> random_sizes(int ranks, uint64_t n, bool empty) {

@@ -15,7 +15,7 @@
 namespace moiety::comm {
 namespace {
 
-using testing_support::on_ranks;
+using test::on_ranks;
 
 TEST(Group, SumsOverAllRanksAndAllGetTheSameBits) {
   for (const int ranks : {2, 3, 5}) {
@@ -99,6 +99,7 @@ TEST(Mesh, NeighboursShareExpertsAndTheOthersHoldTheSame) {
     EXPECT_EQ(alone.same_experts(), &group);
     EXPECT_EQ(all.same_experts(), nullptr);
     EXPECT_THROW(Mesh(group, 4), Error);
+    EXPECT_THROW(Mesh(group, 1, 4), Error);
   });
 }
 

@@ -13,6 +13,7 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 constexpr milliseconds kPause{20}, kSaysAfter{5000};
+constexpr milliseconds kLastWords{300};  // the store stays so long, that others hear why it goes
 constexpr size_t kNamed = 8;
 
 std::string card_of(int rank) { return "card/" + std::to_string(rank); }
@@ -55,7 +56,10 @@ class Meeting {
   void wait_for(const Done& done, const Whom& whom) {
     bool has_said = false;
     while (!done()) {
-      if (const auto gone = find_gone(store_)) fail(ErrorKind::Io, "rank {} of {} waits for rank {} in vain: it {}", place_.rank, place_.ranks, gone->rank, gone->how);
+      if (const auto gone = find_gone(store_)) {
+        linger();
+        fail(ErrorKind::Io, "rank {} of {} waits for rank {} in vain: it {}", place_.rank, place_.ranks, gone->rank, gone->how);
+      }
       const auto waited = Clock::now() - began_;
       if (waited > patience_) {
         fail(ErrorKind::Io, "rank {} of {} waited {} s at {}:{}, and{} did not come", place_.rank, place_.ranks, patience_.count() / 1000, place_.address,
@@ -74,7 +78,12 @@ class Meeting {
       say_gone(store_, {place_.rank, "ended: " + sentence});
     } catch (const std::exception&) {  // who keeps the store heard it, and left before it could answer
     }
+    linger();
     throw Error(kind, sentence);
+  }
+
+  void linger() const {
+    if (place_.hosts_store) std::this_thread::sleep_for(kLastWords);
   }
 
   Store& store_;

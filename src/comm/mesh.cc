@@ -15,8 +15,10 @@ std::unique_ptr<Group> part(const Group& all, int first, int step, int count, co
 
 }  // namespace
 
-Mesh::Mesh(Group& all, int experts) : all_(all) {
+Mesh::Mesh(Group& all, int experts, int sequence) : all_(all) {
   require(all.size() % experts == 0, "ranks.experts is {}, which does not divide {} ranks into groups of as many", experts, all.size());
+  require(all.size() % sequence == 0, "ranks.sequence is {}, which does not divide {} ranks into groups of as many", sequence, all.size());
+  if (sequence > 1) sequence_ = part(all, all.rank() - all.rank() % sequence, 1, sequence, "sequence");
   if (experts == 1) return;
   const int place = all.rank() % experts, groups = all.size() / experts;
   experts_ = part(all, all.rank() - place, 1, experts, "experts");

@@ -1,6 +1,7 @@
 // Ranks by what they share. Consecutive ranks form an expert group, over which each layer's experts are spread; ranks at the same
 // place of their expert groups hold the same experts. Attention and all that is dense know nothing of it: each rank has it whole, and
-// all ranks sum its gradients (what Megatron-LM calls Parallel Folding: Liu et al. 2025).
+// all ranks sum its gradients (what Megatron-LM calls Parallel Folding: Liu et al. 2025). Consecutive ranks have parts of the same sequences,
+// too, and how many has nothing to do with the experts.
 #pragma once
 
 #include <memory>
@@ -11,19 +12,21 @@ namespace moiety::comm {
 
 class Mesh {
  public:
-  // Expert groups of `experts` ranks. Collective over `all`, which must outlive this. Throws Error(Input) on every rank if it does
-  // not divide their number.
-  Mesh(Group& all, int experts);
+  // Expert groups of `experts` ranks, sequences shared by `sequence`. Collective over `all`, which must outlive this. Throws Error(Input)
+  // on every rank if one does not divide their number.
+  Mesh(Group& all, int experts, int sequence = 1);
 
   Group& all() { return all_; }
   // The ranks that share this one's layers; nullptr: it has all experts itself.
   Group* experts() { return experts_.get(); }
   // The ranks that hold the same experts; nullptr: no other one does.
   Group* same_experts();
+  // The ranks that have parts of this one's sequences; nullptr: it has whole ones.
+  Group* sequence() { return sequence_.get(); }
 
  private:
   Group& all_;
-  std::unique_ptr<Group> experts_, same_experts_;
+  std::unique_ptr<Group> experts_, same_experts_, sequence_;
 };
 
 }  // namespace moiety::comm

@@ -13,7 +13,7 @@ namespace {
 TEST(Stretches, AreSummedAndShared) {
   const std::vector<std::vector<size_t>> cuts{{0, 5, 5, 12}, {0, 0, 3, 3}, {0, 2'200'000, 2'200'001, 3'300'000}, {0, 0, 0, 0}};
   for (const std::vector<size_t>& begin : cuts) {
-    testing_support::on_ranks(3, [&](Group& group) {
+    test::on_ranks(3, [&](Group& group) {
       const auto mine = static_cast<size_t>(group.rank());
       std::vector<float> numbers(begin.back());
       for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>((i % 1000) * (mine + 1));

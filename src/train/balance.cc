@@ -41,14 +41,17 @@ void count_visits(const spec::RouterRule& rule, const moe::Routing& routing, siz
   for (double& visits : nulls) visits = sum / static_cast<double>(nulls.size());
 }
 
-// A sum over this rank's tokens as the mean over all ranks'.
-std::vector<double> mean_over_ranks(std::vector<double> sum_E, size_t tokens, const SumOverRanks& sum_over_ranks) {
-  sum_E.push_back(static_cast<double>(tokens));
-  if (sum_over_ranks) sum_over_ranks(sum_E);
-  const double all = std::max(1.0, sum_E.back());
-  sum_E.pop_back();
-  for (double& sum : sum_E) sum /= all;
-  return sum_E;
+// Visits become those of all ranks' tokens; returns the mean of what is wanted over these. One exchange for both.
+std::vector<double> sum_up(const SumOverRanks& sum_over_ranks, std::span<const double> wanted_E, size_t tokens, std::span<double> visits_E) {
+  std::vector<double> all(wanted_E.begin(), wanted_E.end());
+  all.push_back(static_cast<double>(tokens));
+  all.insert(all.end(), visits_E.begin(), visits_E.end());
+  if (sum_over_ranks) sum_over_ranks(all);
+  std::ranges::copy(std::span(all).last(visits_E.size()), visits_E.begin());
+  const double of_all = std::max(1.0, all[wanted_E.size()]);
+  all.resize(wanted_E.size());
+  for (double& wanted : all) wanted /= of_all;
+  return all;
 }
 
 // Of the entropy that the loss is made of.
@@ -77,7 +80,7 @@ BalanceTerm balance_term(const Balancing& balancing, const spec::RouterRule& rul
       shares_of(rule, scores_TE.row(t), share_E);
       for (size_t e = 0; e < experts; ++e) sum_E[e] += share_E[e];
     });
-    if (balancing.sum_over_ranks && balancing.scope != BalanceScope::Sequence) balancing.sum_over_ranks(visits_E);
+    if (balancing.scope != BalanceScope::Sequence) term.mean_E = sum_up(balancing.sum_over_ranks, wanted_E, tokens, visits_E);
     const double visits = std::accumulate(visits_E.begin(), visits_E.end(), 0.0);
 
     for (size_t e = 0; e < experts; ++e) {
@@ -90,7 +93,7 @@ BalanceTerm balance_term(const Balancing& balancing, const spec::RouterRule& rul
     }
   }
   term.loss = static_cast<float>(loss);
-  term.mean_E = mean_over_ranks(term.wanted_E, tokens, balancing.sum_over_ranks);
+  if (balancing.scope == BalanceScope::Sequence) term.mean_E = sum_up(balancing.sum_over_ranks, term.wanted_E, tokens, {});
   return term;
 }
 

@@ -281,8 +281,8 @@ Tensor weight_of_tokens(const Tensor& mix_N, const Plan& chosen, const Clusters&
 }  // namespace
 
 Tensor add_experts_of_clusters(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N, const Plan& plan,
-                               const RunExperts& run, const Clustering& clustering, uint64_t seed) {
-  const Clusters clusters = std::make_shared<const TokenClusters>(cluster_tokens(*plan, hash_tokens(view(x_TD), seed), clustering.share));
+                               const RunExperts& run, const Clustering& clustering, MatrixView<const float> frames) {
+  const Clusters clusters = std::make_shared<const TokenClusters>(cluster_tokens(*plan, hash_tokens(view(x_TD), frames), clustering.share));
   const Tensor mean_CD = means(x_TD, plan, clusters);
   const Tensor y_CD = run(torch::zeros_like(mean_CD), mean_CD, {torch::ones({mean_CD.size(0)}), clusters->plan});
   if (!clustering.residual) return add_spread(residual_TD, y_CD, mix_N, plan, clusters);

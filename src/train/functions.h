@@ -71,11 +71,11 @@ struct Permuted {
 };
 Permuted permute(const Tensor& mix_N, const std::shared_ptr<const moe::LayerPlan>& chosen, const WeightMatrix& share_EE);
 
-// add_experts() of clusters of similar tokens (train/token_clusters.h): `run` gets their means as tokens of their own; `seed` draws the frames.
+// add_experts() of clusters of similar tokens (train/token_clusters.h): `run` gets their means as tokens of their own.
 using RunExperts = std::function<Tensor(const Tensor& residual_TD, const Tensor& x_TD, const Permuted& visits)>;
 Tensor add_experts_of_clusters(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_N,
                                const std::shared_ptr<const moe::LayerPlan>& plan, const RunExperts& run, const Clustering& clustering,
-                               uint64_t seed);
+                               MatrixView<const float> frames);
 
 // residual + what the experts give that cost nothing, mixed
 Tensor add_zero_cost(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_M, const spec::RouterRule& rule,

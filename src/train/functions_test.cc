@@ -382,16 +382,17 @@ TEST(Functions, ExpertsOfClusters) {
   const ExpertStack<float> value = stack([](const TestWeight& w) { return w.value; });
   const ExpertWeights expert_weights{{3, 12, 8, value.gate, value.up, value.down}, stack([](const TestWeight& w) { return w.gradient; })};
   const Tensor x_TD = random_tensor({tokens, width}, 5);
+  const Matrix<float> frames = draw_frames(12, 9);
   const RunExperts run = [&](const Tensor& sum, const Tensor& x, const Permuted& visits) {
     return add_experts(sum, x, visits.mix_N, visits.plan, {feed_forward_experts({}, expert_weights)});
   };
   for (const bool residual : {true, false}) {
     for (const double share : {0.2, 1.0}) {
       for (const TestWeight& weight : weights) weight.gradient.zero_();
-      const TokenClusters clusters = cluster_tokens(*plan, hash_tokens(view(x_TD), 9), share);
+      const TokenClusters clusters = cluster_tokens(*plan, hash_tokens(view(x_TD), frames.view()), share);
       check({random_tensor({tokens, width}, 4), x_TD, random_tensor({2 * tokens}, 6)}, weights,
             [&](const Inputs& x) {
-              return Inputs{add_experts_of_clusters(x[0], x[1], x[2], plan, run, {share, residual}, 9)};
+              return Inputs{add_experts_of_clusters(x[0], x[1], x[2], plan, run, {share, residual}, frames.view())};
             },
             [&](const Inputs& x, const Inputs& w) {
               Tensor out = x[0];

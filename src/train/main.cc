@@ -18,8 +18,8 @@
 #include "comm/group.h"
 #include "comm/launch.h"
 #include "train/config.h"
+#include "train/run.h"
 #include "train/sweep_runner.h"
-#include "train/trainer.h"
 
 namespace {
 

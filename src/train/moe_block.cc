@@ -57,16 +57,10 @@ Tensor MoeBlock::add_iteration(int layer, int iteration, const Tensor& sum_TD, c
   const auto with_bias = [&](const Tensor& out_TD) {
     return spec_.moe.output_bias ? add_bias(out_TD, weights_.vector(Role::ExpertsBias, layer)) : out_TD;
   };
-  const auto with_experts = [&, visits = visits](const Tensor& residual_TD, const Tensor& in_TD) {
-    const RunExperts run = [&](const Tensor& sum, const Tensor& x, const Permuted& of) { return add_routed(layer, sum, x, of, routed); };
-    const Clustering& clustering = routed.order.clustering;
-    if (clustering.share == 1) return run(residual_TD, in_TD, visits);
-    return add_experts_of_clusters(residual_TD, in_TD, visits.mix_N, visits.plan, run, clustering, router);
-  };
-  if (spec_.moe.expert_width == 0) return add_free(layer, with_bias(with_experts(sum_TD, x_TD)), x_TD, chosen);
+  if (spec_.moe.expert_width == 0) return add_free(layer, with_bias(add_routed(layer, sum_TD, x_TD, visits, routed)), x_TD, chosen);
   // Experts that are narrower than the model: what is dispatched and combined is as narrow.
   const Tensor x_TC = linear(x_TD, weights_.matrix(Role::ExpertsDescend, layer), mode_.type);
-  const Tensor y_TC = with_experts(torch::zeros_like(x_TC), x_TC);
+  const Tensor y_TC = add_routed(layer, torch::zeros_like(x_TC), x_TC, visits, routed);
   const Tensor ascended_TD = add_linear(sum_TD, y_TC, weights_.matrix(Role::ExpertsAscend, layer), mode_.type);
   return add_free(layer, with_bias(ascended_TD), x_TD, chosen);
 }
@@ -124,6 +118,15 @@ Tensor MoeBlock::add_free(int layer, const Tensor& sum_TD, const Tensor& x_TD, c
 
 // Here, or wherever they are.
 Tensor MoeBlock::add_routed(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Permuted& visits, const RoutedLayers& routed) {
+  const Clustering& clustering = routed.order.clustering;
+  if (clustering.share == 1) return add_visits(layer, sum_TD, x_TD, visits, routed);
+  if (frames_.rows() == 0) frames_ = draw_frames(static_cast<size_t>(spec_.expert_width()), /*seed=*/0);
+  const RunExperts run = [&](const Tensor& sum, const Tensor& x, const Permuted& of) { return add_visits(layer, sum, x, of, routed); };
+  return add_experts_of_clusters(sum_TD, x_TD, visits.mix_N, visits.plan, run, clustering, frames_.view());
+}
+
+// Through the experts that are here, or those of all ranks.
+Tensor MoeBlock::add_visits(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Permuted& visits, const RoutedLayers& routed) {
   const MakeExperts make = experts_here(layer);
   if (ranks_ == nullptr) return add_experts(sum_TD, x_TD, visits.mix_N, visits.plan, make(routed.segments));
   const moe::Placement placement = placement_of(spec_, layer, {ranks_->group.rank(), ranks_->group.size()});

@@ -54,6 +54,7 @@ class MoeBlock {
   Routed choose(int layer, int iteration, const Tensor& x_TD, RoutedLayers& routed);
   Tensor router_logits(int layer, int iteration, const Tensor& x_TD, const spec::RouterRule& rule, RoutedLayers& routed);
   Tensor add_routed(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Permuted& visits, const RoutedLayers& routed);
+  Tensor add_visits(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Permuted& visits, const RoutedLayers& routed);
   MakeExperts experts_here(int layer);
   ExpertWeights feed_forwards(int layer);
   std::shared_ptr<ExpertsOfKind> grus(int layer, std::span<const Segment> segments);
@@ -63,6 +64,7 @@ class MoeBlock {
   Weights& weights_;
   Mode mode_;
   Gates& gates_;
+  Matrix<float> frames_;  // of clusters; drawn when they are first wanted
   const ExpertRanks* ranks_;
 };
 

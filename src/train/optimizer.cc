@@ -39,44 +39,44 @@ void permute_parts(const std::vector<int32_t>& from, Floats parts) {
 
 }  // namespace
 
-Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder, comm::Group* ranks)
+Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder, comm::Mesh* ranks)
     : config_(config), weights_(weights), ranks_(ranks) {
   for (const Weights::Entry& entry : weights.entries()) add_pieces(entry);
   share_out();
   cut_groups(folder);
 }
 
-// Neighbouring pieces for each rank, about as many weights as for any other. Factored moments are of whole matrices, and small: all have all.
+// Neighbouring pieces for each rank, about as many weights as for any other. Factored moments are of whole matrices, and small: all have
+// all. Where experts are spread, ranks don't have the same weights.
 void Optimizer::share_out() {
   own_ = {0, pieces_.size(), {}};
-  if (ranks_ == nullptr || !config_.shared || config_.state == "factored") return;
+  if (ranks_ == nullptr || ranks_->experts() != nullptr || !config_.shared || config_.state == "factored") return;
   size_t all = 0, so_far = 0;
   for (const Piece& piece : pieces_) all += piece.size;
-  const auto ranks = static_cast<size_t>(ranks_->size()), rank = static_cast<size_t>(ranks_->rank());
-  piece_R1_ = {0};
+  const auto ranks = static_cast<size_t>(ranks_->all().size()), rank = static_cast<size_t>(ranks_->all().rank());
   begin_R1_ = {0};
-  for (size_t i = 0; i < pieces_.size(); so_far += pieces_[i++].size) {
-    while (piece_R1_.size() < ranks && so_far * ranks >= all * piece_R1_.size()) {
-      piece_R1_.push_back(i);
-      begin_R1_.push_back(pieces_[i].begin);
-    }
+  for (const Piece& piece : pieces_) {
+    while (begin_R1_.size() < ranks && so_far * ranks >= all * begin_R1_.size()) begin_R1_.push_back(piece.begin);
+    so_far += piece.size;
   }
-  piece_R1_.resize(ranks + 1, pieces_.size());
   begin_R1_.resize(ranks + 1, weights_.gradients().size());
-  own_ = {piece_R1_[rank], piece_R1_[rank + 1] - piece_R1_[rank], {}};
+  const auto first_from = [&](size_t begin) { return static_cast<size_t>(std::ranges::lower_bound(pieces_, begin, {}, &Piece::begin) - pieces_.begin()); };
+  own_.first = first_from(begin_R1_[rank]);
+  own_.count = first_from(begin_R1_[rank + 1]) - own_.first;
 }
 
 int Optimizer::owner_of(size_t piece) const {
-  if (piece_R1_.empty()) return 0;
-  return static_cast<int>(std::ranges::upper_bound(piece_R1_, piece) - piece_R1_.begin()) - 1;
+  return is_shared_out() ? static_cast<int>(std::ranges::upper_bound(begin_R1_, pieces_[piece].begin) - begin_R1_.begin()) - 1 : 0;
 }
 
-// Afterwards the gradients of this rank's own pieces are those of all ranks.
+// Afterwards the gradients of the pieces that this rank updates are those of all ranks: of experts those of the ranks that have the same.
 void Optimizer::sum_gradients() {
   if (ranks_ == nullptr) return;
-  const Activity::Span span(&ranks_->activity(), "gradients");
-  if (begin_R1_.empty()) return ranks_->sum(weights_.gradients());
-  comm::sum_stretches(*ranks_, weights_.gradients(), begin_R1_);
+  const Activity::Span span(&ranks_->all().activity(), "gradients");
+  if (is_shared_out()) return comm::sum_stretches(ranks_->all(), weights_.gradients(), begin_R1_);
+  if (ranks_->experts() == nullptr) return ranks_->all().sum(weights_.gradients());
+  ranks_->all().sum(weights_.dense_gradients());
+  if (ranks_->same_experts() != nullptr) ranks_->same_experts()->sum(weights_.expert_gradients());
 }
 
 void Optimizer::add_pieces(const Weights::Entry& entry) {
@@ -128,9 +128,8 @@ void Optimizer::cut_groups(const fs::path& folder) {
   stream_ = std::make_unique<StateStream>(bytes_G, budget, folder);
 }
 
-double Optimizer::step(int64_t step, double learning_rate, const SumOverRanks& sum_of_experts) {
-  sum_gradients();
-  // Summed piece by piece in their order, so that the norm doesn't depend on the number of threads.
+// Summed piece by piece in their order, so that it doesn't depend on the number of threads.
+double Optimizer::gradient_norm() {
   std::vector<double> squares(own_.count);
   parallel_tasks(own_.count, [&](size_t i) {
     const Piece& piece = pieces_[own_.first + i];
@@ -138,16 +137,19 @@ double Optimizer::step(int64_t step, double learning_rate, const SumOverRanks& s
     squares[i] = piece.factored ? factored_.measure(*piece.factored, gradient) : sum_of_squares(gradient);
   });
   double total = 0;
-  std::array of_others{0.0};  // what ranks have parts of
-  const bool all_are_shared = !begin_R1_.empty();
+  std::array of_parts{0.0};  // of what other ranks have other parts of
   for (size_t i = 0; i < own_.count; ++i) {
-    const bool is_part = all_are_shared || (sum_of_experts && pieces_[own_.first + i].is_experts);
-    (is_part ? of_others[0] : total) += squares[i];
+    const bool is_part = is_shared_out() || (ranks_ != nullptr && ranks_->experts() != nullptr && pieces_[own_.first + i].is_experts);
+    (is_part ? of_parts[0] : total) += squares[i];
   }
-  if (all_are_shared) ranks_->sum(of_others);
-  else if (sum_of_experts) sum_of_experts(of_others);
-  total += of_others[0];
-  const double norm = std::sqrt(total);
+  if (is_shared_out()) ranks_->all().sum(of_parts);
+  else if (ranks_ != nullptr && ranks_->experts() != nullptr) ranks_->experts()->sum(of_parts);
+  return std::sqrt(total + of_parts[0]);
+}
+
+double Optimizer::step(int64_t step, double learning_rate) {
+  sum_gradients();
+  const double norm = gradient_norm();
   // Before the weights are touched, so that the last checkpoint stays the last good one.
   require(std::isfinite(norm), "step {}: the gradient's norm is {}; a lower optimizer.lr may help", step + 1, norm);
 
@@ -171,7 +173,7 @@ double Optimizer::step(int64_t step, double learning_rate, const SumOverRanks& s
       weights_.pack(piece.begin, piece.size);  // while it is in cache
     });
   });
-  if (!begin_R1_.empty()) take_from_others(values);
+  if (is_shared_out()) take_from_others(values);
   weights_.set_packed();
   forget_read_group();
   return norm;
@@ -179,8 +181,8 @@ double Optimizer::step(int64_t step, double learning_rate, const SumOverRanks& s
 
 // Weights that other ranks have updated; their gradients are done with.
 void Optimizer::take_from_others(Floats values) {
-  const Activity::Span span(&ranks_->activity(), "weights");
-  comm::share_stretches(*ranks_, values, begin_R1_);
+  const Activity::Span span(&ranks_->all().activity(), "weights");
+  comm::share_stretches(ranks_->all(), values, begin_R1_);
   parallel_tasks(pieces_.size(), [&](size_t i) {
     if (is_own(i)) return;
     weights_.pack(pieces_[i].begin, pieces_[i].size);
@@ -215,14 +217,14 @@ std::vector<float> Optimizer::moment_of(const Piece& piece, Moment which) {
 std::vector<float> Optimizer::moment_for_first(size_t piece, Moment which) {
   const int owner = owner_of(piece);
   std::vector<float> numbers = is_own(piece) ? moment_of(pieces_[piece], which) : std::vector<float>(pieces_[piece].size);
-  if (begin_R1_.empty() || owner == 0) return numbers;
-  if (ranks_->is_first()) ranks_->receive(owner, numbers);
-  if (ranks_->rank() == owner) ranks_->send(0, numbers);
+  if (owner == 0) return numbers;
+  if (ranks_->all().is_first()) ranks_->all().receive(owner, numbers);
+  if (ranks_->all().rank() == owner) ranks_->all().send(0, numbers);
   return numbers;
 }
 
 void Optimizer::hand_over_state() {
-  if (begin_R1_.empty()) return;
+  if (!is_shared_out()) return;
   for (const format::TensorSource& tensor : state_tensors()) {
     for (const auto& make : tensor.made) make();
   }

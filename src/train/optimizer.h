@@ -6,9 +6,8 @@
 
 #include <optional>
 
-#include "comm/group.h"
+#include "comm/mesh.h"
 #include "format/tensor.h"
-#include "train/balance.h"
 #include "train/config.h"
 #include "train/factored_moment.h"
 #include "train/moments.h"
@@ -26,13 +25,12 @@ struct OptimizerFigures {
 
 class Optimizer {
  public:
-  // `folder` is where a file of offloaded state is made. With `ranks` all calls but figures() are collective.
-  Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder = {}, comm::Group* ranks = nullptr);
+  // `folder` is where a file of offloaded state is made. With `ranks` all calls but figures() and read_state() are collective.
+  Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder = {}, comm::Mesh* ranks = nullptr);
 
-  // Uses and clears the gradients, of which `ranks` have parts that add up; returns their norm before clipping. `step` counts from 0. Where
-  // ranks share experts, which does not go with `ranks`, sum_of_experts adds up what each says of its own: the norm is that of all, each
-  // weight once.
-  double step(int64_t step, double learning_rate, const SumOverRanks& sum_of_experts = {});
+  // Uses and clears the gradients, of which `ranks` have parts that add up; returns the norm of their sums, each weight counted once,
+  // before clipping. `step` counts from 0.
+  double step(int64_t step, double learning_rate);
 
   // Experts of a layer change places, and their moments with them: to each comes the one that `from_E` says. Moments of 8 bits are
   // rounded again.
@@ -40,7 +38,7 @@ class Optimizer {
 
   // The state for a checkpoint: f32 tensors named after the weights, whatever form the moments have here; of experts those that are
   // here. `tensors` look into this object and are made when they are written. read_state() wants those of all experts, and throws
-  // unless all are there with their shapes. With `ranks` the first makes them while the others call hand_over_state().
+  // unless all are there with their shapes. Where moments are shared out the first rank makes them while the others call hand_over_state().
   std::vector<format::TensorSource> state_tensors();
   void hand_over_state();
   void read_state(const std::vector<format::TensorView>& tensors, const std::string& where);
@@ -65,6 +63,8 @@ class Optimizer {
   void add_pieces(const Weights::Entry& entry);
   void share_out();
   void sum_gradients();
+  bool is_shared_out() const { return !begin_R1_.empty(); }
+  double gradient_norm();
   bool is_own(size_t piece) const { return own_.first <= piece && piece < own_.first + own_.count; }
   int owner_of(size_t piece) const;
   void cut_groups(const fs::path& folder);
@@ -82,10 +82,9 @@ class Optimizer {
   TrainConfig::Optimizer config_;
   Weights& weights_;
   std::vector<Piece> pieces_;
-  comm::Group* ranks_;                // nullptr: alone
+  comm::Mesh* ranks_;                 // nullptr: alone
   Range own_;                         // the pieces that this rank updates
-  std::vector<size_t> piece_R1_;      // which pieces each rank's begin with, and where these begin among all weights; empty: all have all
-  std::vector<size_t> begin_R1_;
+  std::vector<size_t> begin_R1_;      // where each rank's own begin among all weights; empty: all have all
   std::vector<Range> entries_;        // as the Weights' entries
   std::vector<Range> groups_;         // pieces by group
   FactoredMoments factored_;

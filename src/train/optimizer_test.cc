@@ -86,10 +86,11 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
       std::vector<std::vector<float>> values(static_cast<size_t>(ranks));
       std::map<std::string, std::vector<float>> saved;
       size_t bytes = 0;
-      testing_support::on_ranks(ranks, [&](comm::Group& group) {
+      test::on_ranks(ranks, [&](comm::Group& group) {
         Weights weights(spec);
         weights.initialise(spec, 1);
-        Optimizer optimizer(settings, weights, here, &group);
+        comm::Mesh mesh(group, 1);
+        Optimizer optimizer(settings, weights, here, &mesh);
         for (int64_t step = 0; step < kBefore; ++step) {
           part_of(step, group.rank(), weights.gradients());
           EXPECT_NEAR(optimizer.step(step, 1e-2), norms[static_cast<size_t>(step)], 1e-3);
@@ -118,10 +119,11 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
       EXPECT_LE(bytes, std::string(form.state) == "factored" ? bytes : one.figures().state_bytes / static_cast<size_t>(ranks) + kLargestPiece);
 
       // Another number of ranks goes on.
-      testing_support::on_ranks(ranks + 1, [&](comm::Group& group) {
+      test::on_ranks(ranks + 1, [&](comm::Group& group) {
         Weights weights(spec);
         std::ranges::copy(values[0], weights.values().begin());
-        Optimizer optimizer(settings, weights, here, &group);
+        comm::Mesh mesh(group, 1);
+        Optimizer optimizer(settings, weights, here, &mesh);
         std::vector<format::TensorView> tensors;
         for (const format::TensorSource& wanted : Optimizer(settings, weights, here).state_tensors()) {
           tensors.push_back({wanted.name, spec::ElementType::F32, wanted.shape, std::as_bytes(std::span(saved.at(wanted.name)))});

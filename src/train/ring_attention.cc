@@ -86,37 +86,61 @@ void for_each_owner(const Ring& ring, Matrix<float> own, const Body& body) {
   }
 }
 
-}  // namespace
+// Tokens [begin, end) of a pass.
+struct Stretch {
+  int begin, end;
+};
 
-Batch part_of_ring(const Batch& whole, int rank, int ranks) {
-  const size_t length = whole.sequence > 0 ? whole.sequence : whole.tokens_T.size();
-  const auto stretches = 2 * static_cast<size_t>(ranks);
-  Batch part{.sequence = 0, .first_token = whole.first_token, .draw = whole.draw};
+// A rank's of a pass, in their order.
+std::vector<Stretch> stretches_of(const Batch& whole, int rank, int ranks) {
+  const size_t length = whole.sequence > 0 ? whole.sequence : whole.tokens_T.size(), stretches = 2 * static_cast<size_t>(ranks);
+  std::vector<Stretch> own;
   for (size_t sequence = 0; sequence < whole.tokens_T.size(); sequence += length) {
-    for (const size_t stretch : {static_cast<size_t>(rank), stretches - 1 - static_cast<size_t>(rank)}) {
-      const auto begin = static_cast<int>(sequence + length * stretch / stretches), end = static_cast<int>(sequence + length * (stretch + 1) / stretches);
-      const int moved = static_cast<int>(part.tokens_T.size()) - begin;
-      part.tokens_T.insert(part.tokens_T.end(), whole.tokens_T.begin() + begin, whole.tokens_T.begin() + end);
-      part.targets_T.insert(part.targets_T.end(), whole.targets_T.begin() + begin, whole.targets_T.begin() + end);
-      for (size_t document = 0; document < whole.segments.size(); ++document) {
-        const Segment& segment = whole.segments[document];
-        const int from = std::max(begin, segment.begin), to = std::min(end, segment.begin + segment.length);
-        if (from >= to) continue;
-        part.segments.push_back({from + moved, to - from, segment.domain, segment.position + from - segment.begin, static_cast<int>(document)});
-      }
+    for (const size_t nth : {static_cast<size_t>(rank), stretches - 1 - static_cast<size_t>(rank)}) {
+      own.push_back({static_cast<int>(sequence + length * nth / stretches), static_cast<int>(sequence + length * (nth + 1) / stretches)});
     }
   }
-  return part;
+  return own;
 }
 
-Ring ring_over(comm::Group& group, const Batch& whole) {
-  Ring ring{group, {}, {}};
-  for (int rank = 0; rank < group.size(); ++rank) {
-    Batch part = part_of_ring(whole, rank, group.size());
-    ring.tokens_R.push_back(part.tokens_T.size());
-    ring.segments_R.push_back(std::move(part.segments));
+size_t tokens_in(const std::vector<Stretch>& stretches) {
+  size_t tokens = 0;
+  for (const auto& [begin, end] : stretches) tokens += static_cast<size_t>(end - begin);
+  return tokens;
+}
+
+// What these have of each document, when they lie one after the other.
+std::vector<Segment> segments_in(const Batch& whole, const std::vector<Stretch>& stretches) {
+  std::vector<Segment> parts;
+  int at = 0;
+  for (const auto& [begin, end] : stretches) {
+    for (size_t document = 0; document < whole.segments.size(); ++document) {
+      const Segment& segment = whole.segments[document];
+      const int from = std::max(begin, segment.begin), to = std::min(end, segment.begin + segment.length);
+      if (from >= to) continue;
+      parts.push_back({at + from - begin, to - from, segment.domain, segment.position + from - segment.begin, static_cast<int>(document)});
+    }
+    at += end - begin;
   }
-  return ring;
+  return parts;
+}
+
+}  // namespace
+
+Batch part_of_ring(const Batch& whole, comm::Group& group) {
+  const auto ring = std::make_shared<Ring>(Ring{group, {}, {}});
+  for (int rank = 0; rank < group.size(); ++rank) {
+    const std::vector<Stretch> stretches = stretches_of(whole, rank, group.size());
+    ring->segments_R.push_back(segments_in(whole, stretches));
+    ring->tokens_R.push_back(tokens_in(stretches));
+  }
+  Batch part{.first_token = whole.first_token, .ring = ring, .draw = whole.draw};
+  for (const auto& [begin, end] : stretches_of(whole, group.rank(), group.size())) {
+    part.tokens_T.insert(part.tokens_T.end(), whole.tokens_T.begin() + begin, whole.tokens_T.begin() + end);
+    part.targets_T.insert(part.targets_T.end(), whole.targets_T.begin() + begin, whole.targets_T.begin() + end);
+  }
+  part.segments = ring->segments_R[static_cast<size_t>(group.rank())];
+  return part;
 }
 
 void ring_forward(const Ring& ring, const RingSettings& settings, MatrixView<const float> rotated_TQ, MatrixView<const float> value_TK,

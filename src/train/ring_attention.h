@@ -20,10 +20,9 @@ struct Ring {
   std::vector<size_t> tokens_R;
 };
 
-// Parts of a pass in which each sequence is cut in 2 R stretches: rank r has the r-th and the r-th from the end, so that all have as many keys
-// to look at. For a pass that R ranks share, by its sequences' length, which is at least 2 R.
-Batch part_of_ring(const Batch& whole, int rank, int ranks);
-Ring ring_over(comm::Group& group, const Batch& whole);
+// This rank's part of the sequences that a group of R shares, with its ring. Each sequence is cut in 2 R stretches: rank r has the r-th and the
+// r-th from the end, so that all have as many keys to look at.
+Batch part_of_ring(const Batch& whole, comm::Group& group);
 
 struct RingSettings {
   HeadLayout layout;

@@ -5,7 +5,7 @@
 
 #include <mutex>
 
-#include "base/random.h"
+#include "support/random_matrix.h"
 #include "support/rank_threads.h"
 
 namespace moiety::train {
@@ -26,19 +26,17 @@ Batch pass() {
   return batch;
 }
 
-Matrix<float> random_rows(size_t rows, size_t cols, uint64_t seed) {
-  Matrix<float> x(rows, cols);
-  Random random(seed);
-  for (float& number : x.flat()) number = static_cast<float>(random.normal());
-  return x;
-}
-
 TEST(RingAttention, PartsHoldEveryTokenOnceWithItsPlaceInItsDocument) {
   const Batch whole = pass();
   for (const int ranks : {1, 2, 3, 5}) {
     std::vector<int> seen(whole.tokens_T.size(), 0);
-    for (int rank = 0; rank < ranks; ++rank) {
-      const Batch part = part_of_ring(whole, rank, ranks);
+    std::mutex counting;
+    test::on_ranks(ranks, [&](comm::Group& group) {
+      const Batch part = part_of_ring(whole, group);
+      ASSERT_EQ(part.ring->tokens_R.size(), static_cast<size_t>(ranks));
+      EXPECT_EQ(part.ring->tokens_R[static_cast<size_t>(group.rank())], part.tokens_T.size());
+      EXPECT_NEAR(part.num_tokens(), whole.num_tokens() / ranks, 6);
+      const std::lock_guard lock(counting);
       int covered = 0;
       for (const Segment& segment : part.segments) {
         EXPECT_EQ(segment.begin, covered);
@@ -51,8 +49,7 @@ TEST(RingAttention, PartsHoldEveryTokenOnceWithItsPlaceInItsDocument) {
         }
       }
       EXPECT_EQ(covered, part.num_tokens());
-      EXPECT_NEAR(part.num_tokens(), whole.num_tokens() / ranks, 6);
-    }
+    });
     EXPECT_EQ(seen, std::vector<int>(whole.tokens_T.size(), 1));
   }
 }
@@ -65,7 +62,7 @@ TEST(RingAttention, IsThatOfOneRankForwardAndBackward) {
     const RotaryTable rotary = rotary_table(spec, kLength);
     const Attention attention(spec, 1e-5f, rotary, type);
     const size_t tokens = whole.tokens_T.size(), width = attention.layout().width(), out_width = attention.layout().query_width();
-    const Matrix<float> qkv = random_rows(tokens, width, 1), dout = random_rows(tokens, out_width, 2), norms = random_rows(2, 8, 3);
+    const Matrix<float> qkv = test::random_matrix(tokens, width, 1), dout = test::random_matrix(tokens, out_width, 2), norms = test::random_matrix(2, 8, 3);
     const AttentionWeights weights{norms.row(0), norms.row(1)};
     Matrix<float> out(tokens, out_width), dqkv(tokens, width), dnorms(2, 8);
     const AttentionSaved saved = attention.forward(qkv.view(), weights, whole.segments, out.view());
@@ -74,18 +71,17 @@ TEST(RingAttention, IsThatOfOneRankForwardAndBackward) {
     for (const int ranks : {1, 2, 3, 5}) {
       Matrix<float> dnorms_of_all(2, 8);
       std::mutex adding;
-      testing_support::on_ranks(ranks, [&](comm::Group& group) {
-        const Batch part = part_of_ring(whole, group.rank(), ranks);
-        const Ring ring = ring_over(group, whole);
+      test::on_ranks(ranks, [&](comm::Group& group) {
+        const Batch part = part_of_ring(whole, group);
         const size_t mine = part.tokens_T.size();
         Matrix<float> my_qkv(mine, width), my_dout(mine, out_width), my_out(mine, out_width), my_dqkv(mine, width), my_dnorms(2, 8);
         for (size_t t = 0; t < mine; ++t) {
           std::ranges::copy(qkv.row(static_cast<size_t>(part.tokens_T[t])), my_qkv.row(t).begin());
           std::ranges::copy(dout.row(static_cast<size_t>(part.tokens_T[t])), my_dout.row(t).begin());
         }
-        const AttentionSaved my_saved = attention.forward(my_qkv.view(), weights, part.segments, my_out.view(), &ring);
+        const AttentionSaved my_saved = attention.forward(my_qkv.view(), weights, part.segments, my_out.view(), part.ring.get());
         attention.backward(my_qkv.view(), weights, part.segments, my_saved, my_dout.view(), my_dqkv.view(), {my_dnorms.row(0), my_dnorms.row(1)},
-                           my_out.view(), &ring);
+                           my_out.view(), part.ring.get());
         const float tolerance = type == GemmType::F32 ? 2e-5f : 5e-2f;
         for (size_t t = 0; t < mine; ++t) {
           const auto at = static_cast<size_t>(part.tokens_T[t]);

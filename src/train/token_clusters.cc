@@ -94,11 +94,16 @@ void for_clusters(const LayerPlan& chosen, const TokenClusters& clusters, const 
 
 }  // namespace
 
-Matrix<uint8_t> hash_tokens(MatrixView<const float> x_TD, uint64_t seed) {
-  Matrix<float> frames(kCodes * kDirections, x_TD.cols()), lengths(x_TD.rows(), frames.rows());
+Matrix<float> draw_frames(size_t width, uint64_t seed) {
+  Matrix<float> frames(kCodes * kDirections, width);
   Random random(seed);
   for (float& number : frames.flat()) number = static_cast<float>(random.normal());
-  multiply_nt(GemmType::F32, x_TD, frames.view(), lengths.view());
+  return frames;
+}
+
+Matrix<uint8_t> hash_tokens(MatrixView<const float> x_TD, MatrixView<const float> frames) {
+  Matrix<float> lengths(x_TD.rows(), frames.rows());
+  multiply_nt(GemmType::F32, x_TD, frames, lengths.view());
   Matrix<uint8_t> codes(x_TD.rows(), kCodes);
   parallel_ranges(x_TD.rows(), [&](size_t begin, size_t end, size_t) {
     for (size_t t = begin; t < end; ++t) {

@@ -20,9 +20,10 @@ struct Clustering {
 };
 
 // Codes of tokens, K of each: code k is which of the directions of a random frame, or of their opposites, the token lies nearest to
-// (cross-polytope hashing, Andoni et al. 2015). Near tokens often have the same; frames are drawn from `seed`.
+// (cross-polytope hashing, Andoni et al. 2015). Near tokens often have the same.
 inline constexpr size_t kCodes = 8, kDirections = 16;
-Matrix<uint8_t> hash_tokens(MatrixView<const float> x_TD, uint64_t seed);
+Matrix<float> draw_frames(size_t width, uint64_t seed);  // [K * directions, D]
+Matrix<uint8_t> hash_tokens(MatrixView<const float> x_TD, MatrixView<const float> frames);
 
 struct TokenClusters {
   std::shared_ptr<const moe::LayerPlan> plan;  // each cluster as a token of its own, which visits one expert with weight 1

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/random.h"
+#include "support/random_matrix.h"
 
 namespace moiety::train {
 namespace {
@@ -27,12 +28,7 @@ moe::LayerPlan plan_of(int tokens, int per_token, int capacity = 0) {
   return plan;
 }
 
-Matrix<float> random_tokens(size_t tokens, size_t width, uint64_t seed) {
-  Matrix<float> x_TD(tokens, width);
-  Random random(seed);
-  for (float& number : x_TD.flat()) number = static_cast<float>(random.normal());
-  return x_TD;
-}
+Matrix<uint8_t> codes_of(const Matrix<float>& x_TD, uint64_t seed) { return hash_tokens(x_TD.view(), draw_frames(x_TD.cols(), seed).view()); }
 
 // Mean squared distance of the rows to their clusters' means.
 double distance_to_means(const moe::LayerPlan& plan, const TokenClusters& clusters, const Matrix<float>& x_TD) {
@@ -50,8 +46,8 @@ double distance_to_means(const moe::LayerPlan& plan, const TokenClusters& cluste
 TEST(TokenClusters, AreThatManyOfOneExpertEachAndHoldEveryVisitThatHasARow) {
   for (const int capacity : {0, 40}) {
     const moe::LayerPlan plan = plan_of(300, 2, capacity);
-    const Matrix<float> x_TD = random_tokens(300, 24, 1);
-    const Matrix<uint8_t> codes = hash_tokens(x_TD.view(), 7);
+    const Matrix<float> x_TD = test::random_matrix(300, 24, 1);
+    const Matrix<uint8_t> codes = codes_of(x_TD, 7);
     for (const double share : {0.001, 0.05, 0.2, 0.37, 0.9, 1.0}) {
       const TokenClusters clusters = cluster_tokens(plan, codes, share);
       std::map<int, int> clusters_of_expert;
@@ -77,25 +73,25 @@ TEST(TokenClusters, AreThatManyOfOneExpertEachAndHoldEveryVisitThatHasARow) {
 
 TEST(TokenClusters, HoldTokensThatLieTogether) {
   const moe::LayerPlan plan = plan_of(600, 1);
-  const Matrix<float> centres = random_tokens(12, 32, 2), noise = random_tokens(600, 32, 3), apart = random_tokens(600, 32, 5);
+  const Matrix<float> centres = test::random_matrix(12, 32, 2), noise = test::random_matrix(600, 32, 3), apart = test::random_matrix(600, 32, 5);
   Matrix<float> x_TD(600, 32);
   for (size_t t = 0; t < 600; ++t) {
     for (size_t d = 0; d < 32; ++d) x_TD.row(t)[d] = centres.row(t % 12)[d] + 0.03f * noise.row(t)[d];
   }
   // By codes of other tokens: clusters of the same sizes by chance.
-  const TokenClusters near = cluster_tokens(plan, hash_tokens(x_TD.view(), 1), 0.3), chance = cluster_tokens(plan, hash_tokens(apart.view(), 1), 0.3);
+  const TokenClusters near = cluster_tokens(plan, codes_of(x_TD, 1), 0.3), chance = cluster_tokens(plan, codes_of(apart, 1), 0.3);
   EXPECT_LT(distance_to_means(plan, near, x_TD), 0.05 * distance_to_means(plan, chance, x_TD));
   // Even where nothing was made to lie together it is better than chance.
-  EXPECT_LT(distance_to_means(plan, cluster_tokens(plan, hash_tokens(apart.view(), 1), 0.1), apart),
-            0.97 * distance_to_means(plan, cluster_tokens(plan, hash_tokens(x_TD.view(), 1), 0.1), apart));
+  EXPECT_LT(distance_to_means(plan, cluster_tokens(plan, codes_of(apart, 1), 0.1), apart),
+            0.97 * distance_to_means(plan, cluster_tokens(plan, codes_of(x_TD, 1), 0.1), apart));
 }
 
 TEST(TokenClusters, EqualTokensAreOne) {
   const moe::LayerPlan plan = plan_of(100, 2);
   Matrix<float> x_TD(100, 16);
-  const Matrix<float> kinds = random_tokens(4, 16, 1);
+  const Matrix<float> kinds = test::random_matrix(4, 16, 1);
   for (size_t t = 0; t < 100; ++t) std::ranges::copy(kinds.row(t % 4), x_TD.row(t).begin());
-  const TokenClusters clusters = cluster_tokens(plan, hash_tokens(x_TD.view(), 1), 1);
+  const TokenClusters clusters = cluster_tokens(plan, codes_of(x_TD, 1), 1);
   EXPECT_LE(clusters.size_C.size(), 4u * (kExperts - 1));
   EXPECT_NEAR(distance_to_means(plan, clusters, x_TD), 0, 1e-9);
 }

@@ -1,14 +1,10 @@
 #include "train/trainer.h"
 
-#include <omp.h>
-#include <sched.h>
-
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <tuple>
 
@@ -16,7 +12,6 @@
 #include "base/progress.h"
 #include "base/random.h"
 #include "base/system_memory.h"
-#include "comm/mesh.h"
 #include "format/safetensors.h"
 #include "moe/expert_choice.h"
 #include "moe/join.h"
@@ -24,18 +19,14 @@
 #include "train/by_rank.h"
 #include "train/checkpoint.h"
 #include "train/explain.h"
-#include "train/hyper_parameters.h"
-#include "train/keep_memory.h"
 #include "train/loops.h"
 #include "train/metrics.h"
 #include "train/micro_batch.h"
 #include "train/optimizer.h"
 #include "train/permutation_search.h"
 #include "train/plan.h"
-#include "train/ring_attention.h"
 #include "train/routing_figures.h"
 #include "train/rule_schedule.h"
-#include "train/run_record.h"
 #include "train/sampler.h"
 #include "train/schedule.h"
 #include "train/spawn.h"
@@ -62,27 +53,6 @@ constexpr spec::Role kRouterRoles[] = {spec::Role::Router,   spec::Role::RouterB
                                        spec::Role::GateDown, spec::Role::GateTemperature, spec::Role::GateLeaf,
                                        spec::Role::GruInput, spec::Role::GruState,        spec::Role::GruInputBias,
                                        spec::Role::GruStateBias};
-
-// The ranks that share experts with this one, and what it shares.
-struct Shared {
-  Shared(const TrainConfig::Ranks& config, comm::Group* ranks) {
-    if (ranks == nullptr) {
-      require(config.experts == 1, "ranks.experts is {}, and this process is alone", config.experts);
-      return;
-    }
-    mesh.emplace(*ranks, static_cast<int>(config.experts));
-    if (mesh->experts() == nullptr) return;
-    const int node = config.node > 0 ? static_cast<int>(config.node) : ranks->place().local_ranks;
-    exchange = comm::make_exchange(config.dispatch, *mesh->experts(), node);
-    experts.emplace(ExpertRanks{*mesh->experts(), *exchange, static_cast<int>(config.chunks), config.payload == "bf16"});
-    share = {mesh->experts()->rank(), mesh->experts()->size()};
-  }
-
-  std::optional<comm::Mesh> mesh;
-  std::unique_ptr<comm::Exchange> exchange;
-  std::optional<ExpertRanks> experts;
-  ExpertShare share;
-};
 
 Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config, const ExpertShare& share) {
   Weights weights(spec, share);
@@ -112,17 +82,6 @@ BalanceScope scope_of(const std::string& name) {
   return name == "micro" ? BalanceScope::Micro : name == "sequence" ? BalanceScope::Sequence : BalanceScope::Global;
 }
 
-// A machine's processors are shared by the ranks on it.
-int set_threads(int64_t wanted, const comm::Group* ranks) {
-  cpu_set_t allowed;
-  int threads = static_cast<int>(wanted);
-  if (threads == 0) threads = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
-  if (wanted == 0 && ranks != nullptr) threads = std::max(1, threads / ranks->place().local_ranks);
-  omp_set_num_threads(threads);
-  at::set_num_threads(threads);
-  return threads;
-}
-
 Mode mode_of(const TrainConfig::Train& config) {
   return {config.precision == "bf16" ? GemmType::Bf16 : GemmType::F32, config.keep == "inputs" ? Keep::Inputs : Keep::Products};
 }
@@ -145,110 +104,29 @@ Json routing_of_all(const std::vector<DomainScore>& scores) {
   return list;
 }
 
-class Trainer {
- public:
-  // `config` must leave nothing open.
-  Trainer(const TrainConfig& config, const PreparedData& data, Activity& activity, comm::Group* ranks = nullptr)
-      : config_(config),
-        activity_(activity),
-        ranks_(ranks),
-        shared_(config.ranks, ranks),
-        dir_(config.run.dir),
-        data_(data),
-        spec_(spec_to_train(config, data_)),
-        weights_(trained_weights(spec_, config, shared_.share)),
-        optimizer_(optimizer_settings(config), weights_, dir_, shared_.experts ? nullptr : ranks),
-        model_(spec_, weights_, mode_of(config.train), shared_.experts ? &*shared_.experts : nullptr),
-        sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
-        routers_(routers_of(spec_)),
-        step_routing_(static_cast<int>(routers_.size()), spec_.moe.router.num_experts) {
-    if (config.anneal.search_steps > 0) {
-      require(spec_.moe.iterations == 1, "anneal.search_steps: in a chain of experts several routers share them, and they have one order");
-      search_.emplace(config.anneal, static_cast<uint64_t>(config.run.seed), experts_by_router(spec_, routers_));
-    }
-    if (ranks_ != nullptr && config.ranks.sequence > 1) {
-      const auto together = static_cast<int>(config.ranks.sequence);
-      std::vector<int> members(static_cast<size_t>(together));
-      std::iota(members.begin(), members.end(), ranks_->rank() / together * together);
-      sequence_ranks_.emplace(*ranks_, members, fmt::format("sequence{}", members[0]));
-    }
-    if (config.trace.file.empty() || !is_first()) return;
-    trace_writer_.emplace(config.trace.file, trace::header_of(spec_, trace::model_name(dir_)));
-    trace_.emplace(*trace_writer_);
+}  // namespace
+
+Trainer::Trainer(const TrainConfig& config, const PreparedData& data, Activity& activity, comm::Group* ranks)
+    : config_(config),
+      activity_(activity),
+      ranks_(config.ranks, ranks),
+      dir_(config.run.dir),
+      data_(data),
+      spec_(spec_to_train(config, data_)),
+      weights_(trained_weights(spec_, config, ranks_.expert_share())),
+      optimizer_(optimizer_settings(config), weights_, dir_, ranks_.mesh()),
+      model_(spec_, weights_, mode_of(config.train), ranks_.experts()),
+      sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
+      routers_(routers_of(spec_)),
+      step_routing_(static_cast<int>(routers_.size()), spec_.moe.router.num_experts) {
+  if (config.anneal.search_steps > 0) {
+    require(spec_.moe.iterations == 1, "anneal.search_steps: in a chain of experts several routers share them, and they have one order");
+    search_.emplace(config.anneal, static_cast<uint64_t>(config.run.seed), experts_by_router(spec_, routers_));
   }
-
-  Outcome run(const TrainHooks& hooks);
-  // Of a few steps that change no weight; the trainer is of no use afterwards.
-  double measure_tokens_per_second();
-
- private:
-  std::vector<Sampler::Domain> domains() const;
-  void begin_or_resume();
-  void fix_steps();
-  bool step_count_is_fixed() const { return state_.steps > 0; }
-  Json step();
-  void record(const Batch& batch, const Routes& routes);
-  double change_weights(double learning_rate);
-  void update_bias();
-  Json validate_now(bool last);
-  std::string describe_scores() const;
-  void checkpoint();
-  PassOrder pass_order() const;
-  void add_cut_offs(const Routes& routes, float share);
-  void add_rules(const PassOrder& order, Json& line) const;
-  bool searches() const { return search_ && state_.step >= config_.anneal.spawn_step && search_step() < config_.anneal.search_steps; }
-  int64_t search_step() const { return state_.step - config_.anneal.spawn_step; }
-  int64_t follow_search(double learning_rate);
-  size_t tokens_per_step() const {
-    return static_cast<size_t>(config_.train.sequence * config_.train.batch * config_.train.accumulate);
-  }
-  double tokens_per_second() const {  // of this call's steps
-    return static_cast<double>((state_.step - first_step_) * static_cast<int64_t>(tokens_per_step())) / std::max(1e-9, training_seconds_);
-  }
-  TrainConfig::Schedule schedule() const;
-
-  bool is_first() const { return ranks_ == nullptr || ranks_->is_first(); }
-  SumOverRanks sum_over_ranks() const;
-  Batch mine(const Batch& whole);
-  Batch next_batch();
-  Share my_share() const;
-  struct Agreed {
-    int64_t steps;
-    bool stops, saves;
-  };
-  Agreed agree(int64_t steps, bool stopping, bool saving);
-  void sum_gradients();
-
-  const TrainConfig& config_;
-  Activity& activity_;
-  comm::Group* ranks_;  // nullptr: alone
-  std::optional<comm::Group> sequence_ranks_;  // which have parts of the same sequences; none: each has whole ones
-  Shared shared_;
-  fs::path dir_;
-  const PreparedData& data_;
-  spec::ModelSpec spec_;
-  Weights weights_;
-  Optimizer optimizer_;
-  Transformer model_;
-  Sampler sampler_;
-  RunState state_;
-  std::vector<RouterPlace> routers_;
-  RoutingFigures step_routing_;               // by router
-  moe::Load step_choices_;                    // by router: the step's visits so far, also to experts that cost nothing
-  std::vector<std::vector<float>> cut_offs_;  // by router, of expert choice; means over the step's passes
-  std::optional<PermutationSearch> search_;
-  std::optional<trace::TraceWriter> trace_writer_;
-  std::optional<trace::TraceRecorder> trace_;
-  std::vector<DomainScore> scores_;
-
-  Clock::time_point last_checkpoint_{};
-  std::optional<ByRank> by_rank_;  // with several
-  int64_t visits_ = 0;             // of the last step's tokens on this rank
-  double last_loss_ = 0, last_step_seconds_ = 0, training_seconds_ = 0;
-  std::vector<double> step_seconds_;  // while the number of steps isn't fixed
-  int64_t first_step_ = 0;
-  size_t activation_bytes_ = 0;
-};
+  if (config.trace.file.empty() || !is_first()) return;
+  trace_writer_.emplace(config.trace.file, trace::header_of(spec_, trace::model_name(dir_)));
+  trace_.emplace(*trace_writer_);
+}
 
 std::vector<Sampler::Domain> Trainer::domains() const {
   std::vector<Sampler::Domain> domains;
@@ -296,56 +174,31 @@ void Trainer::fix_steps() {
   write_plan(dir_, plan);
 }
 
-// What ranks do together; nothing if there is one.
-SumOverRanks Trainer::sum_over_ranks() const {
-  if (ranks_ == nullptr) return {};
-  return [this](std::span<double> numbers) { ranks_->sum(numbers); };
-}
-
-// The sequences of a pass that this rank computes, or its parts of them: neighbours, and one more or less than any other ranks'.
-Batch Trainer::mine(const Batch& whole) {
-  if (ranks_ == nullptr) return whole;
-  const auto together = static_cast<size_t>(config_.ranks.sequence);
-  const size_t sequences = whole.num_sequences(), rank = static_cast<size_t>(ranks_->rank()) / together, ranks = static_cast<size_t>(ranks_->size()) / together;
-  const size_t first = sequences * rank / ranks, end = sequences * (rank + 1) / ranks;
-  const Batch ours = whole.sequences(first, end - first);
-  if (!sequence_ranks_) return ours;
-  Batch part = part_of_ring(ours, sequence_ranks_->rank(), sequence_ranks_->size());
-  part.ring = std::make_shared<const Ring>(ring_over(*sequence_ranks_, ours));
-  return part;
-}
-
 Batch Trainer::next_batch() {
   const Activity::Span span(&activity_, "data");
   return sampler_.next(static_cast<size_t>(config_.train.batch));
 }
 
 Share Trainer::my_share() const {
-  if (ranks_ == nullptr) return {};
-  return {static_cast<size_t>(ranks_->rank()), static_cast<size_t>(ranks_->size()), sum_over_ranks()};
+  const comm::Group* const all = ranks_.all();
+  if (all == nullptr) return {};
+  return {static_cast<size_t>(all->rank()), static_cast<size_t>(all->size()), ranks_.sum()};
 }
 
 // How many steps rank 0 has fixed, whether anybody is to stop, and whether rank 0 wants a checkpoint; and where each rank's time went.
 Trainer::Agreed Trainer::agree(int64_t steps, bool stopping, bool saving) {
-  if (ranks_ == nullptr) return {steps, stopping, saving};
-  const bool speaks = ranks_->is_first();
-  std::vector<double> told = by_rank_->mine(activity_, last_step_seconds_, visits_, ranks_->bytes_sent());
+  comm::Group* const all = ranks_.all();
+  if (all == nullptr) return {steps, stopping, saving};
+  const bool speaks = is_first();
+  std::vector<double> told = by_rank_->mine(activity_, last_step_seconds_, visits_, all->bytes_sent());
   const size_t figures = told.size();
   told.insert(told.end(), {speaks ? static_cast<double>(steps) : 0, stopping ? 1.0 : 0, speaks && saving ? 1.0 : 0});
   {
     const Activity::Span span(&activity_, "agree");
-    ranks_->sum(told);
+    all->sum(told);
   }
   by_rank_->add(std::span(told).first(figures));
   return {std::llround(told[figures]), told[figures + 1] > 0, told[figures + 2] > 0};
-}
-
-// Of experts over the ranks that have the same ones, of all else over all; where all have all, the optimizer does it.
-void Trainer::sum_gradients() {
-  if (!shared_.experts) return;
-  const Activity::Span span(&activity_, "gradients");
-  ranks_->sum(weights_.dense_gradients());
-  if (shared_.mesh->same_experts() != nullptr) shared_.mesh->same_experts()->sum(weights_.expert_gradients());
 }
 
 // Returns the line for metrics.jsonl.
@@ -375,7 +228,7 @@ Json Trainer::step() {
   for (int64_t i = 0; i < config_.train.accumulate; ++i) {
     Batch whole = next_batch();
     whole.draw = 1 | Random(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step), static_cast<uint64_t>(i)).next();
-    const Batch batch = mine(whole);
+    const Batch batch = ranks_.part_of(whole);
     // Means over the pass are made of means over its parts.
     const float targets = static_cast<float>(batch.num_targets()) / static_cast<float>(std::max<size_t>(1, whole.num_targets()));
     const float tokens = static_cast<float>(batch.num_tokens()) / static_cast<float>(whole.num_tokens());
@@ -399,15 +252,14 @@ Json Trainer::step() {
     }
   }
   visits_ = visits_of(step_routing_.load());
-  if (ranks_ != nullptr) {
-    sum_gradients();
+  if (comm::Group* const all = ranks_.all()) {
     if (is_searching) {
-      for (const WeightMatrix& share_EE : *order.shares) ranks_->sum(share_EE.gradient.flat());
+      for (const WeightMatrix& share_EE : *order.shares) all->sum(share_EE.gradient.flat());
     }
     std::array sums{loss, balance, z, entropy, spread, consistency};
-    ranks_->sum(sums);
+    all->sum(sums);
     std::tie(loss, balance, z, entropy, spread, consistency) = std::tuple_cat(sums);
-    step_routing_.sum(sum_over_ranks());
+    step_routing_.sum(ranks_.sum());
   }
   // What the passes were held to one after the other grew towards this.
   if (order.scope == BalanceScope::Global && spec_.moe.router.zero_cost_experts() == 0) balance = step_routing_.balance_loss();
@@ -447,9 +299,7 @@ Json Trainer::step() {
 // The norm of the gradient.
 double Trainer::change_weights(double learning_rate) {
   const Activity::Span span(&activity_, "optimizer");
-  SumOverRanks sum_of_experts;
-  if (shared_.experts) sum_of_experts = [&](std::span<double> numbers) { shared_.experts->group.sum(numbers); };
-  return optimizer_.step(state_.step, learning_rate, sum_of_experts);
+  return optimizer_.step(state_.step, learning_rate);
 }
 
 // How many experts have changed places.
@@ -521,7 +371,7 @@ PassOrder Trainer::pass_order() const {
           .first_expert_only = state_.step < config_.anneal.spawn_step,
           .router_trained = config_.model.router_trained,
           .scope = scope_of(config_.balance.scope),
-          .sum_over_ranks = sum_over_ranks(),
+          .sum_over_ranks = ranks_.sum(),
           .zero_cost_balance = static_cast<float>(config_.balance.zero_cost),
           .capacity = config_.train.capacity,
           .recompute_layers = config_.train.recompute == "layers",
@@ -575,11 +425,12 @@ std::string Trainer::describe_scores() const {
 void Trainer::checkpoint() {
   const Activity::Span span(&activity_, "checkpoint");
   last_checkpoint_ = Clock::now();
-  if (!shared_.experts && !is_first()) return optimizer_.hand_over_state();
-  if (!is_first() && ranks_->rank() >= shared_.share.ranks) return;
+  const ExpertRanks* const experts = ranks_.experts();
+  if (experts == nullptr && !is_first()) return optimizer_.hand_over_state();
+  if (!is_first() && ranks_.all()->rank() >= experts->group.size()) return;
   state_.domains = sampler_.state();
   const auto search = searches() ? search_->state_tensors() : std::vector<format::TensorView>();
-  write_checkpoint({dir_ / "checkpoints", data_.tokenizer}, spec_, weights_, optimizer_, state_, search, shared_.experts ? &shared_.experts->group : nullptr);
+  write_checkpoint({dir_ / "checkpoints", data_.tokenizer}, spec_, weights_, optimizer_, state_, search, experts == nullptr ? nullptr : &experts->group);
   if (!is_first()) return;
   remove_old_checkpoints(dir_ / "checkpoints", config_.checkpoint.keep);
 }
@@ -593,13 +444,14 @@ Outcome Trainer::run(const TrainHooks& hooks) {
     metrics.emplace(dir_ / "metrics.jsonl", state_.step);
     progress.emplace("training", static_cast<double>(state_.steps), "steps");
   }
-  if (ranks_ != nullptr) by_rank_.emplace(ranks_->rank(), ranks_->size());
+  comm::Group* const all = ranks_.all();
+  if (all != nullptr) by_rank_.emplace(all->rank(), all->size());
   std::optional<Timeline> timeline;
-  if (!hooks.timeline.empty()) timeline.emplace(hooks.timeline, hooks.timeline_steps, activity_, ranks_);
+  if (!hooks.timeline.empty()) timeline.emplace(hooks.timeline, hooks.timeline_steps, activity_, all);
   std::optional<Explainer> explainer;
   if (hooks.explain) {
-    const auto sequences = static_cast<size_t>(config_.train.batch) / (ranks_ == nullptr ? 1 : static_cast<size_t>(ranks_->size()));
-    explainer.emplace(spec_, mode_of(config_.train).type, sequences, static_cast<size_t>(config_.train.sequence), static_cast<size_t>(config_.train.accumulate), ranks_);
+    const auto sequences = static_cast<size_t>(config_.train.batch) / (all == nullptr ? 1 : static_cast<size_t>(all->size()));
+    explainer.emplace(spec_, mode_of(config_.train).type, sequences, static_cast<size_t>(config_.train.sequence), static_cast<size_t>(config_.train.accumulate), all);
   }
   last_checkpoint_ = Clock::now();
   Outcome outcome{.was_finished = step_count_is_fixed() && state_.step >= state_.steps};
@@ -675,91 +527,6 @@ double Trainer::measure_tokens_per_second() {
     fastest = std::min(fastest, seconds_since(start));
   }
   return static_cast<double>(config_.train.batch * config_.train.sequence) / fastest;
-}
-
-// What the run began with, else what the configuration and the step law say.
-Chosen choose(const TrainConfig& config, const spec::ModelSpec& spec, const PreparedData& data) {
-  const fs::path dir = config.run.dir;
-  Plan plan = read_plan(dir);
-  const bool has_begun = plan.steps > 0 || newest_checkpoint(dir / "checkpoints").has_value();
-  if (plan.chosen && has_begun) return *plan.chosen;
-
-  const auto tokens_per_second = [&] {
-    if (!leaves_open(config)) return 0.0;
-    constexpr int64_t kTokensAPass = 2048;
-    TrainConfig probe = config;
-    probe.trace.file.clear();
-    probe.ranks = {};
-    if (probe.train.batch == 0) probe.train.batch = std::max<int64_t>(1, kTokensAPass / probe.train.sequence);
-    Activity unwatched;
-    return Trainer(probe, data, unwatched).measure_tokens_per_second();
-  };
-  plan.chosen = choose_hyper_parameters(config, spec, tokens_per_second);
-  if (leaves_open(config)) write_plan(dir, plan);
-  return *plan.chosen;
-}
-
-// Some things are decided over all tokens of a pass at once, which no rank has.
-void check_for_ranks(const TrainConfig& config) {
-  const auto alone = [](bool is_asked, std::string_view key) {
-    require(!is_asked, "{} looks at all tokens of a pass at once, and several ranks can't do that yet: leave it out, or train with one", key);
-  };
-  alone(config.train.capacity > 0, "train.capacity");
-  alone(config.train.round_tokens > 0, "train.round_tokens");
-  alone(config.train.receive_budget > 0, "train.receive_budget");
-  alone(config.model.select == "expert_choice", "model.select = \"expert_choice\"");
-}
-
-// Throws Error(Input) on every rank, with the first key that differs on one of those where one does.
-void check_same(TrainConfig settled, comm::Group& ranks) {
-  settled.run.threads = 0;  // may be a machine's own affair
-  const std::string mine = print_config(settled), of_first = ranks.tell("config", mine);
-  const auto differs = std::ranges::mismatch(mine, of_first);
-  std::array others{mine == of_first ? 0.0 : 1.0};
-  ranks.sum(others);
-  if (others[0] == 0) return;
-  const auto line_at = [](const std::string& text, size_t at) {
-    const size_t end = text.find('\n', at), begin = at == 0 ? 0 : text.rfind('\n', at - 1) + 1;
-    return text.substr(begin, end - begin);
-  };
-  require(mine == of_first, "rank {} was given \"{}\", rank 0 \"{}\": all ranks need the same configuration", ranks.rank(),
-          line_at(mine, static_cast<size_t>(differs.in1 - mine.begin())), line_at(of_first, static_cast<size_t>(differs.in2 - of_first.begin())));
-  fail(ErrorKind::Input, "{} of the other ranks was given another configuration than rank 0", others[0]);
-}
-
-}  // namespace
-
-Outcome train(const TrainConfig& asked, const TrainHooks& hooks, comm::Group* ranks) {
-  keep_memory();
-  const TrainConfig config = with_tokenizer_of_start(asked);
-  const int threads = set_threads(config.run.threads, ranks), num_ranks = ranks == nullptr ? 1 : ranks->size();
-  require(num_ranks % config.ranks.sequence == 0, "ranks.sequence is {}, which does not divide the number of ranks, {}", config.ranks.sequence, num_ranks);
-  const bool is_first = ranks == nullptr || ranks->is_first();
-  // Rank 0 makes ready what the others find, and finds out what they read.
-  Activity alone;
-  Activity& activity = ranks != nullptr ? ranks->activity() : alone;
-  if (!is_first) {
-    const Activity::Span span(&activity, "waiting for the data");
-    ranks->tell("ready", {});
-  }
-  const PreparedData data = prepare_data(config, threads);
-  const spec::ModelSpec spec = spec_to_train(config, data);
-  const Chosen chosen = is_first || !leaves_open(config) ? choose(config, spec, data) : read_plan(config.run.dir).chosen.value();
-  const TrainConfig settled = with_chosen(config, chosen);
-  if (is_first) {
-    fmt::print(stderr, "{}: {}\n", config.run.dir, describe(config, chosen, spec));
-    write_run_record(config, settled, spec);
-  }
-  if (ranks != nullptr) {
-    if (is_first) ranks->tell("ready", "yes");
-    check_same(settled, *ranks);
-    check_for_ranks(settled);
-  }
-
-  forget_peak_memory();
-  Trainer trainer(settled, data, activity, ranks);
-  hooks.training_starts();
-  return trainer.run(hooks);
 }
 
 }  // namespace moiety::train

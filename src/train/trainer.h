@@ -1,45 +1,100 @@
-// The training loop: data, model, optimizer, checkpoints and metrics of one run, from wherever it was to its end.
+// The training loop: model, optimizer, checkpoints and metrics of one run, from wherever it was to its end.
 #pragma once
 
-#include <functional>
+#include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "comm/group.h"
-#include "train/config.h"
+#include "base/activity.h"
+#include "base/json.h"
+#include "moe/load.h"
+#include "trace/trace_recorder.h"
+#include "train/by_rank.h"
+#include "train/checkpoint.h"
 #include "train/optimizer.h"
+#include "train/permutation_search.h"
+#include "train/prepare.h"
+#include "train/rank_layout.h"
+#include "train/routing_figures.h"
+#include "train/run.h"
+#include "train/sampler.h"
+#include "train/transformer.h"
+#include "train/validation.h"
 
 namespace moiety::train {
 
-struct FinalScore {
-  std::string domain;
-  double nats_per_token = 0, bits_per_byte = 0;
-};
+class Trainer {
+ public:
+  // `config` must leave nothing open. What it is given must outlive it. `ranks`: nullptr if this process is alone.
+  Trainer(const TrainConfig& config, const PreparedData& data, Activity& activity, comm::Group* ranks = nullptr);
 
-struct Outcome {
-  bool finished = false;       // false: asked to stop
-  bool was_finished = false;   // there was nothing to do
-  int64_t step = 0, steps = 0, tokens = 0;
-  double seconds = 0;          // of this call's training steps
-  double tokens_per_s = 0;
-  OptimizerFigures optimizer;
-  size_t activation_bytes = 0;  // what the last pass kept for its gradients
-  size_t peak_bytes = 0;        // largest resident memory while training
-  std::string checkpoint;      // the newest; empty if there is none yet
-  std::vector<FinalScore> scores;
-};
+  Outcome run(const TrainHooks& hooks);
+  // Of a few steps that change no weight; the trainer is of no use afterwards.
+  double measure_tokens_per_second();
 
-struct TrainHooks {
-  std::function<void()> training_starts;  // the data is ready
-  std::function<bool()> stop;             // asked after every step
-  std::string timeline;                   // a file for train/timeline.h; empty: none
-  bool explain = false;                   // says what the machine does and a step should take, after some steps
-  int64_t timeline_steps = 20;            // of this call, that it holds
-};
+ private:
+  std::vector<Sampler::Domain> domains() const;
+  void begin_or_resume();
+  void fix_steps();
+  bool step_count_is_fixed() const { return state_.steps > 0; }
+  Json step();
+  void record(const Batch& batch, const Routes& routes);
+  double change_weights(double learning_rate);
+  void update_bias();
+  Json validate_now(bool last);
+  std::string describe_scores() const;
+  void checkpoint();
+  PassOrder pass_order() const;
+  void add_cut_offs(const Routes& routes, float share);
+  void add_rules(const PassOrder& order, Json& line) const;
+  bool searches() const { return search_ && state_.step >= config_.anneal.spawn_step && search_step() < config_.anneal.search_steps; }
+  int64_t search_step() const { return state_.step - config_.anneal.spawn_step; }
+  int64_t follow_search(double learning_rate);
+  size_t tokens_per_step() const {
+    return static_cast<size_t>(config_.train.sequence * config_.train.batch * config_.train.accumulate);
+  }
+  double tokens_per_second() const {  // of this call's steps
+    return static_cast<double>((state_.step - first_step_) * static_cast<int64_t>(tokens_per_step())) / std::max(1e-9, training_seconds_);
+  }
+  TrainConfig::Schedule schedule() const;
 
-// Progress goes to stderr, results to the run's folder. With several `ranks` (nullptr: this process is alone) each computes some of a
-// pass's sequences, and all get the same losses and weights; rank 0 prepares the data, speaks, and writes the run's folder, which all
-// must see. Throws Error(Input) for what only one process can do.
-Outcome train(const TrainConfig& config, const TrainHooks& hooks, comm::Group* ranks = nullptr);
+  bool is_first() const { return ranks_.is_first(); }
+  Batch next_batch();
+  Share my_share() const;
+  struct Agreed {
+    int64_t steps;
+    bool stops, saves;
+  };
+  Agreed agree(int64_t steps, bool stopping, bool saving);
+
+  const TrainConfig& config_;
+  Activity& activity_;
+  RankLayout ranks_;
+  fs::path dir_;
+  const PreparedData& data_;
+  spec::ModelSpec spec_;
+  Weights weights_;
+  Optimizer optimizer_;
+  Transformer model_;
+  Sampler sampler_;
+  RunState state_;
+  std::vector<RouterPlace> routers_;
+  RoutingFigures step_routing_;               // by router
+  moe::Load step_choices_;                    // by router: the step's visits so far, also to experts that cost nothing
+  std::vector<std::vector<float>> cut_offs_;  // by router, of expert choice; means over the step's passes
+  std::optional<PermutationSearch> search_;
+  std::optional<trace::TraceWriter> trace_writer_;
+  std::optional<trace::TraceRecorder> trace_;
+  std::vector<DomainScore> scores_;
+
+  std::chrono::steady_clock::time_point last_checkpoint_{};
+  std::optional<ByRank> by_rank_;  // with several
+  int64_t visits_ = 0;             // of the last step's tokens on this rank
+  double last_loss_ = 0, last_step_seconds_ = 0, training_seconds_ = 0;
+  std::vector<double> step_seconds_;  // while the number of steps isn't fixed
+  int64_t first_step_ = 0;
+  size_t activation_bytes_ = 0;
+};
 
 }  // namespace moiety::train

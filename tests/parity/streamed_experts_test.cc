@@ -166,7 +166,9 @@ TEST(StreamedGates, ChoicesMadeAheadAreReadAheadForCertain) {
       EXPECT_EQ(s.expected_missing, s.expected);
       EXPECT_EQ(s.bytes_wasted, 0u);
       EXPECT_GT(s.expected, 0u);
-      if (gate != Gate::Ahead) EXPECT_EQ(s.misses, s.expected);
+      if (gate != Gate::Ahead) {
+        EXPECT_EQ(s.misses, s.expected);
+      }
       read_ahead += s.read_ahead;
     }
     EXPECT_EQ(read_ahead > 0, moe::chooses_ahead(spec.moe.router));  // without a measured disk nothing is read on a guess

@@ -10,7 +10,7 @@
 
 #include "comm/group.h"
 
-namespace moiety::testing_support {
+namespace moiety::test {
 
 // Calls `act` on every rank of a new group; no rank may fail.
 inline void on_ranks(int ranks, const std::function<void(comm::Group&)>& act) {
@@ -32,4 +32,4 @@ inline void on_ranks(int ranks, const std::function<void(comm::Group&)>& act) {
   for (const std::string& failure : failures) EXPECT_EQ(failure, "");
 }
 
-}  // namespace moiety::testing_support
+}  // namespace moiety::test
