@@ -173,7 +173,11 @@ std::vector<std::vector<int64_t>> visits_in(const std::string& path, const spec:
   for (trace::StepTrace step; reader.next(step);) {
     for (size_t i = 0; i < header.sparse_layers.size(); ++i) {
       std::vector<int64_t>& visits_E = visits_LE[static_cast<size_t>(header.sparse_layers[i])];
-      for (const int32_t expert : step.by_sparse_layer[i].experts_N) ++visits_E.at(static_cast<size_t>(expert));
+      for (const int32_t expert : step.by_sparse_layer[i].experts_N) {
+        require(static_cast<size_t>(expert) < visits_E.size(), "{}: layer {} visits expert {}, of {} that the model has there", path, header.sparse_layers[i],
+                expert, visits_E.size());
+        ++visits_E[static_cast<size_t>(expert)];
+      }
     }
   }
   return visits_LE;

@@ -32,6 +32,7 @@ const authorization = () => key.value ? {authorization: `Bearer ${key.value}`} :
 
 // An answer with a status in the twos, or a Failure.
 async function ask(path, options = {}) {
+  const sent = key.value;
   let answer;
   try {
     answer = await fetch(path, {...options, headers: {...authorization(), ...options.headers}});
@@ -39,11 +40,12 @@ async function ask(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Failure("The server does not answer. It may have been stopped, or the network is down.", "retry");
   }
-  if (!answer.ok) throw await failure_of(answer);
+  if (!answer.ok) throw await failure_of(answer, sent);
   return answer;
 }
 
-async function failure_of(answer) {
+// `sent`: the key that it was asked with. When another has been given since, the refusal says nothing of that one.
+async function failure_of(answer, sent) {
   let said = {};
   try {
     said = (await answer.json()).error ?? {};
@@ -51,8 +53,8 @@ async function failure_of(answer) {
   const {status} = answer, message = said.message || `The server answered ${status} ${answer.statusText}`.trim() + ".";
   const seconds = Number(answer.headers.get("retry-after")) || 0;
   if (status === 401 || status === 403) {
-    key_is_asked_for.set(true);
-    return new Failure(key.value ? "The server does not know this API key." : "The server asks for an API key.", "key", {status});
+    if (key.value === sent) key_is_asked_for.set(true);
+    return new Failure(sent ? "The server does not know this API key." : "The server asks for an API key.", "key", {status});
   }
   if (said.code === "context_length_exceeded") return new Failure(message, "new", {status});
   if (status === 429 || status >= 500) return new Failure(message, "retry", {status, seconds});
