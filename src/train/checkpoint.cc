@@ -3,7 +3,6 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -49,21 +48,14 @@ bool is_whole(const fs::path& checkpoint) {
 }  // namespace
 
 void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights, Optimizer& optimizer,
-                      const RunState& state, const std::vector<format::TensorView>& more_state, comm::Group* experts) {
-  std::set<std::string> stacks;
-  for (const Weights::Entry& entry : weights.entries()) {
-    if (entry.is_stack()) stacks.insert(entry.name);
-  }
-  const std::vector<format::TensorView> views = weights.views(std::as_const(weights).values());
-  std::vector<format::TensorSource> values(views.begin(), views.end()), moments = optimizer.state_tensors();
-  if (experts != nullptr) {
-    values = whole_tensors(std::move(values), stacks, *experts);
-    moments = whole_tensors(std::move(moments), stacks, *experts);
-    if (!experts->is_first()) {
-      send_tensors(values, stacks, *experts);
-      return send_tensors(moments, stacks, *experts);
-    }
-  }
+                      const RunState& state, const std::vector<format::TensorView>& more_state, comm::Group* ranks) {
+  std::vector<TensorPart> mine = std::as_const(weights).tensors(), mine_of_moments = optimizer.state_tensors();
+  const size_t weights_count = mine.size();
+  std::ranges::move(mine_of_moments, std::back_inserter(mine));
+  std::vector<format::TensorSource> values = whole_tensors(mine, ranks);
+  if (ranks != nullptr && !ranks->is_first()) return;
+  std::vector<format::TensorSource> moments(values.begin() + static_cast<ptrdiff_t>(weights_count), values.end());
+  values.resize(weights_count);
   moments.insert(moments.end(), more_state.begin(), more_state.end());
   fs::create_directories(files.folder);
   AtomicFolder folder(files.folder / fmt::format("{}{:08}", kPrefix, state.step));

@@ -27,10 +27,10 @@ struct CheckpointFiles {
   fs::path tokenizer;  // copied into each; may be absent
 };
 
-// `more_state` lies beside the optimizer's, in optimizer.safetensors. Ranks that share `experts` all call this: the first writes what
-// one process with all experts would, and gets from the others theirs, some numbers at a time.
+// `more_state` lies beside the optimizer's, in optimizer.safetensors. All `ranks` call this: the first writes what one process would,
+// and gets from the others what it does not have, some numbers at a time.
 void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights, Optimizer& optimizer,
-                      const RunState& state, const std::vector<format::TensorView>& more_state = {}, comm::Group* experts = nullptr);
+                      const RunState& state, const std::vector<format::TensorView>& more_state = {}, comm::Group* ranks = nullptr);
 
 // The newest checkpoint whose files are all there with the bytes they were written with.
 std::optional<fs::path> newest_checkpoint(const fs::path& folder);

@@ -136,9 +136,8 @@ Learnt of_ranks(const Layout& layout, const spec::ModelSpec& spec, const Mode& m
     learnt.norm = std::max(learnt.norm, norm);  // the same on all
     for (size_t i = 0; i < weights.entries().size(); ++i) {
       const Weights::Entry &here = weights.entries()[i], &there = whole.entries()[i];
-      ASSERT_EQ(here.whole_shape(), there.shape);
-      const auto to = here.part_of(std::span(learnt.gradients).subspan(there.begin, there.size));
-      std::ranges::copy(std::span(summed).subspan(here.begin, here.size), to.begin());
+      ASSERT_EQ(here.whole_shape, there.shape);
+      here.part().put(std::span<const float>(summed).subspan(here.begin, here.size), std::span(learnt.gradients).subspan(there.begin, there.size));
     }
   });
   return learnt;
@@ -196,7 +195,7 @@ void set_gradients(Weights& weights, const Weights& whole, int step) {
     std::vector<float> gradient(there.size);
     Random random(9, i, static_cast<uint64_t>(step) << 32);
     for (float& x : gradient) x = static_cast<float>(random.uniform() - 0.5);
-    std::ranges::copy(here.part_of(std::span<const float>(gradient)), weights.gradients().subspan(here.begin).begin());
+    here.part().take(std::span<const float>(gradient), weights.gradients().subspan(here.begin, here.size));
   }
 }
 

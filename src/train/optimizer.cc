@@ -28,6 +28,12 @@ MomentForm form_of(const TrainConfig::Optimizer& config, const Weights::Entry& e
   return entry.weight.role == spec::Role::Embedding ? MomentForm::F32 : MomentForm::Int8;
 }
 
+// Of factored moments, which are so few for each of a stack's experts.
+Part factor_part(const Weights::Entry& weight, std::span<const int64_t> shape) {
+  const bool is_all_here = !weight.is_stack() || weight.frozen > 0;
+  return is_all_here ? Part::slices(shape, 0, std::array{Stretch{0, static_cast<size_t>(shape[0])}}) : weight.part_of(shape);
+}
+
 // To each of the equal parts comes the one that `from` says.
 void permute_parts(const std::vector<int32_t>& from, Floats parts) {
   const std::vector<float> old(parts.begin(), parts.end());
@@ -41,53 +47,68 @@ void permute_parts(const std::vector<int32_t>& from, Floats parts) {
 
 Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder, comm::Mesh* ranks)
     : config_(config), weights_(weights), ranks_(ranks) {
+  const size_t dense = weights.dense_gradients().size(), all = weights.gradients().size();
+  regions_ = {{.size = dense, .ranks = ranks == nullptr ? nullptr : &ranks->all()},
+              {.begin = dense, .size = all - dense, .ranks = ranks == nullptr ? nullptr : ranks->same_experts()}};
   for (const Weights::Entry& entry : weights.entries()) add_pieces(entry);
-  share_out();
+  for (Region& region : regions_) share_out(region);
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    if (is_own(pieces_[i])) own_.push_back(i);
+  }
   cut_groups(folder);
 }
 
 // Neighbouring pieces for each rank, about as many weights as for any other. Factored moments are of whole matrices, and small: all have
-// all. Where experts are spread, ranks don't have the same weights.
-void Optimizer::share_out() {
-  own_ = {0, pieces_.size(), {}};
-  if (ranks_ == nullptr || ranks_->experts() != nullptr || !config_.shared || config_.state == "factored") return;
+// all.
+void Optimizer::share_out(Region& region) {
+  if (region.ranks == nullptr || region.ranks->size() == 1 || !config_.shared || config_.state == "factored") return;
+  std::vector<const Piece*> pieces;
   size_t all = 0, so_far = 0;
-  for (const Piece& piece : pieces_) all += piece.size;
-  const auto ranks = static_cast<size_t>(ranks_->all().size()), rank = static_cast<size_t>(ranks_->all().rank());
-  begin_R1_ = {0};
   for (const Piece& piece : pieces_) {
-    while (begin_R1_.size() < ranks && so_far * ranks >= all * begin_R1_.size()) begin_R1_.push_back(piece.begin);
-    so_far += piece.size;
+    if (&regions_[piece.region] != &region) continue;
+    pieces.push_back(&piece);
+    all += piece.size;
   }
-  begin_R1_.resize(ranks + 1, weights_.gradients().size());
-  const auto first_from = [&](size_t begin) { return static_cast<size_t>(std::ranges::lower_bound(pieces_, begin, {}, &Piece::begin) - pieces_.begin()); };
-  own_.first = first_from(begin_R1_[rank]);
-  own_.count = first_from(begin_R1_[rank + 1]) - own_.first;
+  std::ranges::sort(pieces, {}, &Piece::begin);
+  const auto ranks = static_cast<size_t>(region.ranks->size());
+  region.begin_R1 = {0};
+  for (const Piece* piece : pieces) {
+    while (region.begin_R1.size() < ranks && so_far * ranks >= all * region.begin_R1.size()) region.begin_R1.push_back(piece->begin - region.begin);
+    so_far += piece->size;
+  }
+  region.begin_R1.resize(ranks + 1, region.size);
 }
 
-int Optimizer::owner_of(size_t piece) const {
-  return is_shared_out() ? static_cast<int>(std::ranges::upper_bound(begin_R1_, pieces_[piece].begin) - begin_R1_.begin()) - 1 : 0;
+bool Optimizer::is_own(const Piece& piece) const {
+  const Region& region = regions_[piece.region];
+  if (!region.is_shared_out()) return true;
+  const auto rank = static_cast<size_t>(region.ranks->rank());
+  const size_t at = piece.begin - region.begin;
+  return region.begin_R1[rank] <= at && at < region.begin_R1[rank + 1];
 }
 
-// Afterwards the gradients of the pieces that this rank updates are those of all ranks: of experts those of the ranks that have the same.
+// Afterwards the gradients of the pieces that this rank updates are those of all ranks that have the same weights.
 void Optimizer::sum_gradients() {
   if (ranks_ == nullptr) return;
   const Activity::Span span(&ranks_->all().activity(), "gradients");
-  if (is_shared_out()) return comm::sum_stretches(ranks_->all(), weights_.gradients(), begin_R1_);
-  if (ranks_->experts() == nullptr) return ranks_->all().sum(weights_.gradients());
-  ranks_->all().sum(weights_.dense_gradients());
-  if (ranks_->same_experts() != nullptr) ranks_->same_experts()->sum(weights_.expert_gradients());
+  for (const Region& region : regions_) {
+    if (region.ranks == nullptr) continue;
+    const Floats gradients = weights_.gradients().subspan(region.begin, region.size);
+    if (region.is_shared_out()) comm::sum_stretches(*region.ranks, gradients, region.begin_R1);
+    else if (!gradients.empty()) region.ranks->sum(gradients);
+  }
 }
 
 void Optimizer::add_pieces(const Weights::Entry& entry) {
   Range& range = entries_.emplace_back(Range{pieces_.size(), 0, {}});
   if (!entry.trained || entry.frozen == entry.size) return;
   const MomentForm form = form_of(config_, entry);
+  const size_t region = entry.begin < regions_[1].begin ? 0 : 1;
   const size_t packed_together = weights_.packed_together(entry);
   const bool is_factored = !has_moment(form, Moment::Second);
   if (!is_factored && packed_together == 0) {
     for (size_t at = entry.frozen; at < entry.size; at += kPiece) {
-      pieces_.push_back({entry.begin + at, std::min(kPiece, entry.size - at), entry.is_matrix(), entry.is_stack(), form, {}});
+      pieces_.push_back({entry.begin + at, std::min(kPiece, entry.size - at), entry.is_matrix(), form, {}, region});
     }
   } else {
     const size_t cols = static_cast<size_t>(entry.shape.back()), rows = static_cast<size_t>(entry.shape[entry.shape.size() - 2]);
@@ -97,7 +118,7 @@ void Optimizer::add_pieces(const Weights::Entry& entry) {
       if (is_factored && !range.matrix) range.matrix = matrix;
       for (size_t row = 0; row < rows; row += rows_a_piece) {
         const size_t count = std::min(rows_a_piece, rows - row);
-        Piece& piece = pieces_.emplace_back(Piece{entry.begin + begin + row * cols, count * cols, true, entry.is_stack(), form, {}});
+        Piece& piece = pieces_.emplace_back(Piece{entry.begin + begin + row * cols, count * cols, true, form, {}, region});
         if (is_factored) piece.factored = factored_.add_piece(matrix, row, count);
       }
     }
@@ -109,9 +130,10 @@ void Optimizer::add_pieces(const Weights::Entry& entry) {
 void Optimizer::cut_groups(const fs::path& folder) {
   std::vector<size_t> bytes_G;
   size_t weights = 0;
-  for (size_t i = own_.first; i < own_.first + own_.count; ++i) {
+  for (size_t n = 0; n < own_.size(); ++n) {
+    const size_t i = own_[n];
     if (groups_.empty() || weights + pieces_[i].size > static_cast<size_t>(config_.group)) {
-      groups_.push_back({i, 0, {}});
+      groups_.push_back({n, 0, {}});
       bytes_G.push_back(0);
       weights = 0;
     }
@@ -130,21 +152,24 @@ void Optimizer::cut_groups(const fs::path& folder) {
 
 // Summed piece by piece in their order, so that it doesn't depend on the number of threads.
 double Optimizer::gradient_norm() {
-  std::vector<double> squares(own_.count);
-  parallel_tasks(own_.count, [&](size_t i) {
-    const Piece& piece = pieces_[own_.first + i];
+  std::vector<double> squares(own_.size());
+  parallel_tasks(own_.size(), [&](size_t i) {
+    const Piece& piece = pieces_[own_[i]];
     const auto gradient = weights_.gradients().subspan(piece.begin, piece.size);
     squares[i] = piece.factored ? factored_.measure(*piece.factored, gradient) : sum_of_squares(gradient);
   });
-  double total = 0;
-  std::array of_parts{0.0};  // of what other ranks have other parts of
-  for (size_t i = 0; i < own_.count; ++i) {
-    const bool is_part = is_shared_out() || (ranks_ != nullptr && ranks_->experts() != nullptr && pieces_[own_.first + i].is_experts);
-    (is_part ? of_parts[0] : total) += squares[i];
+  double of_all = 0;
+  std::array of_some{0.0};  // of pieces that some ranks update and others don't
+  for (size_t i = 0; i < own_.size(); ++i) {
+    const Region& region = regions_[pieces_[own_[i]].region];
+    const int all = ranks_ == nullptr ? 1 : ranks_->all().size(), holders = region.ranks == nullptr || region.is_shared_out() ? 1 : region.ranks->size();
+    (holders == all ? of_all : of_some[0]) += squares[i] / (holders == all ? 1 : holders);
   }
-  if (is_shared_out()) ranks_->all().sum(of_parts);
-  else if (ranks_ != nullptr && ranks_->experts() != nullptr) ranks_->experts()->sum(of_parts);
-  return std::sqrt(total + of_parts[0]);
+  const bool is_same_everywhere = std::ranges::all_of(regions_, [&](const Region& region) {
+    return ranks_ != nullptr && region.ranks == &ranks_->all() && !region.is_shared_out();
+  });
+  if (ranks_ != nullptr && !is_same_everywhere) ranks_->all().sum(of_some);
+  return std::sqrt(of_all + of_some[0]);
 }
 
 double Optimizer::step(int64_t step, double learning_rate) {
@@ -168,12 +193,12 @@ double Optimizer::step(int64_t step, double learning_rate) {
   stream_->visit([&](size_t group, std::span<std::byte> state) {
     const Range& range = groups_[group];
     parallel_tasks(range.count, [&](size_t i) {
-      const Piece& piece = pieces_[range.first + i];
+      const Piece& piece = pieces_[own_[range.first + i]];
       update(piece, adam, values.subspan(piece.begin, piece.size), state);
       weights_.pack(piece.begin, piece.size);  // while it is in cache
     });
   });
-  if (is_shared_out()) take_from_others(values);
+  if (own_.size() < pieces_.size()) take_from_others(values);
   weights_.set_packed();
   forget_read_group();
   return norm;
@@ -182,11 +207,14 @@ double Optimizer::step(int64_t step, double learning_rate) {
 // Weights that other ranks have updated; their gradients are done with.
 void Optimizer::take_from_others(Floats values) {
   const Activity::Span span(&ranks_->all().activity(), "weights");
-  comm::share_stretches(ranks_->all(), values, begin_R1_);
+  for (const Region& region : regions_) {
+    if (region.is_shared_out()) comm::share_stretches(*region.ranks, values.subspan(region.begin, region.size), region.begin_R1);
+  }
   parallel_tasks(pieces_.size(), [&](size_t i) {
-    if (is_own(i)) return;
-    weights_.pack(pieces_[i].begin, pieces_[i].size);
-    std::ranges::fill(weights_.gradients().subspan(pieces_[i].begin, pieces_[i].size), 0.0f);
+    const Piece& piece = pieces_[i];
+    if (is_own(piece)) return;
+    weights_.pack(piece.begin, piece.size);
+    std::ranges::fill(weights_.gradients().subspan(piece.begin, piece.size), 0.0f);
   });
 }
 
@@ -211,24 +239,6 @@ std::vector<float> Optimizer::moment_of(const Piece& piece, Moment which) {
   std::vector<float> numbers(piece.size);
   unpack_moment(piece.form, which, std::span(read_bytes_).subspan(piece.at), numbers);
   return numbers;
-}
-
-// On rank 0 what a piece's owner has; on the others of no use, but owners hand over theirs.
-std::vector<float> Optimizer::moment_for_first(size_t piece, Moment which) {
-  const int owner = owner_of(piece);
-  std::vector<float> numbers = is_own(piece) ? moment_of(pieces_[piece], which) : std::vector<float>(pieces_[piece].size);
-  if (owner == 0) return numbers;
-  if (ranks_->all().is_first()) ranks_->all().receive(owner, numbers);
-  if (ranks_->all().rank() == owner) ranks_->all().send(0, numbers);
-  return numbers;
-}
-
-void Optimizer::hand_over_state() {
-  if (!is_shared_out()) return;
-  for (const format::TensorSource& tensor : state_tensors()) {
-    for (const auto& make : tensor.made) make();
-  }
-  forget_read_group();
 }
 
 void Optimizer::move_experts(int layer, const std::vector<int32_t>& from_E) {
@@ -264,31 +274,39 @@ void Optimizer::move_moment(const Range& range, Moment which, const std::vector<
   forget_read_group();
 }
 
-format::TensorSource Optimizer::moment_tensor(size_t entry, Moment which) {
+// Zeros for what is not trained.
+TensorPart Optimizer::moment_tensor(size_t entry, Moment which) {
   const Weights::Entry& weight = weights_.entries()[entry];
   const Range& range = entries_[entry];
   format::TensorSource tensor;
   tensor.name = prefix_of(which) + weight.name;
-  tensor.shape = weight.shape;
-  const auto zeros = [&](size_t count) { tensor.made.push_back([count] { return std::vector<float>(count, 0.0f); }); };
-  if (range.count > 0 && weight.frozen > 0) zeros(weight.frozen);
-  for (size_t i = range.first; i < range.first + range.count; ++i) {
-    tensor.made.push_back([this, i, which] { return moment_for_first(i, which); });
-  }
+  tensor.shape = weight.whole_shape;
+  const Part part = weight.part();
+  Part here;
+  const auto add = [&](size_t begin, size_t size, std::function<std::vector<float>()> make) {
+    tensor.made.push_back(std::move(make));
+    for (const Stretch& stretch : part.middle(begin, size).stretches()) here.add(stretch);
+  };
+  const auto zeros = [&](size_t size) { add(0, size, [size] { return std::vector<float>(size, 0.0f); }); };
   if (range.count == 0) zeros(weight.size);
-  return tensor;
+  else if (weight.frozen > 0) zeros(weight.frozen);
+  for (size_t i = range.first; i < range.first + range.count; ++i) {
+    const Piece& piece = pieces_[i];
+    if (is_own(piece)) add(piece.begin - weight.begin, piece.size, [this, &piece, which] { return moment_of(piece, which); });
+  }
+  return {std::move(tensor), std::move(here)};
 }
 
-std::vector<format::TensorSource> Optimizer::state_tensors() {
-  std::vector<format::TensorSource> tensors;
+std::vector<TensorPart> Optimizer::state_tensors() {
+  std::vector<TensorPart> tensors;
   for (const Moment which : {Moment::First, Moment::Second}) {
     for (size_t i = 0; i < entries_.size(); ++i) {
       if (has_tensor(i, which)) tensors.push_back(moment_tensor(i, which));
     }
   }
-  for_each_factor([&](const Weights::Entry&, const std::string& name, const std::vector<int64_t>& shape, Floats numbers) {
-    format::TensorView view{name, spec::ElementType::F32, shape, std::as_bytes(numbers)};
-    tensors.emplace_back(view);
+  for_each_factor([&](const Weights::Entry& weight, const std::string& name, const std::vector<int64_t>& whole_shape, Floats numbers) {
+    TensorPart& tensor = tensors.emplace_back(TensorPart{format::TensorView{name, spec::ElementType::F32, whole_shape, std::as_bytes(numbers)}, {}});
+    tensor.part = factor_part(weight, whole_shape);
   });
   return tensors;
 }
@@ -304,8 +322,8 @@ void Optimizer::for_each_factor(const std::function<void(const Weights::Entry&, 
   for (size_t i = 0; i < entries_.size(); ++i) {
     if (has_tensor(i, Moment::Second)) continue;
     const Weights::Entry& weight = weights_.entries()[i];
-    std::vector<int64_t> rows(weight.shape.begin(), weight.shape.end() - 1), columns = rows;
-    columns.back() = weight.shape.back();
+    std::vector<int64_t> rows(weight.whole_shape.begin(), weight.whole_shape.end() - 1), columns = rows;
+    columns.back() = weight.whole_shape.back();
     const size_t matrices = (weight.size - weight.frozen) / static_cast<size_t>(rows.back() * columns.back());
     if (weight.frozen > 0) rows[0] = columns[0] = static_cast<int64_t>(matrices);  // of the others in the stack
     const bool is_empty = matrices == 0;
@@ -327,33 +345,41 @@ void Optimizer::read_state(const std::vector<format::TensorView>& tensors, const
     return {reinterpret_cast<const float*>(tensor.bytes.data()), tensor.bytes.size() / sizeof(float)};
   };
 
-  // Moments by piece, group by group
-  std::vector<ConstFloats> first(pieces_.size()), second(pieces_.size());
+  // By piece, group by group
+  struct Cut {
+    ConstFloats whole;
+    Part part;
+  };
+  std::vector<Cut> first(pieces_.size()), second(pieces_.size());
   for (size_t i = 0; i < entries_.size(); ++i) {
     const Weights::Entry& weight = weights_.entries()[i];
-    const auto cut = [&](Moment which, std::vector<ConstFloats>& by_piece) {
+    const Part part = weight.part();
+    const auto cut = [&](Moment which, std::vector<Cut>& by_piece) {
       for (size_t p = entries_[i].first; p < entries_[i].first + entries_[i].count; ++p) {
         if (!has_moment(pieces_[p].form, which)) continue;
-        const ConstFloats whole = numbers_of(prefix_of(which) + weight.name, weight.whole_shape());
-        by_piece[p] = weight.part_of(whole).subspan(pieces_[p].begin - weight.begin, pieces_[p].size);
+        by_piece[p] = {numbers_of(prefix_of(which) + weight.name, weight.whole_shape), part.middle(pieces_[p].begin - weight.begin, pieces_[p].size)};
       }
     };
     cut(Moment::First, first);
     cut(Moment::Second, second);
   }
+  const auto numbers_at = [](const Cut& cut) {
+    std::vector<float> numbers(cut.part.size());
+    cut.part.take(cut.whole, std::span(numbers));
+    return numbers;
+  };
   for (size_t g = 0; g < groups_.size(); ++g) {
     std::vector<std::byte> state(stream_->bytes_of(g));
-    for (size_t p = groups_[g].first; p < groups_[g].first + groups_[g].count; ++p) {
+    for (size_t n = groups_[g].first; n < groups_[g].first + groups_[g].count; ++n) {
+      const size_t p = own_[n];
       const auto mine = std::span(state).subspan(pieces_[p].at);
-      if (!first[p].empty()) pack_moment(pieces_[p].form, Moment::First, first[p], mine);
-      if (!second[p].empty()) pack_moment(pieces_[p].form, Moment::Second, second[p], mine);
+      if (first[p].part.size() > 0) pack_moment(pieces_[p].form, Moment::First, numbers_at(first[p]), mine);
+      if (second[p].part.size() > 0) pack_moment(pieces_[p].form, Moment::Second, numbers_at(second[p]), mine);
     }
     stream_->write(g, state);
   }
-  for_each_factor([&](const Weights::Entry& weight, const std::string& name, std::vector<int64_t> shape, Floats numbers) {
-    if (weight.is_stack() && weight.frozen == 0) shape[0] = weight.whole;
-    const ConstFloats whole = numbers_of(name, shape);
-    std::ranges::copy(weight.frozen == 0 ? weight.part_of(whole) : whole, numbers.begin());
+  for_each_factor([&](const Weights::Entry& weight, const std::string& name, const std::vector<int64_t>& whole_shape, Floats numbers) {
+    factor_part(weight, whole_shape).take(numbers_of(name, whole_shape), numbers);
   });
   forget_read_group();
 }

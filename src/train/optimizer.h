@@ -36,11 +36,10 @@ class Optimizer {
   // rounded again.
   void move_experts(int layer, const std::vector<int32_t>& from_E);
 
-  // The state for a checkpoint: f32 tensors named after the weights, whatever form the moments have here; of experts those that are
-  // here. `tensors` look into this object and are made when they are written. read_state() wants those of all experts, and throws
-  // unless all are there with their shapes. Where moments are shared out the first rank makes them while the others call hand_over_state().
-  std::vector<format::TensorSource> state_tensors();
-  void hand_over_state();
+  // The state for a checkpoint: f32 tensors named after the weights, whatever form the moments have here, and what this rank has of them.
+  // They look into this object and are made when they are written, from first to last. read_state() wants them whole, and throws unless
+  // all are there with their shapes.
+  std::vector<TensorPart> state_tensors();
   void read_state(const std::vector<format::TensorView>& tensors, const std::string& where);
 
   OptimizerFigures figures() const;
@@ -49,9 +48,10 @@ class Optimizer {
   // A stretch of weights treated alike, short enough to be one thread's task.
   struct Piece {
     size_t begin, size;
-    bool decays, is_experts;
+    bool decays;
     MomentForm form;
     std::optional<size_t> factored;  // its number among the factored moments' pieces
+    size_t region = 0;
     size_t group = 0, at = 0;        // where its state is: bytes of a group of the stream
   };
   // The pieces of one of the Weights' entries, and its first matrix among the factored moments.
@@ -59,34 +59,39 @@ class Optimizer {
     size_t first = 0, count = 0;
     std::optional<size_t> matrix;
   };
+  // Weights that the same ranks hold, neighbours in memory.
+  struct Region {
+    size_t begin = 0, size = 0;
+    comm::Group* ranks = nullptr;     // nullptr: only this one
+    std::vector<size_t> begin_R1 = {};  // of the region, where each rank's own begin; empty: all update all
+    bool is_shared_out() const { return !begin_R1.empty(); }
+  };
 
   void add_pieces(const Weights::Entry& entry);
   void share_out();
   void sum_gradients();
-  bool is_shared_out() const { return !begin_R1_.empty(); }
+  void share_out(Region& region);
   double gradient_norm();
-  bool is_own(size_t piece) const { return own_.first <= piece && piece < own_.first + own_.count; }
-  int owner_of(size_t piece) const;
+  bool is_own(const Piece& piece) const;
   void cut_groups(const fs::path& folder);
   void take_from_others(Floats values);
   void update(const Piece& piece, AdamStep step, std::span<float> weight, std::span<std::byte> group_state);
   void move_moment(const Range& range, Moment which, const std::vector<int32_t>& from_E);
   std::vector<float> moment_of(const Piece& piece, Moment which);
-  std::vector<float> moment_for_first(size_t piece, Moment which);
   void forget_read_group();
-  format::TensorSource moment_tensor(size_t entry, Moment which);
+  TensorPart moment_tensor(size_t entry, Moment which);
   bool has_tensor(size_t entry, Moment which) const;
   // body(entry, name, shape, numbers) for what stands for second moments, by row and by column.
-  void for_each_factor(const std::function<void(const Weights::Entry&, const std::string&, const std::vector<int64_t>&, Floats)>& body);
+  void for_each_factor(const std::function<void(const Weights::Entry&, const std::string&, const std::vector<int64_t>& whole_shape, Floats)>& body);
 
   TrainConfig::Optimizer config_;
   Weights& weights_;
   std::vector<Piece> pieces_;
   comm::Mesh* ranks_;                 // nullptr: alone
-  Range own_;                         // the pieces that this rank updates
-  std::vector<size_t> begin_R1_;      // where each rank's own begin among all weights; empty: all have all
+  std::vector<Region> regions_;
+  std::vector<size_t> own_;           // the pieces that this rank updates
   std::vector<Range> entries_;        // as the Weights' entries
-  std::vector<Range> groups_;         // pieces by group
+  std::vector<Range> groups_;         // own pieces by group
   FactoredMoments factored_;
   std::unique_ptr<StateStream> stream_;
   size_t state_bytes_ = 0;

@@ -11,6 +11,7 @@
 #include "format/safetensors.h"
 #include "train/parallel.h"
 #include "train/torch.h"
+#include "train/whole_tensors.h"
 #include "support/rank_threads.h"
 
 namespace moiety::train {
@@ -96,22 +97,16 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
           EXPECT_NEAR(optimizer.step(step, 1e-2), norms[static_cast<size_t>(step)], 1e-3);
           for (const float gradient : weights.gradients()) ASSERT_EQ(gradient, 0);
         }
-        if (group.is_first()) {
-          bytes = optimizer.figures().state_bytes;
-          for (const format::TensorSource& tensor : optimizer.state_tensors()) {
-            std::vector<float>& numbers = saved[tensor.name];
-            for (const auto& make : tensor.made) {
-              const std::vector<float> made = make();
-              numbers.insert(numbers.end(), made.begin(), made.end());
-            }
-            for (const format::TensorView& view : tensor.parts) {
-              const auto* first = reinterpret_cast<const float*>(view.bytes.data());
-              numbers.insert(numbers.end(), first, first + view.bytes.size() / sizeof(float));
-            }
+        const std::vector<TensorPart> mine = optimizer.state_tensors();
+        const std::vector<format::TensorSource> tensors = whole_tensors(mine, &group);
+        for (const format::TensorSource& tensor : tensors) {
+          std::vector<float>& numbers = saved[tensor.name];
+          for (const auto& make : tensor.made) {
+            const std::vector<float> made = make();
+            numbers.insert(numbers.end(), made.begin(), made.end());
           }
-        } else {
-          optimizer.hand_over_state();
         }
+        if (group.is_first()) bytes = optimizer.figures().state_bytes;
         values[static_cast<size_t>(group.rank())] = {weights.values().begin(), weights.values().end()};
       });
       for (const auto& of_rank : values) EXPECT_EQ(of_rank, values[0]);
@@ -125,7 +120,7 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
         comm::Mesh mesh(group, 1);
         Optimizer optimizer(settings, weights, here, &mesh);
         std::vector<format::TensorView> tensors;
-        for (const format::TensorSource& wanted : Optimizer(settings, weights, here).state_tensors()) {
+        for (const format::TensorSource& wanted : whole_tensors(Optimizer(settings, weights, here).state_tensors(), nullptr)) {
           tensors.push_back({wanted.name, spec::ElementType::F32, wanted.shape, std::as_bytes(std::span(saved.at(wanted.name)))});
         }
         optimizer.read_state(tensors, "saved");
@@ -246,7 +241,7 @@ struct Training {
   // The state as a checkpoint has it.
   std::map<std::string, std::vector<float>> state() {
     const fs::path path = fs::temp_directory_path() / fmt::format("moiety-state-{}", ::getpid());
-    format::write_safetensors(path, optimizer.state_tensors());
+    format::write_safetensors(path, whole_tensors(optimizer.state_tensors(), nullptr));
     std::map<std::string, std::vector<float>> state;
     const format::SafetensorsFile file(path);
     for (const format::TensorView& tensor : file.tensors()) {
@@ -258,7 +253,7 @@ struct Training {
   }
   void take_state_of(Training& other) {
     const fs::path path = fs::temp_directory_path() / fmt::format("moiety-state-{}", ::getpid());
-    format::write_safetensors(path, other.optimizer.state_tensors());
+    format::write_safetensors(path, whole_tensors(other.optimizer.state_tensors(), nullptr));
     optimizer.read_state(format::SafetensorsFile(path).tensors(), "state");
     std::ranges::copy(other.weights.values(), weights.values().begin());
     fs::remove(path);

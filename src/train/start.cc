@@ -60,14 +60,20 @@ void begin(const TrainConfig& config, const spec::ModelSpec& spec, Weights& weig
     if (entry.size == 0) continue;
     const bool is_new = entry.weight.role == spec::Role::SelectionBias && !file.spec().moe.router.has_selection_bias;
     if (is_new) continue;  // zero
-    const size_t pieces = spec::is_expert(entry.weight.role) ? static_cast<size_t>(entry.shape[0]) : 1,
-                 size = entry.size / pieces;
-    for (size_t piece = 0; piece < pieces; ++piece) {
-      spec::Weight weight = entry.weight;
-      if (spec::is_expert(weight.role)) weight.expert = static_cast<int>(entry.first) + static_cast<int>(piece);
-      const std::vector<float> made = model.make(weight);
-      assert(made.size() == size);
-      std::ranges::copy(made, values.subspan(piece * size, size).begin());
+    if (!entry.is_stack()) {
+      entry.part().take(std::span<const float>(model.make(entry.weight)), values);
+      continue;
+    }
+    const size_t size = entry.size / static_cast<size_t>(entry.shape[0]);
+    auto to = values.begin();
+    for (const Stretch& experts : entry.kept) {
+      for (size_t expert = experts.begin; expert < experts.end(); ++expert) {
+        spec::Weight weight = entry.weight;
+        weight.expert = static_cast<int>(expert);
+        const std::vector<float> made = model.make(weight);
+        assert(made.size() == size);
+        to = std::ranges::copy(made, to).out;
+      }
     }
   }
 }

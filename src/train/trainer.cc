@@ -421,16 +421,12 @@ std::string Trainer::describe_scores() const {
   return line;
 }
 
-// Of rank 0 and those that share experts with it.
 void Trainer::checkpoint() {
   const Activity::Span span(&activity_, "checkpoint");
   last_checkpoint_ = Clock::now();
-  const ExpertRanks* const experts = ranks_.experts();
-  if (experts == nullptr && !is_first()) return optimizer_.hand_over_state();
-  if (!is_first() && ranks_.all()->rank() >= experts->group.size()) return;
   state_.domains = sampler_.state();
   const auto search = searches() ? search_->state_tensors() : std::vector<format::TensorView>();
-  write_checkpoint({dir_ / "checkpoints", data_.tokenizer}, spec_, weights_, optimizer_, state_, search, experts == nullptr ? nullptr : &experts->group);
+  write_checkpoint({dir_ / "checkpoints", data_.tokenizer}, spec_, weights_, optimizer_, state_, search, ranks_.all());
   if (!is_first()) return;
   remove_old_checkpoints(dir_ / "checkpoints", config_.checkpoint.keep);
 }

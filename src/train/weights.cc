@@ -61,12 +61,8 @@ moe::Placement placement_of(const spec::ModelSpec& spec, int layer, const Expert
 
 namespace {
 
-struct Stack {
-  int64_t whole, first, count;
-};
-
 // Of the experts that have this weight, those that are here. A layer numbers them kind by kind.
-Stack stack_here(const spec::ModelSpec& spec, const spec::Weight& weight, const ExpertShare& share) {
+Stretch stack_here(const spec::ModelSpec& spec, const spec::Weight& weight, const ExpertShare& share) {
   const int whole = spec::experts_with(spec, weight.layer, weight.role);
   int before = 0;
   for (const spec::ExpertKindInfo& info : spec::kExpertKinds) {
@@ -76,26 +72,19 @@ Stack stack_here(const spec::ModelSpec& spec, const spec::Weight& weight, const 
   const moe::Placement placement = placement_of(spec, weight.layer, share);
   const int first = std::clamp(placement.first(share.rank) - before, 0, whole);
   const int end = std::clamp(placement.first(share.rank + 1) - before, 0, whole);
-  return {whole, first, end - first};
+  return {static_cast<size_t>(first), static_cast<size_t>(end - first)};
 }
 
 }  // namespace
 
-std::vector<int64_t> Weights::Entry::whole_shape() const {
-  std::vector<int64_t> all = shape;
-  if (is_stack()) all[0] = whole;
-  return all;
-}
-
 Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share) : share_(share) {
   for (const spec::Weight& weight : spec::weights_of(spec, false)) {
-    Entry entry{.weight = weight, .name = format::our_name(weight), .shape = spec::shape_of(spec, weight.role, weight.layer), .size = 1};
-    if (entry.is_stack()) {
-      const Stack stack = stack_here(spec, weight, share);
-      entry.shape.insert(entry.shape.begin(), stack.count);
-      entry.first = stack.first;
-      entry.whole = stack.whole;
-    }
+    Entry entry{.weight = weight, .name = format::our_name(weight), .whole_shape = spec::shape_of(spec, weight.role, weight.layer), .size = 1};
+    if (entry.is_stack()) entry.whole_shape.insert(entry.whole_shape.begin(), spec::experts_with(spec, weight.layer, weight.role));
+    entry.kept = {entry.is_stack() ? stack_here(spec, weight, share) : Stretch{0, static_cast<size_t>(entry.whole_shape[0])}};
+    entry.shape = entry.whole_shape;
+    entry.shape[entry.axis] = 0;
+    for (const Stretch& slices : entry.kept) entry.shape[entry.axis] += static_cast<int64_t>(slices.size);
     // No gradient moves the selection bias: the balance of the load does.
     entry.trained = weight.role != Role::SelectionBias;
     for (const int64_t extent : entry.shape) entry.size *= static_cast<size_t>(extent);
@@ -232,13 +221,14 @@ void Weights::pack_all() {
   set_packed();
 }
 
-std::vector<format::TensorView> Weights::views(std::span<const float> flat) const {
-  std::vector<format::TensorView> views;
+std::vector<TensorPart> Weights::tensors() const {
+  std::vector<TensorPart> tensors;
   for (const Entry& entry : entries_) {
-    views.push_back({entry.name, spec::ElementType::F32, entry.shape,
-                     std::as_bytes(flat.subspan(entry.begin, entry.size))});
+    const auto here = std::as_bytes(values().subspan(entry.begin, entry.size));
+    tensors.push_back({format::TensorView{entry.name, spec::ElementType::F32, entry.shape, here}, entry.part()});
+    tensors.back().here.shape = entry.whole_shape;
   }
-  return views;
+  return tensors;
 }
 
 void Weights::initialise(const spec::ModelSpec& spec, uint64_t seed) {
@@ -253,11 +243,13 @@ void Weights::initialise(const spec::ModelSpec& spec, uint64_t seed) {
       std::ranges::fill(values, 0.0f);
     } else {
       const float sigma = deviation(spec, role);
-      const size_t skipped = entry.size == 0 ? 0 : entry.size / static_cast<size_t>(entry.shape[0]) * static_cast<size_t>(entry.first);
+      const Part part = entry.part();
       parallel_tasks((values.size() + kChunk - 1) / kChunk, [&](size_t chunk) {
-        Random random(seed, stream, 2 * (skipped + chunk * kChunk));  // a normal number takes two draws
-        for (float& x : values.subspan(chunk * kChunk, std::min(kChunk, values.size() - chunk * kChunk))) {
-          x = sigma * static_cast<float>(random.normal());
+        const size_t first = chunk * kChunk, count = std::min(kChunk, values.size() - first);
+        float* x = values.data() + first;
+        for (const Stretch& stretch : part.middle(first, count).stretches()) {
+          Random random(seed, stream, 2 * stretch.begin);  // a normal number takes two draws
+          for (size_t i = 0; i < stretch.size; ++i) *x++ = sigma * static_cast<float>(random.normal());
         }
       });
     }
@@ -272,10 +264,10 @@ void Weights::read(const std::vector<format::TensorView>& tensors, const std::st
     const auto it = by_name.find(entry.name);
     require(it != by_name.end(), "{}: tensor {} is missing", where, entry.name);
     const format::TensorView& tensor = *it->second;
-    require(tensor.type == spec::ElementType::F32 && tensor.shape == entry.whole_shape(),
+    require(tensor.type == spec::ElementType::F32 && tensor.shape == entry.whole_shape,
             "{}: tensor {} has another type or shape than config.json calls for", where, entry.name);
     const std::span whole(reinterpret_cast<const float*>(tensor.bytes.data()), tensor.bytes.size() / sizeof(float));
-    std::ranges::copy(entry.part_of(whole), flat.subspan(entry.begin).begin());
+    entry.part().take(whole, flat.subspan(entry.begin, entry.size));
   }
 }
 

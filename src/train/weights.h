@@ -11,6 +11,7 @@
 #include "moe/placement.h"
 #include "spec/weight.h"
 #include "train/packed.h"
+#include "train/part.h"
 
 namespace moiety::train {
 
@@ -40,21 +41,17 @@ class Weights {
   struct Entry {
     spec::Weight weight;
     std::string name;            // in model.safetensors
-    std::vector<int64_t> shape;  // of the stack, for experts: of those that are here
-    int64_t first = 0;           // of the whole stack's experts, the first that is here
-    int64_t whole = 0;           // how many there are
+    std::vector<int64_t> shape;        // of what is here; of experts, of their stack
+    std::vector<int64_t> whole_shape;  // on all ranks together
+    size_t axis = 0;                   // what is here are these slices of the whole along this axis
+    std::vector<Stretch> kept;
     size_t begin = 0, size = 0;  // in the flat memory
     bool trained = true;         // the optimizer leaves it alone otherwise
     size_t frozen = 0;           // it leaves so many first numbers alone: the first experts of a stack
     bool is_stack() const { return spec::is_expert(weight.role); }
-    // The whole stack's; and what is here of something that the whole stack has so much of for each expert.
-    std::vector<int64_t> whole_shape() const;
-    template <class T>
-    std::span<T> part_of(std::span<T> of_whole) const {
-      if (!is_stack()) return of_whole;
-      const size_t an_expert = of_whole.size() / static_cast<size_t>(whole);
-      return of_whole.subspan(an_expert * static_cast<size_t>(first), an_expert * static_cast<size_t>(shape[0]));
-    }
+    // Of the whole, or of something that the whole has so much of for each slice.
+    Part part() const { return part_of(whole_shape); }
+    Part part_of(std::span<const int64_t> like_whole) const { return Part::slices(like_whole, axis, kept); }
     bool is_matrix() const { return shape.size() > (spec::is_expert(weight.role) ? 2 : 1); }
   };
   const std::vector<Entry>& entries() const { return entries_; }
@@ -96,8 +93,8 @@ class Weights {
   // All have been packed since the values were changed.
   void set_packed() { packed_is_stale_ = false; }
 
-  // Views of the values (or of anything laid out like them) under their names in files, for writing.
-  std::vector<format::TensorView> views(std::span<const float> flat) const;
+  // The values under their names in files, for writing.
+  std::vector<TensorPart> tensors() const;
 
   // The same numbers whatever the number of threads and of ranks: each weight has its own random stream.
   void initialise(const spec::ModelSpec& spec, uint64_t seed);

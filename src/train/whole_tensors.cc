@@ -1,87 +1,191 @@
 #include "train/whole_tensors.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
-#include <cstring>
+#include <map>
+#include <memory>
 
 namespace moiety::train {
 namespace {
 
-constexpr size_t kMessage = 1 << 18;  // numbers
+constexpr size_t kMessage = 1 << 18;  // numbers of the whole that travel together
 
-// body(numbers) for the tensor's numbers in messages of kMessage, the last one shorter.
-template <class Body>
-void for_each_message(const format::TensorSource& tensor, const Body& body) {
-  std::vector<float> waiting;
-  const auto add = [&](std::span<const float> numbers) {
-    while (!numbers.empty()) {
-      const size_t count = std::min(numbers.size(), kMessage - waiting.size());
-      waiting.insert(waiting.end(), numbers.begin(), numbers.begin() + static_cast<ptrdiff_t>(count));
-      numbers = numbers.subspan(count);
-      if (waiting.size() < kMessage) continue;
-      body(waiting);
-      waiting.clear();
+// Numbers that a rank sends, one after the other in what it has, too.
+struct Run {
+  size_t begin, size;  // in the whole
+  int rank;
+  size_t at;  // among that rank's numbers
+  size_t end() const { return begin + size; }
+};
+
+// From whom each number of the whole comes, ascending.
+std::vector<Run> runs_of(const std::vector<Part>& part_W) {
+  std::map<size_t, Run> by_begin;
+  for (size_t rank = 0; rank < part_W.size(); ++rank) {
+    size_t at = 0;
+    for (const Stretch& stretch : part_W[rank].stretches()) {
+      auto next = by_begin.upper_bound(stretch.begin);
+      size_t from = next == by_begin.begin() ? stretch.begin : std::max(stretch.begin, std::prev(next)->second.end());
+      while (from < stretch.end()) {
+        const size_t to = next == by_begin.end() ? stretch.end() : std::min(stretch.end(), next->first);
+        if (from < to) by_begin[from] = {from, to - from, static_cast<int>(rank), at + from - stretch.begin};
+        if (next == by_begin.end()) break;
+        from = next++->second.end();
+      }
+      at += stretch.size;
     }
-  };
-  for (const format::TensorView& part : tensor.parts) {
-    add({reinterpret_cast<const float*>(part.bytes.data()), part.bytes.size() / sizeof(float)});
   }
-  for (const auto& make : tensor.made) add(make());
-  if (!waiting.empty()) body(waiting);
+  std::vector<Run> runs;
+  for (const auto& [begin, run] : by_begin) runs.push_back(run);
+  return runs;
 }
 
-// A whole stack, written piece by piece.
-format::TensorSource whole_stack(const format::TensorSource& mine, std::span<const int64_t> experts_W, comm::Group& group) {
-  format::TensorSource whole;
-  whole.name = mine.name;
-  whole.shape = mine.shape;
-  whole.made = mine.made;
-  for (const format::TensorView& part : mine.parts) {
-    const auto* const numbers = reinterpret_cast<const float*>(part.bytes.data());
-    whole.made.push_back([numbers, count = part.bytes.size() / sizeof(float)] { return std::vector<float>(numbers, numbers + count); });
+// body(runs) for those of each stretch of kMessage numbers of the whole, cut at its ends.
+template <class Body>
+void for_each_message(std::span<const Run> runs, const Body& body) {
+  const size_t whole = runs.empty() ? 0 : runs.back().end();
+  size_t next = 0;
+  for (size_t begin = 0; begin < whole; begin += kMessage) {
+    const size_t end = std::min(whole, begin + kMessage);
+    std::vector<Run> inside;
+    for (size_t i = next; i < runs.size() && runs[i].begin < end; ++i) {
+      const size_t from = std::max(begin, runs[i].begin), to = std::min(end, runs[i].end());
+      inside.push_back({from, to - from, runs[i].rank, runs[i].at + from - runs[i].begin});
+      if (runs[i].end() <= end) next = i + 1;
+    }
+    body(inside);
   }
-  size_t an_expert = 1;
-  for (size_t axis = 1; axis < mine.shape.size(); ++axis) an_expert *= static_cast<size_t>(mine.shape[axis]);
-  for (size_t rank = 1; rank < experts_W.size(); ++rank) {
-    whole.shape[0] += experts_W[rank];
-    for (size_t left = static_cast<size_t>(experts_W[rank]) * an_expert; left > 0;) {
-      const size_t count = std::min(left, kMessage);
-      whole.made.push_back([&group, rank, count] {
-        std::vector<float> numbers(count);
-        group.receive(static_cast<int>(rank), numbers);
-        return numbers;
-      });
-      left -= count;
+}
+
+// A tensor's numbers from first to last.
+class Reader {
+ public:
+  explicit Reader(const format::TensorSource& tensor) : tensor_(tensor) {}
+
+  // Those at `at`, which is not before what was read last.
+  void read(size_t at, std::span<float> to) {
+    for (; at_ < at || !to.empty();) {
+      if (rest_.empty()) next_piece();
+      const size_t skipped = std::min(at - std::min(at, at_), rest_.size());
+      rest_ = rest_.subspan(skipped);
+      at_ += skipped;
+      if (at_ < at) continue;
+      const size_t count = std::min(rest_.size(), to.size());
+      std::ranges::copy(rest_.first(count), to.begin());
+      rest_ = rest_.subspan(count);
+      to = to.subspan(count);
+      at = at_ += count;
     }
   }
-  return whole;
+
+ private:
+  void next_piece() {
+    if (part_ < tensor_.parts.size()) {
+      const auto bytes = tensor_.parts[part_++].bytes;
+      rest_ = {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+    } else {
+      assert(made_ < tensor_.made.size());
+      piece_ = tensor_.made[made_++]();
+      rest_ = piece_;
+    }
+  }
+
+  const format::TensorSource& tensor_;
+  size_t part_ = 0, made_ = 0, at_ = 0;
+  std::vector<float> piece_;
+  std::span<const float> rest_;
+};
+
+size_t numbers_from(std::span<const Run> runs, int rank) {
+  size_t numbers = 0;
+  for (const Run& run : runs) numbers += run.rank == rank ? run.size : 0;
+  return numbers;
+}
+
+// `runs` lie together in the whole.
+std::vector<float> receive(const std::vector<Run>& runs, Reader& mine, comm::Group& group) {
+  const size_t begin = runs.front().begin;
+  std::vector<float> numbers(runs.back().end() - begin);
+  std::vector<std::vector<float>> from_W(static_cast<size_t>(group.size()));
+  for (int rank = 1; rank < group.size(); ++rank) {
+    auto& from = from_W[static_cast<size_t>(rank)];
+    from.resize(numbers_from(runs, rank));
+    if (!from.empty()) group.receive(rank, from);
+  }
+  std::vector<size_t> read_W(from_W.size(), 0);
+  for (const Run& run : runs) {
+    const auto to = std::span(numbers).subspan(run.begin - begin, run.size);
+    if (run.rank == 0) {
+      mine.read(run.at, to);
+    } else {
+      size_t& read = read_W[static_cast<size_t>(run.rank)];
+      std::ranges::copy(std::span(from_W[static_cast<size_t>(run.rank)]).subspan(read, run.size), to.begin());
+      read += run.size;
+    }
+  }
+  return numbers;
+}
+
+void send(const std::vector<Run>& runs, Reader& mine, comm::Group& group) {
+  std::vector<float> numbers(numbers_from(runs, group.rank()));
+  size_t sent = 0;
+  for (const Run& run : runs) {
+    if (run.rank != group.rank()) continue;
+    mine.read(run.at, std::span(numbers).subspan(sent, run.size));
+    sent += run.size;
+  }
+  if (!numbers.empty()) group.send(0, numbers);
+}
+
+// By tensor and rank.
+std::vector<std::vector<Part>> parts_of_all(const std::vector<TensorPart>& mine, comm::Group& group) {
+  std::vector<int64_t> told;
+  for (const TensorPart& tensor : mine) {
+    told.push_back(static_cast<int64_t>(tensor.part.stretches().size()));
+    for (const Stretch& stretch : tensor.part.stretches()) {
+      told.insert(told.end(), {static_cast<int64_t>(stretch.begin), static_cast<int64_t>(stretch.size)});
+    }
+  }
+  const std::vector<int64_t> lengths = group.gather(std::array{static_cast<int64_t>(told.size())});
+  told.resize(static_cast<size_t>(std::ranges::max(lengths)));
+  const std::vector<int64_t> all = group.gather(told);
+  std::vector<std::vector<Part>> part_NW(mine.size(), std::vector<Part>(lengths.size()));
+  for (size_t rank = 0; rank < lengths.size(); ++rank) {
+    const int64_t* next = all.data() + rank * told.size();
+    for (std::vector<Part>& part_W : part_NW) {
+      for (int64_t stretches = *next++; stretches > 0; --stretches, next += 2) {
+        part_W[rank].add({static_cast<size_t>(next[0]), static_cast<size_t>(next[1])});
+      }
+    }
+  }
+  return part_NW;
 }
 
 }  // namespace
 
-bool is_stack(const format::TensorSource& tensor, const std::set<std::string>& stacks) {
-  return stacks.contains(tensor.name) || stacks.contains(tensor.name.substr(tensor.name.find('.') + 1));
-}
-
-std::vector<format::TensorSource> whole_tensors(std::vector<format::TensorSource> mine, const std::set<std::string>& stacks, comm::Group& group) {
-  std::vector<int64_t> experts;
-  for (const format::TensorSource& tensor : mine) experts.push_back(is_stack(tensor, stacks) ? tensor.shape[0] : 0);
-  const std::vector<int64_t> all = group.gather(experts);
-  if (!group.is_first()) return mine;
+std::vector<format::TensorSource> whole_tensors(const std::vector<TensorPart>& mine, comm::Group* group) {
+  std::vector<format::TensorSource> all;
+  if (group == nullptr) {
+    for (const TensorPart& tensor : mine) all.push_back(tensor.here);
+    return all;
+  }
+  const std::vector<std::vector<Part>> part_NW = parts_of_all(mine, *group);
   for (size_t i = 0; i < mine.size(); ++i) {
-    if (!is_stack(mine[i], stacks)) continue;
-    std::vector<int64_t> experts_W;
-    for (size_t rank = 0; rank < static_cast<size_t>(group.size()); ++rank) experts_W.push_back(all[rank * mine.size() + i]);
-    mine[i] = whole_stack(mine[i], experts_W, group);
+    const std::vector<Run> runs = runs_of(part_NW[i]);
+    const auto reader = std::make_shared<Reader>(mine[i].here);
+    if (!group->is_first()) {
+      for_each_message(runs, [&](const std::vector<Run>& message) { send(message, *reader, *group); });
+      continue;
+    }
+    format::TensorSource& whole = all.emplace_back();
+    whole.name = mine[i].here.name;
+    whole.shape = mine[i].here.shape;
+    for_each_message(runs, [&](const std::vector<Run>& message) {
+      whole.made.push_back([message, reader, group] { return receive(message, *reader, *group); });
+    });
   }
-  return mine;
-}
-
-void send_tensors(const std::vector<format::TensorSource>& mine, const std::set<std::string>& stacks, comm::Group& group) {
-  assert(!group.is_first());
-  for (const format::TensorSource& tensor : mine) {
-    if (is_stack(tensor, stacks)) for_each_message(tensor, [&](const std::vector<float>& numbers) { group.send(0, numbers); });
-  }
+  return all;
 }
 
 }  // namespace moiety::train

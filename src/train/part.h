@@ -1,0 +1,88 @@
+// Which of a tensor's numbers a rank holds: stretches of the whole, in its order.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "format/tensor.h"
+
+namespace moiety::train {
+
+struct Stretch {
+  size_t begin = 0, size = 0;
+  size_t end() const { return begin + size; }
+};
+
+class Part {
+ public:
+  Part() = default;
+  explicit Part(std::vector<Stretch> stretches) : stretches_(std::move(stretches)) {}
+  // Of a tensor of this shape the slices `kept` along `axis`, ascending.
+  static Part slices(std::span<const int64_t> shape, size_t axis, std::span<const Stretch> kept) {
+    size_t outer = 1, inner = 1;
+    for (size_t i = 0; i < axis; ++i) outer *= static_cast<size_t>(shape[i]);
+    for (size_t i = axis + 1; i < shape.size(); ++i) inner *= static_cast<size_t>(shape[i]);
+    const size_t row = static_cast<size_t>(shape[axis]) * inner;
+    Part part;
+    for (size_t o = 0; o < outer; ++o) {
+      for (const Stretch& slice : kept) part.add({o * row + slice.begin * inner, slice.size * inner});
+    }
+    return part;
+  }
+
+  // Behind all others.
+  void add(Stretch stretch) {
+    if (stretch.size == 0) return;
+    if (!stretches_.empty() && stretches_.back().end() == stretch.begin) stretches_.back().size += stretch.size;
+    else stretches_.push_back(stretch);
+  }
+  const std::vector<Stretch>& stretches() const& { return stretches_; }
+  std::vector<Stretch> stretches() && { return std::move(stretches_); }
+  size_t size() const {
+    size_t size = 0;
+    for (const Stretch& stretch : stretches_) size += stretch.size;
+    return size;
+  }
+  // Of the numbers that are here those from `begin` on, so many.
+  Part middle(size_t begin, size_t size) const {
+    Part part;
+    size_t at = 0;
+    for (const Stretch& stretch : stretches_) {
+      const size_t from = std::max(begin, at), to = std::min(begin + size, at + stretch.size);
+      if (from < to) part.add({stretch.begin + from - at, to - from});
+      at += stretch.size;
+    }
+    return part;
+  }
+
+  // Between the whole and what is here, which is as long as size().
+  template <class T>
+  void take(std::span<const T> whole, std::span<T> here) const {
+    for (const Stretch& stretch : stretches_) {
+      std::ranges::copy(whole.subspan(stretch.begin, stretch.size), here.begin());
+      here = here.subspan(stretch.size);
+    }
+  }
+  template <class T>
+  void put(std::span<const T> here, std::span<T> whole) const {
+    for (const Stretch& stretch : stretches_) {
+      std::ranges::copy(here.first(stretch.size), whole.subspan(stretch.begin).begin());
+      here = here.subspan(stretch.size);
+    }
+  }
+
+ private:
+  std::vector<Stretch> stretches_;
+};
+
+// An f32 tensor with the whole's shape, and of its numbers those that are here, in their order.
+struct TensorPart {
+  format::TensorSource here;
+  Part part;
+};
+
+}  // namespace moiety::train
