@@ -86,7 +86,7 @@ TEST(Group, GathersAndSendsFromEachToEach) {
 
 TEST(Mesh, NeighboursShareExpertsAndTheOthersHoldTheSame) {
   on_ranks(6, [](Group& group) {
-    Mesh mesh(group, 3);
+    Mesh mesh(group, {.experts = 3});
     std::vector<double> sum{static_cast<double>(group.rank())};
     mesh.experts()->sum(sum);
     EXPECT_EQ(sum[0], group.rank() < 3 ? 0 + 1 + 2 : 3 + 4 + 5);
@@ -94,12 +94,12 @@ TEST(Mesh, NeighboursShareExpertsAndTheOthersHoldTheSame) {
     sum = {static_cast<double>(group.rank())};
     mesh.same_experts()->sum(sum);
     EXPECT_EQ(sum[0], 2 * (group.rank() % 3) + 3);
-    Mesh alone(group, 1), all(group, 6);
+    Mesh alone(group, {}), all(group, {.experts = 6});
     EXPECT_EQ(alone.experts(), nullptr);
     EXPECT_EQ(alone.same_experts(), &group);
     EXPECT_EQ(all.same_experts(), nullptr);
-    EXPECT_THROW(Mesh(group, 4), Error);
-    EXPECT_THROW(Mesh(group, 1, 4), Error);
+    EXPECT_THROW(Mesh(group, {.experts = 4}), Error);
+    EXPECT_THROW(Mesh(group, {.sequence = 4}), Error);
   });
 }
 

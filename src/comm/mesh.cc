@@ -15,16 +15,18 @@ std::unique_ptr<Group> part(const Group& all, int first, int step, int count, co
 
 }  // namespace
 
-Mesh::Mesh(Group& all, int experts, int sequence) : all_(all) {
-  require(all.size() % experts == 0, "ranks.experts is {}, which does not divide {} ranks into groups of as many", experts, all.size());
-  require(all.size() % sequence == 0, "ranks.sequence is {}, which does not divide {} ranks into groups of as many", sequence, all.size());
-  if (sequence > 1) sequence_ = part(all, all.rank() - all.rank() % sequence, 1, sequence, "sequence");
-  if (experts == 1) return;
-  const int place = all.rank() % experts, groups = all.size() / experts;
-  experts_ = part(all, all.rank() - place, 1, experts, "experts");
-  if (groups > 1) same_experts_ = part(all, place, experts, groups, "same_experts");
+Mesh::Mesh(Group& all, const MeshShape& shape) : all_(all) {
+  const auto check = [&](const char* name, int ranks) {
+    require(all.size() % ranks == 0, "ranks.{} is {}, which does not divide {} ranks into groups of as many", name, ranks, all.size());
+  };
+  check("experts", shape.experts);
+  check("sequence", shape.sequence);
+  const auto neighbours = [&](const char* what, int ranks) { return part(all, all.rank() - all.rank() % ranks, 1, ranks, what); };
+  if (shape.sequence > 1) sequence_ = neighbours("sequence", shape.sequence);
+  if (shape.experts == 1) return;
+  experts_ = neighbours("experts", shape.experts);
+  const int place = all.rank() % shape.experts, groups = all.size() / shape.experts;
+  if (groups > 1) same_experts_ = part(all, place, shape.experts, groups, "same_experts");
 }
-
-Group* Mesh::same_experts() { return experts_ == nullptr ? &all_ : same_experts_.get(); }
 
 }  // namespace moiety::comm

@@ -10,17 +10,24 @@
 
 namespace moiety::comm {
 
+// Ranks that share one thing, for each.
+struct MeshShape {
+  int experts = 1;   // the experts of a layer
+  int sequence = 1;  // sequences
+};
+
 class Mesh {
  public:
-  // Expert groups of `experts` ranks, sequences shared by `sequence`. Collective over `all`, which must outlive this. Throws Error(Input)
-  // on every rank if one does not divide their number.
-  Mesh(Group& all, int experts, int sequence = 1);
+  // Collective over `all`, which must outlive this. Throws Error(Input) on every rank if something does not divide their number.
+  Mesh(Group& all, const MeshShape& shape);
 
   Group& all() { return all_; }
+  // The ranks that hold the same of what is no expert's; nullptr: no other one does.
+  Group* same_dense() { return &all_; }
   // The ranks that share this one's layers; nullptr: it has all experts itself.
   Group* experts() { return experts_.get(); }
   // The ranks that hold the same experts; nullptr: no other one does.
-  Group* same_experts();
+  Group* same_experts() { return experts_ == nullptr ? same_dense() : same_experts_.get(); }
   // The ranks that have parts of this one's sequences; nullptr: it has whole ones.
   Group* sequence() { return sequence_.get(); }
 

@@ -96,7 +96,7 @@ Learnt of_ranks(const Layout& layout, const spec::ModelSpec& spec, const Mode& m
   std::mutex mutex;
   on_ranks(layout.ranks, [&](comm::Group& group) {
     omp_set_num_threads(1);
-    comm::Mesh mesh(group, layout.sharing);
+    comm::Mesh mesh(group, {.experts = layout.sharing});
     std::unique_ptr<comm::Exchange> exchange;
     std::optional<ExpertRanks> ranks;
     ExpertShare share;

@@ -48,7 +48,7 @@ void permute_parts(const std::vector<int32_t>& from, Floats parts) {
 Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder, comm::Mesh* ranks)
     : config_(config), weights_(weights), ranks_(ranks) {
   const size_t dense = weights.dense_gradients().size(), all = weights.gradients().size();
-  regions_ = {{.size = dense, .ranks = ranks == nullptr ? nullptr : &ranks->all()},
+  regions_ = {{.size = dense, .ranks = ranks == nullptr ? nullptr : ranks->same_dense()},
               {.begin = dense, .size = all - dense, .ranks = ranks == nullptr ? nullptr : ranks->same_experts()}};
   for (const Weights::Entry& entry : weights.entries()) add_pieces(entry);
   for (Region& region : regions_) share_out(region);

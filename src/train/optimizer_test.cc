@@ -90,7 +90,7 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
       test::on_ranks(ranks, [&](comm::Group& group) {
         Weights weights(spec);
         weights.initialise(spec, 1);
-        comm::Mesh mesh(group, 1);
+        comm::Mesh mesh(group, {});
         Optimizer optimizer(settings, weights, here, &mesh);
         for (int64_t step = 0; step < kBefore; ++step) {
           part_of(step, group.rank(), weights.gradients());
@@ -117,7 +117,7 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
       test::on_ranks(ranks + 1, [&](comm::Group& group) {
         Weights weights(spec);
         std::ranges::copy(values[0], weights.values().begin());
-        comm::Mesh mesh(group, 1);
+        comm::Mesh mesh(group, {});
         Optimizer optimizer(settings, weights, here, &mesh);
         std::vector<format::TensorView> tensors;
         for (const format::TensorSource& wanted : whole_tensors(Optimizer(settings, weights, here).state_tensors(), nullptr)) {

@@ -11,7 +11,7 @@ RankLayout::RankLayout(const TrainConfig::Ranks& config, comm::Group* ranks) : a
     require(config.sequence == 1, "ranks.sequence is {}, and this process is alone", config.sequence);
     return;
   }
-  mesh_.emplace(*ranks, static_cast<int>(config.experts), static_cast<int>(config.sequence));
+  mesh_.emplace(*ranks, comm::MeshShape{.experts = static_cast<int>(config.experts), .sequence = static_cast<int>(config.sequence)});
   if (mesh_->experts() == nullptr) return;
   const int node = config.node > 0 ? static_cast<int>(config.node) : ranks->place().local_ranks;
   exchange_ = comm::make_exchange(config.dispatch, *mesh_->experts(), node);
