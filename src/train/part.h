@@ -59,6 +59,10 @@ class Part {
     return part;
   }
 
+  // What both hold; and what this one holds and the other does not.
+  Part with(const Part& other) const;
+  Part without(const Part& other) const;
+
   // Between the whole and what is here, which is as long as size().
   template <class T>
   void take(std::span<const T> whole, std::span<T> here) const {
@@ -78,6 +82,48 @@ class Part {
  private:
   std::vector<Stretch> stretches_;
 };
+
+inline Part Part::with(const Part& other) const {
+  Part both;
+  for (size_t i = 0, j = 0; i < stretches_.size() && j < other.stretches_.size();) {
+    const Stretch &a = stretches_[i], &b = other.stretches_[j];
+    const size_t from = std::max(a.begin, b.begin), to = std::min(a.end(), b.end());
+    if (from < to) both.add({from, to - from});
+    ++(a.end() < b.end() ? i : j);
+  }
+  return both;
+}
+
+inline Part Part::without(const Part& other) const {
+  Part rest;
+  size_t j = 0;
+  for (const Stretch& stretch : stretches_) {
+    size_t from = stretch.begin;
+    while (j < other.stretches_.size() && other.stretches_[j].end() <= from) ++j;
+    for (size_t k = j; k < other.stretches_.size() && other.stretches_[k].begin < stretch.end(); ++k) {
+      if (from < other.stretches_[k].begin) rest.add({from, other.stretches_[k].begin - from});
+      from = std::max(from, other.stretches_[k].end());
+    }
+    if (from < stretch.end()) rest.add({from, stretch.end() - from});
+  }
+  return rest;
+}
+
+// Numbers `which`, that both parts hold, from where the one's lie to where the other's do.
+template <class From, class To>
+void copy_part(const Part& which, const Part& from_part, From from, const Part& to_part, To to) {
+  const auto walk = [](const Part& part) {
+    return [&part, next = size_t{0}, before = size_t{0}](size_t at) mutable {
+      const std::vector<Stretch>& stretches = part.stretches();
+      while (stretches[next].end() <= at) before += stretches[next++].size;
+      return before + at - stretches[next].begin;
+    };
+  };
+  auto in_from = walk(from_part), in_to = walk(to_part);
+  for (const Stretch& stretch : which.stretches()) {
+    std::ranges::copy(from.subspan(in_from(stretch.begin), stretch.size), to.subspan(in_to(stretch.begin)).begin());
+  }
+}
 
 // An f32 tensor with the whole's shape, and of its numbers those that are here, in their order.
 struct TensorPart {

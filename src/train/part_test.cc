@@ -5,6 +5,8 @@
 #include <array>
 #include <numeric>
 
+#include "base/random.h"
+
 namespace moiety::train {
 namespace {
 
@@ -43,6 +45,34 @@ TEST(Part, SlicesAlongAnyAxisAreThoseOfTheTensor) {
         EXPECT_TRUE(std::ranges::equal(some, std::span(here).subspan(begin, size)));
       }
     }
+  }
+}
+
+TEST(Part, WithWithoutAndCopiesAreThoseOfSets) {
+  Random random(6);
+  for (int round = 0; round < 200; ++round) {
+    const auto some = [&] {
+      Part part;
+      for (size_t i = 0; i < 40; ++i) {
+        if (random.below(3) > 0) part.add({i, 1});
+      }
+      return part;
+    };
+    const Part a = some(), b = some(), both = a.with(b), rest = a.without(b);
+    const auto holds = [](const Part& part, size_t i) {
+      return std::ranges::any_of(part.stretches(), [&](const Stretch& stretch) { return stretch.begin <= i && i < stretch.end(); });
+    };
+    for (size_t i = 0; i < 40; ++i) {
+      ASSERT_EQ(holds(both, i), holds(a, i) && holds(b, i));
+      ASSERT_EQ(holds(rest, i), holds(a, i) && !holds(b, i));
+    }
+    std::vector<int> whole(40), in_a(a.size()), in_b(b.size(), -1);
+    std::iota(whole.begin(), whole.end(), 0);
+    a.take(std::span<const int>(whole), std::span(in_a));
+    copy_part(both, a, std::span(in_a), b, std::span(in_b));
+    std::vector<int> expected(b.size());
+    b.take(std::span<const int>(whole), std::span(expected));
+    for (size_t i = 0; i < in_b.size(); ++i) EXPECT_EQ(in_b[i], holds(a, static_cast<size_t>(expected[i])) ? expected[i] : -1);
   }
 }
 

@@ -1,10 +1,11 @@
 #include "train/whole_tensors.h"
 
 #include <algorithm>
-#include <array>
-#include <cassert>
 #include <map>
 #include <memory>
+
+#include "train/part_exchange.h"
+#include "train/tensor_reader.h"
 
 namespace moiety::train {
 namespace {
@@ -58,45 +59,6 @@ void for_each_message(std::span<const Run> runs, const Body& body) {
   }
 }
 
-// A tensor's numbers from first to last.
-class Reader {
- public:
-  explicit Reader(const format::TensorSource& tensor) : tensor_(tensor) {}
-
-  // Those at `at`, which is not before what was read last.
-  void read(size_t at, std::span<float> to) {
-    for (; at_ < at || !to.empty();) {
-      if (rest_.empty()) next_piece();
-      const size_t skipped = std::min(at - std::min(at, at_), rest_.size());
-      rest_ = rest_.subspan(skipped);
-      at_ += skipped;
-      if (at_ < at) continue;
-      const size_t count = std::min(rest_.size(), to.size());
-      std::ranges::copy(rest_.first(count), to.begin());
-      rest_ = rest_.subspan(count);
-      to = to.subspan(count);
-      at = at_ += count;
-    }
-  }
-
- private:
-  void next_piece() {
-    if (part_ < tensor_.parts.size()) {
-      const auto bytes = tensor_.parts[part_++].bytes;
-      rest_ = {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
-    } else {
-      assert(made_ < tensor_.made.size());
-      piece_ = tensor_.made[made_++]();
-      rest_ = piece_;
-    }
-  }
-
-  const format::TensorSource& tensor_;
-  size_t part_ = 0, made_ = 0, at_ = 0;
-  std::vector<float> piece_;
-  std::span<const float> rest_;
-};
-
 size_t numbers_from(std::span<const Run> runs, int rank) {
   size_t numbers = 0;
   for (const Run& run : runs) numbers += run.rank == rank ? run.size : 0;
@@ -104,7 +66,7 @@ size_t numbers_from(std::span<const Run> runs, int rank) {
 }
 
 // `runs` lie together in the whole.
-std::vector<float> receive(const std::vector<Run>& runs, Reader& mine, comm::Group& group) {
+std::vector<float> receive(const std::vector<Run>& runs, TensorReader& mine, comm::Group& group) {
   const size_t begin = runs.front().begin;
   std::vector<float> numbers(runs.back().end() - begin);
   std::vector<std::vector<float>> from_W(static_cast<size_t>(group.size()));
@@ -127,7 +89,7 @@ std::vector<float> receive(const std::vector<Run>& runs, Reader& mine, comm::Gro
   return numbers;
 }
 
-void send(const std::vector<Run>& runs, Reader& mine, comm::Group& group) {
+void send(const std::vector<Run>& runs, TensorReader& mine, comm::Group& group) {
   std::vector<float> numbers(numbers_from(runs, group.rank()));
   size_t sent = 0;
   for (const Run& run : runs) {
@@ -138,30 +100,6 @@ void send(const std::vector<Run>& runs, Reader& mine, comm::Group& group) {
   if (!numbers.empty()) group.send(0, numbers);
 }
 
-// By tensor and rank.
-std::vector<std::vector<Part>> parts_of_all(const std::vector<TensorPart>& mine, comm::Group& group) {
-  std::vector<int64_t> told;
-  for (const TensorPart& tensor : mine) {
-    told.push_back(static_cast<int64_t>(tensor.part.stretches().size()));
-    for (const Stretch& stretch : tensor.part.stretches()) {
-      told.insert(told.end(), {static_cast<int64_t>(stretch.begin), static_cast<int64_t>(stretch.size)});
-    }
-  }
-  const std::vector<int64_t> lengths = group.gather(std::array{static_cast<int64_t>(told.size())});
-  told.resize(static_cast<size_t>(std::ranges::max(lengths)));
-  const std::vector<int64_t> all = group.gather(told);
-  std::vector<std::vector<Part>> part_NW(mine.size(), std::vector<Part>(lengths.size()));
-  for (size_t rank = 0; rank < lengths.size(); ++rank) {
-    const int64_t* next = all.data() + rank * told.size();
-    for (std::vector<Part>& part_W : part_NW) {
-      for (int64_t stretches = *next++; stretches > 0; --stretches, next += 2) {
-        part_W[rank].add({static_cast<size_t>(next[0]), static_cast<size_t>(next[1])});
-      }
-    }
-  }
-  return part_NW;
-}
-
 }  // namespace
 
 std::vector<format::TensorSource> whole_tensors(const std::vector<TensorPart>& mine, comm::Group* group) {
@@ -170,10 +108,12 @@ std::vector<format::TensorSource> whole_tensors(const std::vector<TensorPart>& m
     for (const TensorPart& tensor : mine) all.push_back(tensor.here);
     return all;
   }
-  const std::vector<std::vector<Part>> part_NW = parts_of_all(mine, *group);
+  std::vector<Part> my_parts;
+  for (const TensorPart& tensor : mine) my_parts.push_back(tensor.part);
+  const std::vector<std::vector<Part>> part_NW = gather_parts(my_parts, *group);
   for (size_t i = 0; i < mine.size(); ++i) {
     const std::vector<Run> runs = runs_of(part_NW[i]);
-    const auto reader = std::make_shared<Reader>(mine[i].here);
+    const auto reader = std::make_shared<TensorReader>(mine[i].here);
     if (!group->is_first()) {
       for_each_message(runs, [&](const std::vector<Run>& message) { send(message, *reader, *group); });
       continue;
