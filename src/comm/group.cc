@@ -33,7 +33,8 @@ c10::intrusive_ptr<c10d::ProcessGroupGloo> open_gloo(const Place& place, const c
 
 // What all parts of a group share with it.
 struct Group::Whole {
-  Whole(const Place& place, const Patience& patience, const std::string& alike) : store(place, patience.to_meet), sent(static_cast<size_t>(place.ranks)) {
+  Whole(const Place& place, const Patience& patience, const std::string& alike)
+      : store(place, patience.to_meet), sent(static_cast<size_t>(place.ranks)), asks_around(patience.asks_around) {
     meet(store, place, alike, patience.to_meet);
     watch.emplace(store, place.rank, place.ranks, activity, recorder);
   }
@@ -42,6 +43,7 @@ struct Group::Whole {
   Activity activity;
   FlightRecorder recorder;
   std::vector<std::atomic<uint64_t>> sent;  // bytes by rank
+  const bool asks_around;
   std::atomic<bool> is_broken = false;
   std::mutex mutex;
   std::string last_words;  // guarded by mutex
@@ -73,6 +75,7 @@ struct Pending::Call {
 
   [[noreturn]] void lost(const std::exception& error) const {
     whole->is_broken = true;
+    if (!whole->asks_around) fail(ErrorKind::Io, "{} lost another one in {}: {}", who, describe(flight), first_line(error));
     Watch::Findings found = whole->watch->look_around(flight);
     {
       const std::lock_guard lock(whole->mutex);

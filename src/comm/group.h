@@ -40,6 +40,7 @@ class Pending {
 
 struct Patience {
   std::chrono::seconds to_meet{60}, in_exchange{300};
+  bool asks_around = true;  // when an exchange breaks, whom it was lost to; else it ends at once
 };
 
 // Sums are the same to the bit on every rank; their order depends on the number of ranks alone.

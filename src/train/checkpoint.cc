@@ -47,6 +47,15 @@ bool is_whole(const fs::path& checkpoint) {
 
 }  // namespace
 
+Json to_json(const RunState& state) {
+  return {{"step", state.step}, {"steps", state.steps}, {"tokens", state.tokens}, {"domains", state.domains}};
+}
+
+RunState run_state_from(const Json& json, const std::string& where) {
+  const JsonObject object(json, where);
+  return {object.integer("step", 0, INT64_MAX), object.integer("steps", 0, INT64_MAX), object.integer("tokens", 0, INT64_MAX), object.array("domains")};
+}
+
 void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights, Optimizer& optimizer,
                       const RunState& state, const std::vector<format::TensorView>& more_state, comm::Group* ranks) {
   std::vector<TensorPart> mine = std::as_const(weights).tensors(), mine_of_moments = optimizer.state_tensors();
@@ -71,11 +80,8 @@ void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec,
   for (const auto& entry : fs::directory_iterator(path)) names.push_back(entry.path().filename().string());
   std::ranges::sort(names);
   for (const std::string& name : names) hashes[name] = hash_of(path / name);
-  const Json json = {{"step", state.step},
-                     {"steps", state.steps},
-                     {"tokens", state.tokens},
-                     {"domains", state.domains},
-                     {"files", hashes}};
+  Json json = to_json(state);
+  json["files"] = hashes;
   write_file(path / kState, json.dump(2) + "\n");
   folder.commit();
 }
@@ -97,10 +103,7 @@ RunState read_checkpoint(const fs::path& checkpoint, const spec::ModelSpec& spec
   weights.read(format::SafetensorsFile(tensors).tensors(), tensors.string(), weights.values());
   optimizer.read_state(format::SafetensorsFile(moments).tensors(), moments.string());
 
-  const Json json = parse_json(read_file(state), state.string());
-  const JsonObject object(json, state.string());
-  return {object.integer("step", 0, INT64_MAX), object.integer("steps", 1, INT64_MAX),
-          object.integer("tokens", 0, INT64_MAX), object.array("domains")};
+  return run_state_from(parse_json(read_file(state), state.string()), state.string());
 }
 
 void remove_old_checkpoints(const fs::path& folder, int64_t keep) {

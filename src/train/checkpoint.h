@@ -22,6 +22,10 @@ struct RunState {
   Json domains;        // of Sampler::state
 };
 
+Json to_json(const RunState& state);
+// Throws Error(Input) naming `where`.
+RunState run_state_from(const Json& json, const std::string& where);
+
 struct CheckpointFiles {
   fs::path folder;     // run/checkpoints
   fs::path tokenizer;  // copied into each; may be absent

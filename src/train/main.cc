@@ -15,8 +15,10 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "comm/crew.h"
 #include "comm/group.h"
 #include "comm/launch.h"
+#include "comm/supervisor.h"
 #include "train/config.h"
 #include "train/run.h"
 #include "train/sweep_runner.h"
@@ -71,6 +73,8 @@ struct Arguments {
   std::string config;
   std::vector<std::string> overrides, axes;
   int ranks = 1;
+  int elastic = 0;  // ranks with which training goes on, at least; 0: a lost rank ends it
+  bool replaces = false;
   int64_t patience = 0;  // seconds; 0: comm::Patience's own
   std::string timeline;
   int64_t timeline_steps = 20;
@@ -132,11 +136,14 @@ comm::Patience patience(const Arguments& arguments) {
   return {std::chrono::seconds(arguments.patience), std::chrono::seconds(arguments.patience)};
 }
 
+train::TrainHooks hooks_of(const Arguments& arguments) {
+  return {Signals::remember_first, [] { return Signals::first() != 0; }, arguments.timeline, arguments.explain, arguments.timeline_steps};
+}
+
 // While the data is made ready a signal may just end the program: files are there as a whole or not at all.
 train::Outcome train_alone_or_with(comm::Group* ranks, const train::TrainConfig& config, const Arguments& arguments) {
-  const train::TrainHooks hooks{Signals::remember_first, [] { return Signals::first() != 0; }, arguments.timeline, arguments.explain, arguments.timeline_steps};
   try {
-    return train::train(config, hooks, ranks);
+    return train::train(config, hooks_of(arguments), ranks);
   } catch (const std::exception& error) {
     if (ranks == nullptr) throw;
     ranks->leave("ended: " + comm::first_line(error));
@@ -145,6 +152,8 @@ train::Outcome train_alone_or_with(comm::Group* ranks, const train::TrainConfig&
     fail(ErrorKind::Io, "{}\n{}", error.what(), std::string_view(table).substr(0, table.size() - 1));
   }
 }
+
+std::string card_of(const std::string& run) { return (fs::path(run) / "supervisor.json").string(); }
 
 int run(const Arguments& arguments) {
   if (!arguments.axes.empty()) {
@@ -159,15 +168,25 @@ int run(const Arguments& arguments) {
   }
 
   const std::optional<comm::Place> place = comm::place_in([](const char* name) { return std::getenv(name); });
+  if (arguments.elastic > 0 && !place) {
+    Signals::remember_first();
+    fs::create_directories(config.run.dir);
+    return comm::supervise({.ranks = arguments.ranks, .at_least = arguments.elastic, .replaces = arguments.replaces, .words = arguments.words, .card = card_of(config.run.dir)},
+                           Signals::first);
+  }
   if (arguments.ranks > 1 && !place) {
     Signals::remember_first();
     return comm::launch(arguments.ranks, arguments.words, Signals::first);
   }
+  const std::string alike = fmt::format("moiety {}, build {}", MOIETY_VERSION, build_id());
   std::optional<comm::Group> ranks;
-  if (place) ranks.emplace(*place, patience(arguments), fmt::format("moiety {}, build {}", MOIETY_VERSION, build_id()));
-  const bool speaks = !ranks || ranks->is_first();
+  std::optional<comm::Crew> crew;
+  if (const char* const worker = std::getenv("MOIETY_WORKER"); worker != nullptr && place) crew.emplace(*place, std::stoi(worker), patience(arguments), alike);
+  else if (place) ranks.emplace(*place, patience(arguments), alike);
 
-  const train::Outcome outcome = train_alone_or_with(ranks ? &*ranks : nullptr, config, arguments);
+  const train::Outcome outcome = crew ? train::train(config, hooks_of(arguments), *crew) : train_alone_or_with(ranks ? &*ranks : nullptr, config, arguments);
+  if (outcome.has_retired) return 0;
+  const bool speaks = crew ? crew->ranks().is_first() : !ranks || ranks->is_first();
   if (speaks && arguments.json) {
     print_json(outcome);
   } else if (speaks && outcome.finished) {
@@ -182,8 +201,40 @@ int run(const Arguments& arguments) {
 
 }  // namespace
 
+// moiety train ctl RUN REQUEST…
+int control(int argc, char** argv) {
+  CLI::App app("Adds ranks to a run that trains with --elastic, and takes them away, between two steps.", "moiety train ctl");
+  std::string run, request, worker;
+  app.add_option("RUN", run, "the run's folder")->required();
+  app.add_option("REQUEST", request, "add: start another rank; retire: let the last one go, or WORKER; status: who is there")->required()->check(CLI::IsMember({"add", "retire", "status"}));
+  app.add_option("WORKER", worker, "its number, as status says it");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  fmt::print("{}\n", comm::tell_supervisor(card_of(run), worker.empty() ? request : request + " " + worker));
+  return 0;
+}
+
+template <class Body>
+int told(const Body& body) {
+  try {
+    return body();
+  } catch (const moiety::Error& error) {
+    fmt::print(stderr, "moiety train: {}\n", error.what());
+    return error.kind() == ErrorKind::Usage ? 2 : 1;
+  } catch (const std::exception& error) {
+    // What libtorch throws goes on with a list of addresses.
+    const std::string_view what = error.what();
+    fmt::print(stderr, "moiety train: {}\n", what.substr(0, what.find('\n')));
+    return 1;
+  }
+}
+
 int main(int argc, char** argv) {
   const Signals signals;
+  if (argc > 1 && std::string_view(argv[1]) == "ctl") return told([&] { return control(argc - 1, argv + 1); });
   Arguments arguments{.words = {argv, argv + argc}};
   CLI::App app("Trains a mixture-of-experts language model from text.\n"
                "A run that was interrupted goes on where its newest checkpoint is.", "moiety train");
@@ -195,6 +246,10 @@ int main(int argc, char** argv) {
                      "of run.dir; keys parted by colons change together (a.b:c.d=1:2,3:4)")->allow_extra_args(false);
   app.add_option("--ranks", arguments.ranks, "train in so many processes on this machine; other launchers (torchrun, srun, mpirun) start this command themselves")
       ->check(CLI::Range(1, 1024))->capture_default_str()->excludes(sweep);
+  CLI::Option* const elastic =
+      app.add_option("--elastic", arguments.elastic, "with --ranks: when ranks are lost the others go on, if so many are left; \"moiety train ctl\" adds and retires some")
+          ->check(CLI::Range(1, 1024))->excludes(sweep);
+  app.add_flag("--replace", arguments.replaces, "start a new rank for each that is lost")->needs(elastic);
   app.add_option("--patience", arguments.patience, "seconds to wait for ranks that do not come (else 60) or hang in an exchange (else 300)")
       ->check(CLI::Range(1, 1'000'000))->excludes(sweep);
   CLI::Option* const timeline =
@@ -212,15 +267,5 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  try {
-    return run(arguments);
-  } catch (const moiety::Error& error) {
-    fmt::print(stderr, "moiety train: {}\n", error.what());
-    return error.kind() == ErrorKind::Usage ? 2 : 1;
-  } catch (const std::exception& error) {
-    // What libtorch throws goes on with a list of addresses.
-    const std::string_view what = error.what();
-    fmt::print(stderr, "moiety train: {}\n", what.substr(0, what.find('\n')));
-    return 1;
-  }
+  return told([&] { return run(arguments); });
 }

@@ -1,8 +1,7 @@
 #include "train/part_exchange.h"
 
 #include <array>
-
-#include "base/error.h"
+#include <optional>
 
 namespace moiety::train {
 namespace {
@@ -16,8 +15,8 @@ struct Move {
   Part part;
 };
 
-// What a rank lacks comes from the first that has it.
-std::vector<Move> plan_moves(const std::vector<std::vector<Part>>& have_KW, const std::vector<Part>& want_W) {
+// What a rank lacks comes from the first that has it; nothing if nobody does.
+std::optional<std::vector<Move>> plan_moves(const std::vector<std::vector<Part>>& have_KW, const std::vector<Part>& want_W) {
   std::vector<Move> moves;
   for (size_t to = 0; to < want_W.size(); ++to) {
     Part lacking = want_W[to];
@@ -31,7 +30,7 @@ std::vector<Move> plan_moves(const std::vector<std::vector<Part>>& have_KW, cons
     };
     take(to);
     for (size_t from = 0; from < want_W.size(); ++from) take(from);
-    if (lacking.size() > 0) fail(ErrorKind::Io, "{} numbers of a tensor are on no rank any more", lacking.size());
+    if (lacking.size() > 0) return std::nullopt;
   }
   return moves;
 }
@@ -59,7 +58,7 @@ std::vector<std::vector<Part>> gather_parts(const std::vector<Part>& mine_N, com
   return part_NW;
 }
 
-void exchange_parts(const std::vector<std::vector<HeldPart>>& have_NK, const std::vector<WantedPart>& want_N, comm::Group& group) {
+bool exchange_parts(const std::vector<std::vector<HeldPart>>& have_NK, const std::vector<WantedPart>& want_N, comm::Group& group) {
   const size_t tensors = want_N.size(), pieces = have_NK.empty() ? 0 : have_NK[0].size(), ranks = static_cast<size_t>(group.size());
   const int self = group.rank();
   const auto gathered = [&](const auto& part_of) {
@@ -75,7 +74,9 @@ void exchange_parts(const std::vector<std::vector<HeldPart>>& have_NK, const std
   for (size_t n = 0; n < tensors; ++n) {
     std::vector<std::vector<Part>> have_KW;
     for (size_t k = 0; k < pieces; ++k) have_KW.push_back(have_KNW[k][n]);
-    moves_N.push_back(plan_moves(have_KW, want_NW[n]));
+    auto moves = plan_moves(have_KW, want_NW[n]);
+    if (!moves) return false;
+    moves_N.push_back(std::move(*moves));
   }
   for (size_t first = 0, end = 0; first < tensors; first = end) {
     for (size_t numbers = 0; end < tensors && (end == first || numbers < kTogether); ++end) {
@@ -118,6 +119,7 @@ void exchange_parts(const std::vector<std::vector<HeldPart>>& have_NK, const std
       next += move.part.size();
     });
   }
+  return true;
 }
 
 }  // namespace moiety::train

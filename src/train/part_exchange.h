@@ -21,8 +21,8 @@ struct WantedPart {
   std::span<float> numbers;
 };
 
-// By tensor: what this rank has, in as many pieces of each tensor as any rank's, and what it wants. Collective. Throws Error(Io) on every rank
-// if somebody wants what nobody has.
-void exchange_parts(const std::vector<std::vector<HeldPart>>& have_NK, const std::vector<WantedPart>& want_N, comm::Group& group);
+// By tensor: what this rank has, in as many pieces of each tensor as any rank's, and what it wants. Collective. False on every rank, and
+// nothing is brought, if somebody wants what nobody has.
+[[nodiscard]] bool exchange_parts(const std::vector<std::vector<HeldPart>>& have_NK, const std::vector<WantedPart>& want_N, comm::Group& group);
 
 }  // namespace moiety::train

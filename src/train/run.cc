@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <optional>
+#include <thread>
 
 #include "base/activity.h"
 #include "base/system_memory.h"
@@ -13,6 +16,7 @@
 #include "train/keep_memory.h"
 #include "train/plan.h"
 #include "train/run_record.h"
+#include "train/snapshots.h"
 #include "train/start.h"
 #include "train/trainer.h"
 
@@ -82,36 +86,99 @@ void check_same(TrainConfig settled, comm::Group& ranks) {
 
 }  // namespace
 
-Outcome train(const TrainConfig& asked, const TrainHooks& hooks, comm::Group* ranks) {
-  keep_memory();
+namespace {
+
+struct Settled {
+  TrainConfig config;
+  PreparedData data;
+};
+
+// Rank 0 makes ready what the others find, and finds out what they read.
+Settled settle(const TrainConfig& asked, comm::Group* ranks, Activity& activity) {
   const TrainConfig config = with_tokenizer_of_start(asked);
   const int threads = set_threads(config.run.threads, ranks);
   const bool is_first = ranks == nullptr || ranks->is_first();
-  // Rank 0 makes ready what the others find, and finds out what they read.
-  Activity alone;
-  Activity& activity = ranks != nullptr ? ranks->activity() : alone;
   if (!is_first) {
     const Activity::Span span(&activity, "waiting for the data");
     ranks->tell("ready", {});
   }
-  const PreparedData data = prepare_data(config, threads);
+  PreparedData data = prepare_data(config, threads);
   const spec::ModelSpec spec = spec_to_train(config, data);
   const Chosen chosen = is_first || !leaves_open(config) ? choose(config, spec, data) : read_plan(config.run.dir).chosen.value();
-  const TrainConfig settled = with_chosen(config, chosen);
+  TrainConfig settled = with_chosen(config, chosen);
   if (is_first) {
     fmt::print(stderr, "{}: {}\n", config.run.dir, describe(config, chosen, spec));
     write_run_record(config, settled, spec);
   }
-  if (ranks != nullptr) {
-    if (is_first) ranks->tell("ready", "yes");
-    check_same(settled, *ranks);
-    check_for_ranks(settled);
-  }
+  return {std::move(settled), std::move(data)};
+}
 
+void agree_to_begin(const TrainConfig& config, comm::Group& ranks) {
+  if (ranks.is_first()) ranks.tell("ready", "yes");
+  check_same(config, ranks);
+  check_for_ranks(config);
+}
+
+// The ranks that share something are as many as they were, or, where these no longer divide, the next larger group that does, or all.
+TrainConfig for_so_many(TrainConfig config, int ranks) {
+  int64_t& experts = config.ranks.experts;
+  if (experts > 1) {
+    while (experts < ranks && ranks % experts != 0) ++experts;
+    experts = std::min<int64_t>(experts, ranks);
+  }
+  if (ranks % config.ranks.sequence != 0) config.ranks.sequence = 1;
+  return config;
+}
+
+// An error after which the supervisor wants another generation is about ranks; any other is this rank's own.
+bool is_about_ranks(comm::Crew& crew) {
+  constexpr int kLooks = 300;
+  for (int i = 0; i < kLooks; ++i) {
+    if (crew.is_change_wanted()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
+
+}  // namespace
+
+Outcome train(const TrainConfig& asked, const TrainHooks& hooks, comm::Group* ranks) {
+  keep_memory();
+  Activity alone;
+  Activity& activity = ranks != nullptr ? ranks->activity() : alone;
+  const Settled settled = settle(asked, ranks, activity);
+  if (ranks != nullptr) agree_to_begin(settled.config, *ranks);
   forget_peak_memory();
-  Trainer trainer(settled, data, activity, ranks);
+  Trainer trainer(settled.config, settled.data, activity, ranks);
   hooks.training_starts();
   return trainer.run(hooks);
+}
+
+Outcome train(const TrainConfig& asked, const TrainHooks& hooks, comm::Crew& crew) {
+  keep_memory();
+  Snapshots snapshots;
+  std::optional<Settled> settled;
+  const auto as_far_as_it_goes = [&]() -> std::optional<Outcome> {
+    try {
+      comm::Group& ranks = crew.ranks();
+      if (!settled) settled.emplace(settle(asked, &ranks, ranks.activity()));
+      else set_threads(settled->config.run.threads, &ranks);
+      agree_to_begin(settled->config, ranks);
+      const TrainConfig config = for_so_many(settled->config, ranks.size());
+      forget_peak_memory();
+      Trainer trainer(config, settled->data, ranks.activity(), &ranks, {&crew, &snapshots});
+      hooks.training_starts();
+      const Outcome outcome = trainer.run(hooks);
+      if (!outcome.is_to_regroup) return outcome;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Io || !is_about_ranks(crew)) throw;
+    }
+    return std::nullopt;
+  };
+  for (;;) {
+    if (auto outcome = as_far_as_it_goes()) return *outcome;
+    if (!crew.regroup(snapshots.steps())) return {.has_retired = true};
+  }
 }
 
 }  // namespace moiety::train

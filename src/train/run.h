@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/crew.h"
 #include "comm/group.h"
 #include "train/config.h"
 #include "train/optimizer.h"
@@ -19,6 +20,8 @@ struct FinalScore {
 struct Outcome {
   bool finished = false;       // false: asked to stop
   bool was_finished = false;   // there was nothing to do
+  bool is_to_regroup = false;  // ranks come or go (comm::Crew)
+  bool has_retired = false;    // this rank was asked to leave the others
   int64_t step = 0, steps = 0, tokens = 0;
   double seconds = 0;          // of this call's training steps
   double tokens_per_s = 0;
@@ -41,5 +44,7 @@ struct TrainHooks {
 // pass's sequences, and all get the same losses and weights; rank 0 prepares the data, speaks, and writes the run's folder, which all
 // must see. Throws Error(Input) for what only one process can do.
 Outcome train(const TrainConfig& config, const TrainHooks& hooks, comm::Group* ranks = nullptr);
+// With ranks that come and go: when some are lost the others go on from the last step that all of them have ended.
+Outcome train(const TrainConfig& config, const TrainHooks& hooks, comm::Crew& crew);
 
 }  // namespace moiety::train

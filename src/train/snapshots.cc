@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <new>
 
-#include "base/error.h"
 #include "train/part_exchange.h"
 #include "train/tensor_reader.h"
 
@@ -84,20 +83,24 @@ std::vector<int64_t> Snapshots::steps() const {
   return steps;
 }
 
-Snapshots::Restored Snapshots::restore(int64_t step, const std::vector<TensorPart>& wanted, comm::Group& ranks) const {
+std::optional<Snapshots::Restored> Snapshots::restore(int64_t step, const std::vector<TensorPart>& wanted, comm::Group& ranks) const {
+  // Both may be of this step, the second laid out anew, which not all ranks had come to.
   const Snapshot* found = nullptr;
-  for (const Snapshot& snapshot : snapshots_) {
-    if (snapshot.step == step) found = &snapshot;
-  }
-  std::vector<std::vector<HeldPart>> have_NK(wanted.size(), std::vector<HeldPart>(2));
-  for (size_t n = 0; found != nullptr && n < wanted.size(); ++n) {
-    have_NK[n] = {{found->own.part_N[n], found->own.numbers_N[n]}, {found->guests.part_N[n], found->guests.numbers_N[n]}};
+  std::vector<std::vector<HeldPart>> have_NK(wanted.size(), std::vector<HeldPart>(2 * snapshots_.size()));
+  for (size_t s = 0; s < snapshots_.size(); ++s) {
+    const Snapshot& snapshot = snapshots_[s];
+    if (snapshot.step != step) continue;
+    found = &snapshot;
+    for (size_t n = 0; n < wanted.size(); ++n) {
+      have_NK[n][2 * s] = {snapshot.own.part_N[n], snapshot.own.numbers_N[n]};
+      have_NK[n][2 * s + 1] = {snapshot.guests.part_N[n], snapshot.guests.numbers_N[n]};
+    }
   }
   std::vector<std::vector<float>> here_N;
   std::vector<WantedPart> want_N;
   for (const TensorPart& tensor : wanted) here_N.emplace_back(tensor.part.size());
   for (size_t n = 0; n < wanted.size(); ++n) want_N.push_back({wanted[n].part, here_N[n]});
-  exchange_parts(have_NK, want_N, ranks);
+  if (!exchange_parts(have_NK, want_N, ranks)) return std::nullopt;
 
   Restored restored;
   assert(!ranks.is_first() || found != nullptr);

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/json.h"
@@ -30,8 +31,9 @@ class Snapshots {
     std::vector<format::TensorView> tensors;  // of the whole's shape, with the wanted numbers in their places and others zero
     std::vector<std::shared_ptr<float>> memory;  // theirs; where there are only zeros it takes no room
   };
-  // The parts of `wanted` after `step`, from all ranks that have some of it. Throws Error(Io) on every rank if they have not all.
-  Restored restore(int64_t step, const std::vector<TensorPart>& wanted, comm::Group& ranks) const;
+  // The parts of `wanted` after `step`, from all ranks that have some of it; nothing, on every rank, if they have not all. The first rank must
+  // have been there.
+  std::optional<Restored> restore(int64_t step, const std::vector<TensorPart>& wanted, comm::Group& ranks) const;
 
  private:
   struct Kept {

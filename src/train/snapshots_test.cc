@@ -4,7 +4,6 @@
 
 #include <mutex>
 
-#include "base/error.h"
 #include "base/random.h"
 #include "support/rank_threads.h"
 
@@ -62,7 +61,9 @@ void expect_restored(const std::vector<Snapshots>& left, int ranks, int64_t step
     const auto rank = static_cast<size_t>(group.rank());
     const Snapshots none;
     const State wanted(group.rank(), ranks, 0);
-    const Snapshots::Restored restored = (rank < left.size() ? left[rank] : none).restore(step, wanted.tensors, group);
+    const auto found = (rank < left.size() ? left[rank] : none).restore(step, wanted.tensors, group);
+    ASSERT_TRUE(found);
+    const Snapshots::Restored& restored = *found;
     EXPECT_EQ(restored.where.at("step"), step);
     for (size_t n = 0; n < kTensors; ++n) {
       const auto* const numbers = reinterpret_cast<const float*>(restored.tensors[n].bytes.data());
@@ -93,7 +94,7 @@ TEST(Snapshots, TwoNeighboursAreTooMany) {
   left.erase(left.begin() + 1, left.begin() + 3);
   test::on_ranks(2, [&](comm::Group& group) {
     const State wanted(group.rank(), 2, 0);
-    EXPECT_THROW(left[static_cast<size_t>(group.rank())].restore(1, wanted.tensors, group), Error);
+    EXPECT_FALSE(left[static_cast<size_t>(group.rank())].restore(1, wanted.tensors, group));
   });
 }
 

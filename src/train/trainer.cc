@@ -5,8 +5,11 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <iterator>
 #include <optional>
+#include <thread>
 #include <tuple>
+#include <utility>
 
 #include "base/activity.h"
 #include "base/progress.h"
@@ -106,10 +109,11 @@ Json routing_of_all(const std::vector<DomainScore>& scores) {
 
 }  // namespace
 
-Trainer::Trainer(const TrainConfig& config, const PreparedData& data, Activity& activity, comm::Group* ranks)
+Trainer::Trainer(const TrainConfig& config, const PreparedData& data, Activity& activity, comm::Group* ranks, const Elastic& elastic)
     : config_(config),
       activity_(activity),
       ranks_(config.ranks, ranks),
+      elastic_(elastic),
       dir_(config.run.dir),
       data_(data),
       spec_(spec_to_train(config, data_)),
@@ -120,6 +124,7 @@ Trainer::Trainer(const TrainConfig& config, const PreparedData& data, Activity& 
       routers_(routers_of(spec_)),
       step_routing_(static_cast<int>(routers_.size()), spec_.moe.router.num_experts) {
   if (config.anneal.search_steps > 0) {
+    require(elastic.crew == nullptr, "anneal.search_steps: a search for the experts' order needs ranks that stay; leave out --elastic");
     require(spec_.moe.iterations == 1, "anneal.search_steps: in a chain of experts several routers share them, and they have one order");
     search_.emplace(config.anneal, static_cast<uint64_t>(config.run.seed), experts_by_router(spec_, routers_));
   }
@@ -141,7 +146,55 @@ TrainConfig::Schedule Trainer::schedule() const {
   return schedule;
 }
 
+std::vector<TensorPart> Trainer::state_tensors() {
+  std::vector<TensorPart> state = std::as_const(weights_).tensors();
+  std::ranges::move(optimizer_.state_tensors(), std::back_inserter(state));
+  return state;
+}
+
+// False if there is none, or lost ranks held what nobody else did.
+bool Trainer::go_on_from_snapshot() {
+  const int64_t step = elastic_.crew == nullptr ? -1 : elastic_.crew->generation().step;
+  if (step < 0) return false;
+  const auto restored = elastic_.snapshots->restore(step, state_tensors(), *ranks_.all());
+  if (!restored) {
+    if (is_first()) fmt::print(stderr, "ranks were lost that held the same of step {}: training goes on from the newest checkpoint\n", step);
+    return false;
+  }
+  const std::string where = fmt::format("step {}", step);
+  weights_.read(restored->tensors, where, weights_.values());
+  optimizer_.read_state(restored->tensors, where);
+  state_ = run_state_from(restored->where, where);
+  sampler_.restore(state_.domains, where);
+  return true;
+}
+
+void Trainer::keep_snapshot() {
+  if (elastic_.crew == nullptr) return;
+  const Activity::Span span(&activity_, "snapshot");
+  state_.domains = sampler_.state();
+  elastic_.snapshots->commit(state_.step, state_tensors(), to_json(state_), *ranks_.all());
+  elastic_.crew->set_step_seconds(last_step_seconds_);
+}
+
+// Until enough ranks are there, or it is told to stop.
+void Trainer::rest(const TrainHooks& hooks) {
+  if (step_count_is_fixed()) checkpoint();
+  while (!hooks.stop() && !elastic_.crew->is_change_wanted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+}
+
+// How long what took, in seconds.
+Json Trainer::regrouped() const {
+  const comm::Generation& generation = elastic_.crew->generation();
+  const double left_at = elastic_.crew->left_at(), met_at = elastic_.crew->met_at();
+  Json line = {{"generation", generation.number}, {"ranks", generation.workers.size()}, {"from_step", generation.step}, {"why", generation.why},
+               {"regroup", met_at - left_at}, {"restore", going_at_ - met_at}, {"step", comm::crew::now() - going_at_}};
+  if (generation.lost_at > 0) line["notice"] = left_at - generation.lost_at;
+  return line;
+}
+
 void Trainer::begin_or_resume() {
+  if (go_on_from_snapshot()) return;
   state_.steps = config_.train.minutes == 0 ? config_.train.steps : read_plan(dir_).steps;
   if (const auto found = newest_checkpoint(dir_ / "checkpoints")) {
     const int64_t wanted = state_.steps;
@@ -188,17 +241,18 @@ Share Trainer::my_share() const {
 // How many steps rank 0 has fixed, whether anybody is to stop, and whether rank 0 wants a checkpoint; and where each rank's time went.
 Trainer::Agreed Trainer::agree(int64_t steps, bool stopping, bool saving) {
   comm::Group* const all = ranks_.all();
-  if (all == nullptr) return {steps, stopping, saving};
+  if (all == nullptr) return {steps, stopping, saving, false};
   const bool speaks = is_first();
   std::vector<double> told = by_rank_->mine(activity_, last_step_seconds_, visits_, all->bytes_sent());
   const size_t figures = told.size();
-  told.insert(told.end(), {speaks ? static_cast<double>(steps) : 0, stopping ? 1.0 : 0, speaks && saving ? 1.0 : 0});
+  const bool regroups = speaks && elastic_.crew != nullptr && elastic_.crew->is_change_wanted();
+  told.insert(told.end(), {speaks ? static_cast<double>(steps) : 0, stopping ? 1.0 : 0, speaks && saving ? 1.0 : 0, regroups ? 1.0 : 0});
   {
     const Activity::Span span(&activity_, "agree");
     all->sum(told);
   }
   by_rank_->add(std::span(told).first(figures));
-  return {std::llround(told[figures]), told[figures + 1] > 0, told[figures + 2] > 0};
+  return {std::llround(told[figures]), told[figures + 1] > 0, told[figures + 2] > 0, told[figures + 3] > 0};
 }
 
 // Returns the line for metrics.jsonl.
@@ -434,6 +488,15 @@ void Trainer::checkpoint() {
 Outcome Trainer::run(const TrainHooks& hooks) {
   begin_or_resume();
   first_step_ = state_.step;
+  if (elastic_.crew != nullptr) {
+    elastic_.snapshots->lay_out(state_tensors(), *ranks_.all());
+    keep_snapshot();
+    going_at_ = comm::crew::now();
+    if (elastic_.crew->generation().is_resting) {
+      rest(hooks);
+      return {.is_to_regroup = !hooks.stop(), .step = state_.step, .steps = state_.steps};
+    }
+  }
   std::optional<Metrics> metrics;
   std::optional<Progress> progress;
   if (is_first()) {
@@ -461,10 +524,11 @@ Outcome Trainer::run(const TrainHooks& hooks) {
     }
     if (!step_count_is_fixed() && is_first()) fix_steps();
     const bool clock_says = config_.checkpoint.minutes > 0 && seconds_since(last_checkpoint_) > config_.checkpoint.minutes * 60;
-    const auto [steps, asked_to_stop, by_clock] = agree(state_.steps, hooks.stop(), clock_says);
+    const auto [steps, asked_to_stop, by_clock, regroups] = agree(state_.steps, hooks.stop(), clock_says);
     state_.steps = steps;
     if (is_first()) {
       if (by_rank_ && state_.step % kLoadEvery == 0) line["ranks"] = by_rank_->take_means();
+      if (elastic_.crew != nullptr && elastic_.crew->generation().number > 0 && state_.step == first_step_ + 1) line["regrouped"] = regrouped();
       metrics->add(line);
       if (by_rank_) {
         if (const auto sentence = by_rank_->news()) progress->print(fmt::format("step {:>6}  {}", state_.step, *sentence));
@@ -485,6 +549,8 @@ Outcome Trainer::run(const TrainHooks& hooks) {
     if (wanted && step_count_is_fixed()) checkpoint();
     if (timeline) timeline->step_ended();
     if (stopping) break;
+    keep_snapshot();
+    if (regroups && !last) return {.is_to_regroup = true};
   }
   if (timeline) timeline->finish();
   if (progress) progress->finish();

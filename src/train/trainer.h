@@ -19,15 +19,22 @@
 #include "train/routing_figures.h"
 #include "train/run.h"
 #include "train/sampler.h"
+#include "train/snapshots.h"
 #include "train/transformer.h"
 #include "train/validation.h"
 
 namespace moiety::train {
 
+// Of ranks that come and go; nullptr: they don't.
+struct Elastic {
+  comm::Crew* crew = nullptr;
+  Snapshots* snapshots = nullptr;
+};
+
 class Trainer {
  public:
   // `config` must leave nothing open. What it is given must outlive it. `ranks`: nullptr if this process is alone.
-  Trainer(const TrainConfig& config, const PreparedData& data, Activity& activity, comm::Group* ranks = nullptr);
+  Trainer(const TrainConfig& config, const PreparedData& data, Activity& activity, comm::Group* ranks = nullptr, const Elastic& elastic = {});
 
   Outcome run(const TrainHooks& hooks);
   // Of a few steps that change no weight; the trainer is of no use afterwards.
@@ -36,6 +43,11 @@ class Trainer {
  private:
   std::vector<Sampler::Domain> domains() const;
   void begin_or_resume();
+  bool go_on_from_snapshot();
+  void keep_snapshot();
+  std::vector<TensorPart> state_tensors();
+  void rest(const TrainHooks& hooks);
+  Json regrouped() const;
   void fix_steps();
   bool step_count_is_fixed() const { return state_.steps > 0; }
   Json step();
@@ -64,13 +76,14 @@ class Trainer {
   Share my_share() const;
   struct Agreed {
     int64_t steps;
-    bool stops, saves;
+    bool stops, saves, regroups;
   };
   Agreed agree(int64_t steps, bool stopping, bool saving);
 
   const TrainConfig& config_;
   Activity& activity_;
   RankLayout ranks_;
+  const Elastic elastic_;
   fs::path dir_;
   const PreparedData& data_;
   spec::ModelSpec spec_;
@@ -89,6 +102,7 @@ class Trainer {
   std::vector<DomainScore> scores_;
 
   std::chrono::steady_clock::time_point last_checkpoint_{};
+  double going_at_ = 0;            // when the state was there, in seconds of crew::now()
   std::optional<ByRank> by_rank_;  // with several
   int64_t visits_ = 0;             // of the last step's tokens on this rank
   double last_loss_ = 0, last_step_seconds_ = 0, training_seconds_ = 0;
