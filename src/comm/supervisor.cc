@@ -173,7 +173,7 @@ class Supervisor {
     if (members_.empty()) return;
     announce(next);
     fmt::print(stderr, "{}: {} {}{}\n", next.why, next.workers.size(), next.workers.size() == 1 ? "rank" : "ranks",
-               next.is_resting ? fmt::format(" are left, of {} at least: they keep what they have and wait", of_.at_least)
+               next.is_resting ? fmt::format(" left, of {} at least, which wait for others", of_.at_least)
                : next.step >= 0 ? fmt::format(" go on from step {}", next.step)
                                 : " go on");
     coming_.clear();

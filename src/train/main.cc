@@ -234,6 +234,7 @@ int told(const Body& body) {
 
 int main(int argc, char** argv) {
   const Signals signals;
+  std::signal(SIGPIPE, SIG_IGN);  // who writes to a peer that is gone hears of it as an error
   if (argc > 1 && std::string_view(argv[1]) == "ctl") return told([&] { return control(argc - 1, argv + 1); });
   Arguments arguments{.words = {argv, argv + argc}};
   CLI::App app("Trains a mixture-of-experts language model from text.\n"

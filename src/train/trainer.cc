@@ -188,7 +188,7 @@ Json Trainer::regrouped() const {
   const comm::Generation& generation = elastic_.crew->generation();
   const double left_at = elastic_.crew->left_at(), met_at = elastic_.crew->met_at();
   Json line = {{"generation", generation.number}, {"ranks", generation.workers.size()}, {"from_step", generation.step}, {"why", generation.why},
-               {"regroup", met_at - left_at}, {"restore", going_at_ - met_at}, {"step", comm::crew::now() - going_at_}};
+               {"left_at", left_at}, {"regroup", met_at - left_at}, {"restore", going_at_ - met_at}, {"step", comm::crew::now() - going_at_}};
   if (generation.lost_at > 0) line["notice"] = left_at - generation.lost_at;
   return line;
 }
