@@ -63,7 +63,9 @@ TEST(FlightRecorder, KeepsTheLastAndNumbersByGroup) {
   for (int64_t number = 2; number < 5; ++number) EXPECT_EQ(recorder.begin({.group = "a", .kind = "sum", .numbers = 10}), number);
   EXPECT_EQ(recorder.last().size(), 3u);
   EXPECT_EQ(recorder.end("a", 2).numbers, 10u);
-  EXPECT_EQ(recorder.oldest_in_flight()->number, 3);
+  EXPECT_FALSE(recorder.oldest_waited_for());  // on their way while something else is done
+  for (const int64_t number : {4, 3}) recorder.wait_begins("a", number);
+  EXPECT_EQ(recorder.oldest_waited_for()->number, 3);
   EXPECT_FALSE(recorder.end("a", 1).is_done);  // forgotten
   const auto newest = recorder.newest_of_groups();
   ASSERT_EQ(newest.size(), 1u);

@@ -15,10 +15,21 @@ int64_t FlightRecorder::begin(Flight flight) {
   return flights_.back().number;
 }
 
+// Null if more began since than are kept.
+Flight* FlightRecorder::find(const std::string& group, int64_t number) {
+  const auto found = std::ranges::find_if(flights_, [&](const Flight& flight) { return flight.group == group && flight.number == number; });
+  return found == flights_.end() ? nullptr : &*found;
+}
+
+void FlightRecorder::wait_begins(const std::string& group, int64_t number) {
+  const std::lock_guard lock(mutex_);
+  if (Flight* const found = find(group, number)) found->waited_since = Flight::Clock::now();
+}
+
 Flight FlightRecorder::end(const std::string& group, int64_t number) {
   const std::lock_guard lock(mutex_);
-  const auto found = std::ranges::find_if(flights_, [&](const Flight& flight) { return flight.group == group && flight.number == number; });
-  if (found == flights_.end()) return {.group = group, .number = number};  // in flight while more began than are kept
+  Flight* const found = find(group, number);
+  if (found == nullptr) return {.group = group, .number = number};
   found->is_done = true;
   found->done = Flight::Clock::now();
   return *found;
@@ -37,9 +48,9 @@ std::vector<Flight> FlightRecorder::newest_of_groups() const {
   return all;
 }
 
-std::optional<Flight> FlightRecorder::oldest_in_flight() const {
+std::optional<Flight> FlightRecorder::oldest_waited_for() const {
   const std::lock_guard lock(mutex_);
-  const auto found = std::ranges::find_if(flights_, [](const Flight& flight) { return !flight.is_done; });
+  const auto found = std::ranges::find_if(flights_, [](const Flight& flight) { return !flight.is_done && flight.waited_since; });
   return found == flights_.end() ? std::nullopt : std::optional(*found);
 }
 

@@ -24,6 +24,7 @@ struct Flight {
   bool is_equal = true;                             // as many numbers on every rank
   bool is_done = false;
   Clock::time_point begun{}, done{};
+  std::optional<Clock::time_point> waited_since = {};  // somebody stands still for it
 };
 
 class FlightRecorder {
@@ -32,14 +33,17 @@ class FlightRecorder {
 
   // Returns the number that it gives it.
   int64_t begin(Flight flight);
+  void wait_begins(const std::string& group, int64_t number);
   // Returns it as it was kept.
   Flight end(const std::string& group, int64_t number);
 
   std::vector<Flight> last() const;              // oldest first
   std::vector<Flight> newest_of_groups() const;  // that began
-  std::optional<Flight> oldest_in_flight() const;
+  std::optional<Flight> oldest_waited_for() const;
 
  private:
+  Flight* find(const std::string& group, int64_t number);
+
   mutable std::mutex mutex_;  // guards what follows
   size_t kept_;
   std::map<std::string, int64_t> numbers_;

@@ -59,10 +59,15 @@ struct Group::Wire {
   std::shared_ptr<Whole> whole;
 };
 
+// Two ranks of the group, of which one sends; numbered by themselves.
+struct Group::Pair {
+  int from, to, lane;
+};
+
 struct Group::Kind {
   const char* name;
   bool is_equal = true;  // as many numbers on every rank
-  bool is_ours = true;   // every rank of the group takes part
+  std::optional<Pair> pair = {};  // none: every rank of the group takes part
 };
 
 struct Pending::Call {
@@ -101,6 +106,7 @@ void Pending::wait() {
   const std::unique_ptr<Call> call = std::move(call_);
   if (call == nullptr) return;
   const auto stood_still = Flight::Clock::now();
+  call->whole->recorder.wait_begins(call->flight.group, call->flight.number);
   try {
     call->work->wait();
   } catch (const std::exception& error) {
@@ -138,7 +144,7 @@ Group::Group(const Group& whole, std::span<const int> members, const std::string
   wire_->whole = whole.wire_->whole;
   wire_->name = name;
   std::vector<int> of_whole;
-  for (const int member : members) of_whole.push_back(whole.wire_->members == nullptr ? member : (*whole.wire_->members)[static_cast<size_t>(member)]);
+  for (const int member : members) of_whole.push_back(whole.of_whole(member));
   wire_->members = std::make_shared<const std::vector<int>>(std::move(of_whole));
   wire_->store = c10::make_intrusive<c10d::PrefixStore>(name, whole.wire_->store);
   try {
@@ -152,13 +158,18 @@ Group::~Group() = default;
 
 template <class Begin>
 Pending Group::start(const Kind& kind, size_t numbers, size_t bytes, const Begin& begin) {
-  Flight flight{.group = kind.is_ours ? wire_->name : wire_->name + "pairs",  // others know nothing of the number of a message between two
+  Flight flight{.group = wire_->name,
                 .members = wire_->members,
                 .kind = kind.name,
                 .doing = wire_->whole->activity.now(),
                 .numbers = numbers,
                 .bytes = bytes,
                 .is_equal = kind.is_equal};
+  if (kind.pair) {
+    const auto [from, to, lane] = *kind.pair;
+    flight.group += fmt::format("{}{} to {}{}", flight.group.empty() ? "" : " ", from, to, lane == 0 ? "" : fmt::format(" lane {}", lane));
+    flight.members = std::make_shared<const std::vector<int>>(std::vector{of_whole(from), of_whole(to)});
+  }
   flight.number = wire_->whole->recorder.begin(flight);
   auto call = std::make_unique<Pending::Call>(Pending::Call{who_, wire_->whole, std::move(flight), {}, {}, {}});
   call->flight.begun = Flight::Clock::now();
@@ -172,9 +183,10 @@ Pending Group::start(const Kind& kind, size_t numbers, size_t bytes, const Begin
 
 void Group::count(int to, size_t bytes) {
   if (to == rank()) return;
-  const size_t of_whole = static_cast<size_t>(wire_->members == nullptr ? to : (*wire_->members)[static_cast<size_t>(to)]);
-  wire_->whole->sent[of_whole].fetch_add(bytes, std::memory_order_relaxed);
+  wire_->whole->sent[static_cast<size_t>(of_whole(to))].fetch_add(bytes, std::memory_order_relaxed);
 }
+
+int Group::of_whole(int rank) const { return wire_->members == nullptr ? rank : (*wire_->members)[static_cast<size_t>(rank)]; }
 
 namespace {
 
@@ -233,19 +245,19 @@ Pending Group::all_gather(std::span<const std::byte> out, std::span<std::byte> i
   });
 }
 
-void Group::send(int to, std::span<const float> numbers) {
+Pending Group::start_send(int to, std::span<const float> numbers, int lane) {
   count(to, numbers.size_bytes());
-  start({.name = "message", .is_ours = false}, numbers.size(), numbers.size_bytes(), [&](Pending::Call& call) {
+  return start({.name = "message", .pair = Pair{rank(), to, lane}}, numbers.size(), numbers.size_bytes(), [&](Pending::Call& call) {
     call.tensors = {tensor_over(numbers)};
-    return wire_->gloo->send(call.tensors, to, 0);
-  }).wait();
+    return wire_->gloo->send(call.tensors, to, lane);
+  });
 }
 
-void Group::receive(int from, std::span<float> numbers) {
-  start({.name = "message", .is_ours = false}, numbers.size(), numbers.size_bytes(), [&](Pending::Call& call) {
+Pending Group::start_receive(int from, std::span<float> numbers, int lane) {
+  return start({.name = "message", .pair = Pair{from, rank(), lane}}, numbers.size(), numbers.size_bytes(), [&](Pending::Call& call) {
     call.tensors = {tensor_over(numbers)};
-    return wire_->gloo->recv(call.tensors, from, 0);
-  }).wait();
+    return wire_->gloo->recv(call.tensors, from, lane);
+  });
 }
 
 std::string Group::tell(const std::string& name, std::string_view text_of_first) {
@@ -280,7 +292,7 @@ std::string Group::last_words() const {
 void Group::leave(const std::string& how) {
   if (wire_->whole->is_broken) return;  // by another one's failure
   try {
-    say_gone(wire_->whole->store, {wire_->members == nullptr ? rank() : (*wire_->members)[static_cast<size_t>(rank())], how});
+    say_gone(wire_->whole->store, {of_whole(rank()), how});
   } catch (const std::exception&) {  // nobody to tell
   }
 }

@@ -73,9 +73,11 @@ class Group {
   // Every rank's bytes, as many of each, in the order of ranks.
   Pending all_gather(std::span<const std::byte> out, std::span<std::byte> in);
 
-  // Between two ranks alone, in their order.
-  void send(int to, std::span<const float> numbers);
-  void receive(int from, std::span<float> numbers);
+  // Between two ranks alone, by lane in their order: what is sent first is received first.
+  void send(int to, std::span<const float> numbers) { start_send(to, numbers).wait(); }
+  void receive(int from, std::span<float> numbers) { start_receive(from, numbers).wait(); }
+  Pending start_send(int to, std::span<const float> numbers, int lane = 0);
+  Pending start_receive(int from, std::span<float> numbers, int lane = 0);
 
   // Rank 0's text, once rank 0 has said it under this name, however long that takes; Error(Io) if a rank ends meanwhile.
   std::string tell(const std::string& name, std::string_view text_of_first);
@@ -99,9 +101,11 @@ class Group {
   void sum_of(std::span<Number> numbers);
   // All exchanges begin here, and end in Pending::wait: numbered, recorded, and told of when they fail.
   struct Kind;
+  struct Pair;
   template <class Begin>
   Pending start(const Kind& kind, size_t numbers, size_t bytes, const Begin& begin);
   void count(int to, size_t bytes);
+  int of_whole(int rank) const;
 
   Place place_;
   std::string who_;  // this rank, in sentences

@@ -68,8 +68,8 @@ void Watch::beat() {
     lock.unlock();
     try {
       say(has_stopped, false);
-      const auto waiting = recorder_.oldest_in_flight();
-      if (waiting && !has_stopped && Flight::Clock::now() - waiting->begun > slow_) warn(*waiting);
+      const auto waiting = recorder_.oldest_waited_for();
+      if (waiting && !has_stopped && Flight::Clock::now() - *waiting->waited_since > slow_) warn(*waiting);
     } catch (const std::exception&) {
       return;  // the store is gone; exchanges tell, each its own way
     }
@@ -155,7 +155,7 @@ void Watch::warn(const Flight& waiting) {
   const std::vector<Seen> others = ask(others_of(waiting));
   warned_group_ = waiting.group;
   warned_ = waiting.number;
-  const auto still = recorder_.oldest_in_flight();
+  const auto still = recorder_.oldest_waited_for();
   if (!still || still->number != waiting.number || still->group != waiting.group) return;
   // The first of those who wait says it.
   const auto waits_too = [&](const Seen& one) {
@@ -163,7 +163,7 @@ void Watch::warn(const Flight& waiting) {
   };
   if (std::ranges::any_of(others, waits_too)) return;
   const auto culprit = find_culprit(waiting, others, find_gone(store_));
-  const double seconds = std::chrono::duration<double>(Flight::Clock::now() - waiting.begun).count();
+  const double seconds = std::chrono::duration<double>(Flight::Clock::now() - *waiting.waited_since).count();
   fmt::print(stderr, "rank {} has waited {:.0f} s in {}{}\n", rank_, seconds, describe(waiting),
              culprit ? fmt::format(" for rank {}: {}", culprit->rank, culprit->deed) : "");
 }
