@@ -154,6 +154,8 @@ void visit(Config& c, Visitor& v) {
   v.integer("round_tokens", c.train.round_tokens, 0, 1 << 16);
 
   v.section("ranks");
+  v.integer("stages", c.ranks.stages, 1, 1 << 16);
+  v.integer("virtual", c.ranks.virtual_stages, 1, 1 << 16);
   v.integer("sequence", c.ranks.sequence, 1, 1 << 16);
   v.integer("experts", c.ranks.experts, 1, 1 << 20);
   v.choice("dispatch", c.ranks.dispatch, {"all_to_all", "all_gather", "two_level"});

@@ -127,6 +127,7 @@ struct TrainConfig {
 
   // Several processes: what they share (comm/mesh.h) and how tokens get to their experts (train/spread_experts.h).
   struct Ranks {
+    int64_t stages = 1, virtual_stages = 1;  // of a pipeline, and chunks of layers that each has
     int64_t sequence = 1;                  // so many neighbouring ranks have a part of each sequence
     int64_t experts = 1;                   // so many ranks share the experts of each layer; 1: every rank has all
     std::string dispatch = "all_to_all";  // all_to_all, all_gather, two_level

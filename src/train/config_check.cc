@@ -77,6 +77,23 @@ void check_clusters(const TrainConfig& c, const std::string& where) {
           "{}: train.cluster_tokens makes one of several tokens, not with model.gru_experts, which see them in their order", where);
 }
 
+void check_stages(const TrainConfig& c, const std::string& where) {
+  const int64_t stages = c.ranks.stages, chunks = c.ranks.virtual_stages;
+  require(stages > 1 || chunks == 1, "{}: ranks.virtual ({}) is of a pipeline's stages, and ranks.stages is 1", where, chunks);
+  if (stages == 1) return;
+  const auto all_layers = [&](bool is_asked, std::string_view key) {
+    require(!is_asked, "{}: {} looks at all layers at once, of which ranks.stages = {} gives each rank some", where, key, stages);
+  };
+  all_layers(c.anneal.search_steps > 0, "anneal.search_steps");
+  all_layers(c.anneal.spawn_step > 0, "anneal.spawn_step");
+  all_layers(c.train.frozen_experts + c.train.frozen_attention_experts > 0, "train.frozen_experts");
+  all_layers(c.balance.consistency > 0, "balance.consistency");
+  all_layers(!c.trace.file.empty(), "trace.file");
+  require(chunks == 1 || c.train.accumulate % stages == 0,
+          "{}: with ranks.virtual = {} micro-batches go through the stages in groups of ranks.stages = {}, of which train.accumulate = {} is no multiple",
+          where, chunks, stages, c.train.accumulate);
+}
+
 void check_ranks(const TrainConfig& c, const std::string& where) {
   const TrainConfig::Model& m = c.model;
   const auto whole = [&](bool wanted, const char* key) {
@@ -89,6 +106,7 @@ void check_ranks(const TrainConfig& c, const std::string& where) {
   together(c.anneal.search_steps > 0, "anneal.search_steps");
   together(c.anneal.spawn_step > 0, "anneal.spawn_step");
   together(c.train.frozen_experts + c.train.frozen_attention_experts > 0, "train.frozen_experts");
+  check_stages(c, where);
   if (c.ranks.sequence == 1) return;
   whole(m.attention_weights != "softmax", "model.attention_weights = \"stick_breaking\"");
   whole(m.gru_experts > 0, "model.gru_experts");

@@ -7,6 +7,7 @@
 
 #include "base/random.h"
 #include "comm/mesh.h"
+#include "support/random_batch.h"
 #include "support/rank_threads.h"
 #include "train/checkpoint.h"
 #include "train/optimizer.h"
@@ -50,25 +51,6 @@ spec::ModelSpec random_spec(Random& random) {
   s.feed_forward.assign(2, spec::FeedForward::Moe);
   if (random.below(3) == 0) s.feed_forward[0] = spec::FeedForward::Dense;
   return s;
-}
-
-// Sequences of some documents each.
-Batch random_batch(const spec::ModelSpec& spec, Random& random) {
-  constexpr int kSequence = 14;
-  Batch batch{.sequence = kSequence};
-  for (uint64_t sequences = 1 + random.below(7); sequences > 0; --sequences) {
-    for (int left = kSequence; left > 0;) {
-      const int length = 1 + static_cast<int>(random.below(static_cast<uint64_t>(left)));
-      batch.segments.push_back({batch.num_tokens(), length});
-      for (int i = 0; i < length; ++i) {
-        batch.tokens_T.push_back(static_cast<int32_t>(random.below(static_cast<uint64_t>(spec.vocab_size))));
-        batch.targets_T.push_back(random.below(5) == 0 ? -1 : static_cast<int32_t>(random.below(static_cast<uint64_t>(spec.vocab_size))));
-      }
-      left -= length;
-    }
-  }
-  batch.targets_T[0] = 1;
-  return batch;
 }
 
 struct Learnt {
@@ -124,8 +106,11 @@ Learnt of_ranks(const Layout& layout, const spec::ModelSpec& spec, const Mode& m
     std::array loss{losses.total.item<double>()};
     group.sum(loss);
     const std::vector<float> own(weights.gradients().begin(), weights.gradients().end());
-    group.sum(weights.dense_gradients());
-    if (mesh.same_experts() != nullptr) mesh.same_experts()->sum(weights.expert_gradients());
+    const auto sum = [&](Stretch held, comm::Group* holders) {
+      if (holders != nullptr) holders->sum(weights.gradients().subspan(held.begin, held.size));
+    };
+    sum(weights.dense(Holders::OneStage), mesh.same_dense());
+    sum(weights.experts(), mesh.same_experts());
     const std::vector<float> summed(weights.gradients().begin(), weights.gradients().end());
     // The optimizer sums by itself.
     std::ranges::copy(own, weights.gradients().begin());
@@ -177,7 +162,7 @@ TEST(ExpertRanks, EveryLayoutLearnsWhatOneProcessDoes) {
     order.recompute_layers = spec.moe.momentum.kind == spec::Momentum::None && random.below(3) == 0;
     const Mode mode{.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs};
     SCOPED_TRACE(described(layout, block.name));
-    expect_as_one(layout, spec, mode, random_batch(spec, random), order);
+    expect_as_one(layout, spec, mode, test::random_batch(spec, 1 + random.below(7), random), order);
   }
 }
 
@@ -185,7 +170,7 @@ TEST(ExpertRanks, RowsInBf16AreNearlyTheSame) {
   Random random(5);
   spec::ModelSpec spec = random_spec(random);
   spec.feed_forward.assign(2, spec::FeedForward::Moe);
-  expect_as_one({.chunks = 2, .bf16 = true}, spec, {}, random_batch(spec, random), {}, 0.05);
+  expect_as_one({.chunks = 2, .bf16 = true}, spec, {}, test::random_batch(spec, 1 + random.below(7), random), {}, 0.05);
 }
 
 // Gradients that are a function of the weight.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <numeric>
 
 #include "base/matrix.h"
 #include "train/parallel.h"
@@ -105,23 +106,22 @@ std::vector<ProductShape> products_of(const spec::ModelSpec& spec, size_t sequen
   return all;
 }
 
-Explainer::Explainer(const spec::ModelSpec& spec, GemmType type, size_t sequences, size_t length, size_t passes, comm::Group* ranks)
-    : shapes_(products_of(spec, sequences, length)), ranks_(ranks == nullptr ? 1 : ranks->size()), parameters_(static_cast<double>(spec.parameters())) {
-  measure_products(type, passes);
+Explainer::Explainer(const spec::ModelSpec& spec, GemmType type, size_t sequences, size_t length, const PipelineShape& step, comm::Group* ranks)
+    : shapes_(products_of(spec, sequences, length)), ranks_(ranks == nullptr ? 1 : ranks->size()), parameters_(static_cast<double>(spec.parameters()) / step.stages) {
+  predicted_.passes = measure_products(type) * step.micro_batches / step.stages;
   bytes_per_second_ = measure_memory();
   predicted_.optimizer = kOptimizerBytes * parameters_ / bytes_per_second_;
-  if (ranks != nullptr) {
-    measure_links(*ranks);
-    predicted_.exchanges = sum_.seconds(4 * parameters_);
-  }
+  if (ranks != nullptr) measure_links(*ranks);
+  if (ranks_ > step.stages) predicted_.exchanges = sum_.seconds(4 * parameters_);
+  const PipelineTimes times = pipeline_times(step);
+  predicted_.exchanges += predicted_.passes * (times.all - times.busy) / times.busy;  // waits for the other stages
   predicted_.whole = predicted_.passes + predicted_.exchanges + predicted_.optimizer;
 }
 
-void Explainer::measure_products(GemmType type, size_t passes) {
-  for (const ProductShape& shape : shapes_) {
-    seconds_.push_back(measure(shape, type));
-    predicted_.passes += seconds_.back() * static_cast<double>(passes);
-  }
+// Of a pass.
+double Explainer::measure_products(GemmType type) {
+  for (const ProductShape& shape : shapes_) seconds_.push_back(measure(shape, type));
+  return std::accumulate(seconds_.begin(), seconds_.end(), 0.0);
 }
 
 void Explainer::measure_links(comm::Group& ranks) {

@@ -8,6 +8,7 @@
 #include "comm/group.h"
 #include "spec/model_spec.h"
 #include "train/gemm.h"
+#include "train/pipeline_schedule.h"
 
 namespace moiety::train {
 
@@ -36,15 +37,16 @@ struct StepTimes {
 
 class Explainer {
  public:
-  // Collective, some seconds long. `sequences`: of this rank in a pass; `passes`: a step.
-  Explainer(const spec::ModelSpec& spec, GemmType type, size_t sequences, size_t length, size_t passes, comm::Group* ranks);
+  // Collective, some seconds long. `sequences`: of this rank in a pass; `step`: its passes, and the stages that share the layers, taken as
+  // equally long.
+  Explainer(const spec::ModelSpec& spec, GemmType type, size_t sequences, size_t length, const PipelineShape& step, comm::Group* ranks);
 
   // True once enough steps have been seen to compare.
   bool step_ended(const Activity& activity, double seconds);
   std::string text() const;
 
  private:
-  void measure_products(GemmType type, size_t passes);
+  double measure_products(GemmType type);
   void measure_links(comm::Group& ranks);
   double measure_memory() const;
 

@@ -38,7 +38,7 @@ TEST(Explain, ALinkIsALineThroughWhatWasMeasured) {
 }
 
 TEST(Explain, SaysWhatStepsTookBesideWhatTheyShould) {
-  Explainer explainer(small_model(), GemmType::F32, 1, 16, 1, nullptr);
+  Explainer explainer(small_model(), GemmType::F32, 1, 16, {}, nullptr);
   Activity activity;
   int steps = 1;
   while (!explainer.step_ended(activity, 0.5)) ++steps;

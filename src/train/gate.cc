@@ -141,9 +141,8 @@ Tensor tree_logits(const spec::RouterRule& rule, const Tensor& decisions, const 
   })[0];
 }
 
-void Gates::begin(const Batch& batch, Tensor own_TG) {
-  state_TG_ = std::move(own_TG);
-  ahead_TE_ = Tensor();
+void Gates::begin(const Batch& batch, State came) {
+  state_ = std::move(came);
   token_T_ = batch.tokens_T;
   position_T_.assign(token_T_.size(), 0);
   for (const Segment& segment : batch.segments) {
@@ -179,7 +178,7 @@ Tensor Gates::logits(int layer, const Tensor& x_TD, bool trained) {
     case Gate::Ahead:
       return ahead(layer, x_TD);
     case Gate::Decoupled:
-      return linear_logits(layer, state_TG_);
+      return linear_logits(layer, state_.state_TG);
   }
   return {};
 }
@@ -193,18 +192,18 @@ Tensor Gates::cosine(int layer, const Tensor& x_TD) {
 
 Tensor Gates::recurrent(int layer, const Tensor& x_TD) {
   const Tensor down_TG = linear(x_TD, weights_.matrix(Role::GateDown, layer));
-  if (!state_TG_.defined()) state_TG_ = torch::zeros_like(down_TG);
-  state_TG_ = gru_step(linear(down_TG, weights_.matrix(Role::GruInput)), linear(state_TG_, weights_.matrix(Role::GruState)), state_TG_,
+  if (!state_.state_TG.defined()) state_.state_TG = torch::zeros_like(down_TG);
+  state_.state_TG = gru_step(linear(down_TG, weights_.matrix(Role::GruInput)), linear(state_.state_TG, weights_.matrix(Role::GruState)), state_.state_TG,
                        weights_.vector(Role::GruInputBias), weights_.vector(Role::GruStateBias));
-  return linear_logits(layer, state_TG_);
+  return linear_logits(layer, state_.state_TG);
 }
 
 // What was made of the input of the layer before; and the same for the next one.
 Tensor Gates::ahead(int layer, const Tensor& x_TD) {
-  const Tensor logits_TE = ahead_TE_.defined() ? ahead_TE_ : linear_logits(layer, x_TD);
+  const Tensor logits_TE = state_.ahead_TE.defined() ? state_.ahead_TE : linear_logits(layer, x_TD);
   int next = layer + 1;
   while (next < spec_.num_layers && spec_.feed_forward[static_cast<size_t>(next)] != spec::FeedForward::Moe) ++next;
-  ahead_TE_ = next < spec_.num_layers ? linear_logits(next, x_TD) : Tensor();
+  state_.ahead_TE = next < spec_.num_layers ? linear_logits(next, x_TD) : Tensor();
   return logits_TE;
 }
 

@@ -29,8 +29,14 @@ class Gates {
   // Both must outlive it.
   Gates(const spec::ModelSpec& spec, Weights& weights) : spec_(spec), weights_(weights) {}
 
-  // A new forward pass. own_TG: of a decoupled router, what own_router() made.
-  void begin(const Batch& batch, Tensor own_TG = {});
+  // What gates leave for later layers; undefined where they leave nothing.
+  struct State {
+    Tensor state_TG;  // Recurrent: after the last layer; Decoupled: of all, which own_router() makes
+    Tensor ahead_TE;  // Ahead: logits of the next MoE layer
+  };
+  // A new forward pass, or a part of one, with what the layers before have left.
+  void begin(const Batch& batch, State came = {});
+  const State& state() const { return state_; }
   // What a decoupled router makes of what its attention has seen.
   Tensor own_router(const Tensor& seen_TD);
   // Logits [T, E] of a layer, for its normed input. To be asked once for each MoE layer, in their order.
@@ -52,8 +58,7 @@ class Gates {
   std::vector<int32_t> token_T_;
   std::vector<size_t> position_T_;
   uint64_t draw_ = 0;
-  Tensor state_TG_;  // Recurrent: after the last layer; Decoupled: of all
-  Tensor ahead_TE_;  // Ahead: logits of the next MoE layer
+  State state_;
 };
 
 }  // namespace moiety::train

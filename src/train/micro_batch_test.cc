@@ -64,7 +64,7 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
 double largest(const std::vector<float>& a) { return largest_difference(a, std::vector<float>(a.size(), 0.0f)); }
 
 Json visits_of(const std::vector<TrainedPass>& passes) {
-  RoutingFigures figures(2, 6);
+  RoutingFigures figures({6, 6});
   for (const TrainedPass& pass : passes) figures.add(pass.routes, false);
   return figures.visits();
 }
@@ -187,7 +187,7 @@ TEST(GlobalBalance, GrowsPassByPassTowardsThatOfTheStep) {
   const Batch batch = random_batch(4, false);
   Routes all;
   const float whole = m.model.forward(batch, kWeights, &all, {.scope = BalanceScope::Global}).balance;
-  RoutingFigures step(2, 6);
+  RoutingFigures step({6, 6});
   Routes last;
   for (const Batch& pass : pieces_of(batch, 1)) {
     const TrainedMicroBatch done = train_micro_batch(m.model, pass, kWeights, {.scope = BalanceScope::Global, .others = &step.load()}, 0.25f);

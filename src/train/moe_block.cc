@@ -16,10 +16,20 @@ std::vector<RouterPlace> routers_of(const spec::ModelSpec& spec) {
   return places;
 }
 
-Tensor MoeBlock::forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed) {
+std::vector<int> experts_by_router(const spec::ModelSpec& spec) {
+  std::vector<int> experts_R;
+  for (const RouterPlace& place : routers_of(spec)) experts_R.push_back(spec.experts(place.layer));
+  return experts_R;
+}
+
+bool MoeBlock::has_momentum() const {
   const spec::MomentumSpec& momentum = spec_.moe.momentum;
   const bool has_none = momentum.kind == spec::Momentum::HeavyBall && momentum.decay == 0 && momentum.step == 1;
-  if (momentum.kind == spec::Momentum::None || has_none) return add_block(layer, stream_TD, x_TD, routed);
+  return momentum.kind != spec::Momentum::None && !has_none;
+}
+
+Tensor MoeBlock::forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed) {
+  if (!has_momentum()) return add_block(layer, stream_TD, x_TD, routed);
   const Tensor y_TD = add_block(layer, torch::zeros_like(stream_TD), x_TD, routed);
   return routed.overflowed ? Tensor() : stream_TD + with_momentum(y_TD, routed);
 }

@@ -18,6 +18,7 @@ struct RouterPlace {
   int layer, iteration;
 };
 std::vector<RouterPlace> routers_of(const spec::ModelSpec& spec);
+std::vector<int> experts_by_router(const spec::ModelSpec& spec);
 
 // What the MoE layers of a pass are told, what they leave for each other, and what beside their outputs.
 struct RoutedLayers {
@@ -42,6 +43,7 @@ class MoeBlock {
   MoeBlock(const spec::ModelSpec& spec, Weights& weights, const Mode& mode, Gates& gates, const ExpertRanks* ranks)
       : spec_(spec), weights_(weights), mode_(mode), gates_(gates), ranks_(ranks) {}
 
+  bool has_momentum() const;
   // stream_TD + what the block adds for its norm's x_TD; undefined after an overflow.
   Tensor forward(int layer, const Tensor& stream_TD, const Tensor& x_TD, RoutedLayers& routed);
 

@@ -30,6 +30,7 @@ MomentForm form_of(const TrainConfig::Optimizer& config, const Weights::Entry& e
 
 // Of factored moments, which are so few for each of a stack's experts.
 Part factor_part(const Weights::Entry& weight, std::span<const int64_t> shape) {
+  if (weight.size == 0) return {};
   const bool is_all_here = !weight.is_stack() || weight.frozen > 0;
   return is_all_here ? Part::slices(shape, 0, std::array{Stretch{0, static_cast<size_t>(shape[0])}}) : weight.part_of(shape);
 }
@@ -47,9 +48,11 @@ void permute_parts(const std::vector<int32_t>& from, Floats parts) {
 
 Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder, comm::Mesh* ranks)
     : config_(config), weights_(weights), ranks_(ranks) {
-  const size_t dense = weights.dense_gradients().size(), all = weights.gradients().size();
-  regions_ = {{.size = dense, .ranks = ranks == nullptr ? nullptr : ranks->same_dense()},
-              {.begin = dense, .size = all - dense, .ranks = ranks == nullptr ? nullptr : ranks->same_experts()}};
+  const auto add = [this](Stretch held, comm::Group* holders) { regions_.push_back({.begin = held.begin, .size = held.size, .ranks = holders}); };
+  add(weights.dense(Holders::EveryStage), ranks == nullptr ? nullptr : &ranks->all());
+  add(weights.dense(Holders::BothEnds), ranks == nullptr ? nullptr : ranks->both_ends());
+  add(weights.dense(Holders::OneStage), ranks == nullptr ? nullptr : ranks->same_dense());
+  add(weights.experts(), ranks == nullptr ? nullptr : ranks->same_experts());
   for (const Weights::Entry& entry : weights.entries()) add_pieces(entry);
   for (Region& region : regions_) share_out(region);
   for (size_t i = 0; i < pieces_.size(); ++i) {
@@ -61,7 +64,7 @@ Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, con
 // Neighbouring pieces for each rank, about as many weights as for any other. Factored moments are of whole matrices, and small: all have
 // all.
 void Optimizer::share_out(Region& region) {
-  if (region.ranks == nullptr || region.ranks->size() == 1 || !config_.shared || config_.state == "factored") return;
+  if (region.size == 0 || region.ranks == nullptr || region.ranks->size() == 1 || !config_.shared || config_.state == "factored") return;
   std::vector<const Piece*> pieces;
   size_t all = 0, so_far = 0;
   for (const Piece& piece : pieces_) {
@@ -103,7 +106,8 @@ void Optimizer::add_pieces(const Weights::Entry& entry) {
   Range& range = entries_.emplace_back(Range{pieces_.size(), 0, {}});
   if (!entry.trained || entry.frozen == entry.size) return;
   const MomentForm form = form_of(config_, entry);
-  const size_t region = entry.begin < regions_[1].begin ? 0 : 1;
+  const auto holds = [&](const Region& region) { return entry.begin >= region.begin && entry.begin < region.begin + region.size; };
+  const auto region = static_cast<size_t>(std::ranges::find_if(regions_, holds) - regions_.begin());
   const size_t packed_together = weights_.packed_together(entry);
   const bool is_factored = !has_moment(form, Moment::Second);
   if (!is_factored && packed_together == 0) {
@@ -198,7 +202,7 @@ double Optimizer::step(int64_t step, double learning_rate) {
       weights_.pack(piece.begin, piece.size);  // while it is in cache
     });
   });
-  if (own_.size() < pieces_.size()) take_from_others(values);
+  if (std::ranges::any_of(regions_, &Region::is_shared_out)) take_from_others(values);
   weights_.set_packed();
   forget_read_group();
   return norm;

@@ -25,13 +25,16 @@ class RankLayout {
   // nullptr: this rank has all experts itself.
   const ExpertRanks* experts() const { return experts_ ? &*experts_ : nullptr; }
   ExpertShare expert_share() const;
-  // Empty if there is one rank.
+  StageShare stage_share() const;
+  // Empty if there is one rank. The second is over the ranks that have the same layers.
   SumOverRanks sum() const;
+  SumOverRanks sum_in_stage();
   // The sequences of a pass that this rank computes, or its parts of them: neighbours, and one more or less than any other ranks'.
   Batch part_of(const Batch& pass);
 
  private:
   comm::Group* all_;
+  int chunks_;
   std::optional<comm::Mesh> mesh_;
   std::unique_ptr<comm::Exchange> exchange_;
   std::optional<ExpertRanks> experts_;

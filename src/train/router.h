@@ -43,7 +43,7 @@ struct RouterSaved {
   float entropy_loss = 0;           // if balancing asks for it
 };
 
-// Of one pass, by MoE layer and, in a chain of experts, by iteration.
+// Of one pass, by MoE layer and, in a chain of experts, by iteration; null: of a layer that another stage has.
 using Routes = std::vector<std::shared_ptr<const RouterSaved>>;
 using Plans = std::vector<std::shared_ptr<const moe::LayerPlan>>;
 

@@ -1,12 +1,15 @@
 #include "train/routing_figures.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
 namespace moiety::train {
 
-RoutingFigures::RoutingFigures(int layers, int experts)
-    : load_(layers, experts), layers_(static_cast<size_t>(layers), {.experts = experts, .wanted_E = std::vector<double>(static_cast<size_t>(experts), 0)}) {}
+RoutingFigures::RoutingFigures(const std::vector<int>& experts_L)
+    : load_(static_cast<int>(experts_L.size()), experts_L.empty() ? 0 : std::ranges::max(experts_L)) {
+  for (const int experts : experts_L) layers_.push_back({.experts = experts, .wanted_E = std::vector<double>(static_cast<size_t>(load_.experts()), 0)});
+}
 
 std::span<const int64_t> RoutingFigures::visits_of(size_t layer) const {
   return load_.of_layer(static_cast<int>(layer)).first(static_cast<size_t>(layers_[layer].experts));
@@ -14,11 +17,11 @@ std::span<const int64_t> RoutingFigures::visits_of(size_t layer) const {
 
 void RoutingFigures::add(const Routes& routes, bool with_entropy) {
   for (size_t layer = 0; layer < routes.size(); ++layer) {
+    if (routes[layer] == nullptr) continue;
     const RouterSaved& saved = *routes[layer];
     Layer& to = layers_[layer];
     const double tokens = saved.plan->routing.num_tokens();
     load_.add(static_cast<int>(layer), saved.plan->routing);
-    to.experts = saved.plan->routing.num_experts;
     to.tokens += tokens;
     to.dropped += saved.plan->dispatch.num_dropped();
     for (size_t e = 0; e < std::min(saved.balance.wanted_E.size(), to.wanted_E.size()); ++e) to.wanted_E[e] += saved.balance.wanted_E[e];
@@ -33,7 +36,6 @@ void RoutingFigures::add(const RoutingFigures& other) {
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     Layer& to = layers_[layer];
     const Layer& from = other.layers_[layer];
-    to.experts = from.experts;
     to.tokens += from.tokens;
     to.dropped += from.dropped;
     to.entropy += from.entropy;

@@ -12,11 +12,10 @@ namespace moiety::train {
 
 class RoutingFigures {
  public:
-  // `experts`: the most that a layer has.
-  // In chains of experts each iteration counts as a layer of its own, here and below.
-  RoutingFigures(int layers, int experts);
+  // The experts of each layer; in chains of experts each iteration counts as a layer of its own, here and below.
+  explicit RoutingFigures(const std::vector<int>& experts_L);
 
-  // A pass's routing. The routers' entropy, which takes a logarithm a score, is added on wish.
+  // A pass's routing, of those layers that are here. The routers' entropy, which takes a logarithm a score, is added on wish.
   void add(const Routes& routes, bool with_entropy);
   void add(const RoutingFigures& other);
   // Of all ranks together.

@@ -14,7 +14,7 @@ Routes pass(const std::vector<int>& experts, double capacity = 0) {
 }
 
 TEST(RoutingFigures, SayHowBusyExpertsAreAndWhoWasTurnedAway) {
-  RoutingFigures figures(1, 4);
+  RoutingFigures figures({4});
   figures.add(pass({0, 0, 0, 1}, 1), false);  // one row an expert: two tokens are turned away
   figures.add(pass({0, 2, 2, 0}, 2), false);  // two rows each: none
   EXPECT_EQ(figures.visits().dump(), "[[5,1,2,0]]");
@@ -27,7 +27,7 @@ TEST(RoutingFigures, SayHowBusyExpertsAreAndWhoWasTurnedAway) {
 }
 
 TEST(RoutingFigures, OfManyPassesAreThoseOfOnePass) {
-  RoutingFigures one(1, 4), two(1, 4), sum(1, 4);
+  RoutingFigures one({4}), two({4}), sum({4});
   const Routes routes = pass({3, 1, 1, 2, 0, 1});
   one.add(routes, true);
   two.add(routes, true);
@@ -41,7 +41,7 @@ TEST(RoutingFigures, OfManyPassesAreThoseOfOnePass) {
 }
 
 TEST(RoutingFigures, DomainsThatShareNoExpertAreFullySpecialised) {
-  RoutingFigures german(1, 4), code(1, 4);
+  RoutingFigures german({4}), code({4});
   german.add(pass({0, 0, 1}), false);
   code.add(pass({2, 3, 3, 3}), false);
   EXPECT_NEAR(specialisation_by_layer({&german, &code})[0], 1, 1e-12);

@@ -57,8 +57,8 @@ constexpr spec::Role kRouterRoles[] = {spec::Role::Router,   spec::Role::RouterB
                                        spec::Role::GruInput, spec::Role::GruState,        spec::Role::GruInputBias,
                                        spec::Role::GruStateBias};
 
-Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config, const ExpertShare& share) {
-  Weights weights(spec, share);
+Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config, const ExpertShare& share, const StageShare& stages) {
+  Weights weights(spec, share, stages);
   if (config.train.precision == "bf16" && config.train.packed) weights.keep_packed(spec);
   if (!config.model.router_trained) {
     for (const spec::Role role : kRouterRoles) weights.freeze(role);
@@ -73,12 +73,6 @@ TrainConfig::Optimizer optimizer_settings(const TrainConfig& config) {
   TrainConfig::Optimizer settings = config.optimizer;
   if (config.anneal.search_steps > 0) settings.shared = false;
   return settings;
-}
-
-std::vector<int> experts_by_router(const spec::ModelSpec& spec, const std::vector<RouterPlace>& routers) {
-  std::vector<int> experts_R;
-  for (const RouterPlace& place : routers) experts_R.push_back(spec.experts(place.layer));
-  return experts_R;
 }
 
 BalanceScope scope_of(const std::string& name) {
@@ -117,16 +111,17 @@ Trainer::Trainer(const TrainConfig& config, const PreparedData& data, Activity& 
       dir_(config.run.dir),
       data_(data),
       spec_(spec_to_train(config, data_)),
-      weights_(trained_weights(spec_, config, ranks_.expert_share())),
+      weights_(trained_weights(spec_, config, ranks_.expert_share(), ranks_.stage_share())),
       optimizer_(optimizer_settings(config), weights_, dir_, ranks_.mesh()),
       model_(spec_, weights_, mode_of(config.train), ranks_.experts()),
       sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
       routers_(routers_of(spec_)),
-      step_routing_(static_cast<int>(routers_.size()), spec_.moe.router.num_experts) {
+      step_routing_(experts_by_router(spec_)) {
+  if (ranks_.stage_share().stages > 1) pipeline_.emplace(model_, *ranks_.mesh(), ranks_.stage_share());
   if (config.anneal.search_steps > 0) {
     require(elastic.crew == nullptr, "anneal.search_steps: a search for the experts' order needs ranks that stay; leave out --elastic");
     require(spec_.moe.iterations == 1, "anneal.search_steps: in a chain of experts several routers share them, and they have one order");
-    search_.emplace(config.anneal, static_cast<uint64_t>(config.run.seed), experts_by_router(spec_, routers_));
+    search_.emplace(config.anneal, static_cast<uint64_t>(config.run.seed), experts_by_router(spec_));
   }
   if (config.trace.file.empty() || !is_first()) return;
   trace_writer_.emplace(config.trace.file, trace::header_of(spec_, trace::model_name(dir_)));
@@ -227,15 +222,43 @@ void Trainer::fix_steps() {
   write_plan(dir_, plan);
 }
 
-Batch Trainer::next_batch() {
+Trainer::MicroBatch Trainer::next_micro_batch(int64_t number) {
   const Activity::Span span(&activity_, "data");
-  return sampler_.next(static_cast<size_t>(config_.train.batch));
+  Batch whole = sampler_.next(static_cast<size_t>(config_.train.batch));
+  whole.draw = 1 | Random(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step), static_cast<uint64_t>(number)).next();
+  Batch batch = ranks_.part_of(whole);
+  const float tokens = static_cast<float>(batch.num_tokens()) / static_cast<float>(whole.num_tokens());
+  const float targets = static_cast<float>(batch.num_targets()) / static_cast<float>(std::max<size_t>(1, whole.num_targets()));
+  return {std::move(batch), tokens, targets};
 }
 
-Share Trainer::my_share() const {
-  const comm::Group* const all = ranks_.all();
-  if (all == nullptr) return {};
-  return {static_cast<size_t>(all->rank()), static_cast<size_t>(all->size()), ranks_.sum()};
+// What has been done of a micro-batch, by layers or by pieces.
+void Trainer::add(const MicroBatch& of, const TrainedMicroBatch& done, bool tells_load, StepSums& sums) {
+  const auto accumulate = static_cast<float>(config_.train.accumulate);
+  // Means over the pass are made of means over its parts.
+  sums.loss += of.targets * done.cross_entropy / accumulate;
+  sums.balance += of.tokens * done.balance / accumulate;
+  sums.z += of.tokens * done.z / accumulate;
+  sums.entropy += of.tokens * done.entropy / accumulate;
+  sums.spread += of.tokens * done.spread / accumulate;
+  sums.consistency += of.targets * done.consistency / accumulate;
+  sums.reruns += done.passes.size() > 1;
+  activation_bytes_ = std::max(activation_bytes_, done.activation_bytes);
+  for (const TrainedPass& pass : done.passes) {
+    step_routing_.add(pass.routes, tells_load);
+    for (size_t router = 0; router < pass.routes.size(); ++router) {
+      if (pass.routes[router]) step_choices_.add_choices(static_cast<int>(router), pass.routes[router]->plan->routing);
+    }
+    add_cut_offs(pass.routes, 1 / accumulate);
+    if (trace_ && state_.step % config_.trace.every == 0) record(pass.batch, pass.routes);
+  }
+}
+
+// Of every pass each rank of a stage has a share.
+Share Trainer::my_share() {
+  comm::Mesh* const mesh = ranks_.mesh();
+  if (mesh == nullptr) return {};
+  return {static_cast<size_t>(mesh->place_in_stage()), static_cast<size_t>(mesh->stage_size()), mesh->stage() == mesh->stages() - 1, ranks_.sum()};
 }
 
 // How many steps rank 0 has fixed, whether anybody is to stop, and whether rank 0 wants a checkpoint; and where each rank's time went.
@@ -274,45 +297,35 @@ Json Trainer::step() {
   const bool is_searching = searches();
   if (is_searching) order.shares = &search_->relax(search_step());
   const bool tells_load = (state_.step + 1) % kLoadEvery == 0;
-  step_routing_ = RoutingFigures(static_cast<int>(routers_.size()), spec_.moe.router.num_experts);
+  step_routing_ = RoutingFigures(experts_by_router(spec_));
   step_choices_ = moe::Load(static_cast<int>(routers_.size()), spec_.moe.router.num_choices());
   cut_offs_.assign(routers_.size(), std::vector<float>(static_cast<size_t>(spec_.moe.router.num_experts), 0.0f));
-  double loss = 0, balance = 0, z = 0, entropy = 0, spread = 0, consistency = 0;
-  int64_t reruns = 0;
-  for (int64_t i = 0; i < config_.train.accumulate; ++i) {
-    Batch whole = next_batch();
-    whole.draw = 1 | Random(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step), static_cast<uint64_t>(i)).next();
-    const Batch batch = ranks_.part_of(whole);
-    // Means over the pass are made of means over its parts.
-    const float targets = static_cast<float>(batch.num_targets()) / static_cast<float>(std::max<size_t>(1, whole.num_targets()));
-    const float tokens = static_cast<float>(batch.num_tokens()) / static_cast<float>(whole.num_tokens());
-    if (order.scope == BalanceScope::Global) order.others = &step_choices_;
-    const TrainedMicroBatch done = train_micro_batch(model_, batch, loss_weights.of_part(tokens, targets), order, 1 / accumulate);
-    loss += targets * done.cross_entropy / accumulate;
-    balance += tokens * done.balance / accumulate;
-    z += tokens * done.z / accumulate;
-    entropy += tokens * done.entropy / accumulate;
-    spread += tokens * done.spread / accumulate;
-    consistency += targets * done.consistency / accumulate;
-    reruns += done.passes.size() > 1;
-    activation_bytes_ = done.activation_bytes;
-    for (const TrainedPass& pass : done.passes) {
-      step_routing_.add(pass.routes, tells_load);
-      for (size_t router = 0; router < pass.routes.size(); ++router) {
-        step_choices_.add_choices(static_cast<int>(router), pass.routes[router]->plan->routing);
-      }
-      add_cut_offs(pass.routes, 1 / accumulate);
-      if (trace_ && state_.step % config_.trace.every == 0) record(pass.batch, pass.routes);
+  if (order.scope == BalanceScope::Global) order.others = &step_choices_;
+  activation_bytes_ = 0;
+  StepSums sums;
+  if (pipeline_) {
+    std::vector<MicroBatch> all;
+    std::vector<Pipeline::Pass> passes;
+    for (int64_t i = 0; i < config_.train.accumulate; ++i) {
+      all.push_back(next_micro_batch(i));
+      passes.push_back({all.back().batch, loss_weights.of_part(all.back().tokens, all.back().targets)});
+    }
+    pipeline_->train(passes, order, 1 / accumulate, [&](size_t i, const TrainedMicroBatch& of_chunk) { add(all[i], of_chunk, tells_load, sums); });
+  } else {
+    for (int64_t i = 0; i < config_.train.accumulate; ++i) {
+      const MicroBatch next = next_micro_batch(i);
+      add(next, train_micro_batch(model_, next.batch, loss_weights.of_part(next.tokens, next.targets), order, 1 / accumulate), tells_load, sums);
     }
   }
+  auto [loss, balance, z, entropy, spread, consistency, reruns] = sums;
   visits_ = visits_of(step_routing_.load());
   if (comm::Group* const all = ranks_.all()) {
     if (is_searching) {
       for (const WeightMatrix& share_EE : *order.shares) all->sum(share_EE.gradient.flat());
     }
-    std::array sums{loss, balance, z, entropy, spread, consistency};
-    all->sum(sums);
-    std::tie(loss, balance, z, entropy, spread, consistency) = std::tuple_cat(sums);
+    std::array of_all{loss, balance, z, entropy, spread, consistency};
+    all->sum(of_all);
+    std::tie(loss, balance, z, entropy, spread, consistency) = std::tuple_cat(of_all);
     step_routing_.sum(ranks_.sum());
   }
   // What the passes were held to one after the other grew towards this.
@@ -397,6 +410,7 @@ void Trainer::update_bias() {
   if (!spec_.moe.router.has_selection_bias || state_.step < config_.anneal.spawn_step) return;
   for (size_t router = 0; router < routers_.size(); ++router) {
     const auto [layer, iteration] = routers_[router];
+    if (!weights_.is_here(spec::Role::SelectionBias, layer)) continue;
     const spec::RouterRule rule = spec_.router(layer);
     const size_t experts = static_cast<size_t>(rule.num_experts);
     const size_t first = static_cast<size_t>(iteration) * static_cast<size_t>(rule.num_choices());
@@ -414,18 +428,19 @@ void Trainer::update_bias() {
 
 void Trainer::add_cut_offs(const Routes& routes, float share) {
   for (size_t router = 0; router < routes.size(); ++router) {
+    if (routes[router] == nullptr) continue;
     const std::vector<float>& cut_off_E = routes[router]->cut_off_E;
     if (!cut_off_E.empty()) add_scaled(share, cut_off_E, std::span(cut_offs_[router]).first(cut_off_E.size()));
   }
 }
 
 // What the passes of this step are told.
-PassOrder Trainer::pass_order() const {
+PassOrder Trainer::pass_order() {
   return {.rules_L = rules_at(config_.anneal, spec_, state_.step, state_.steps),
           .first_expert_only = state_.step < config_.anneal.spawn_step,
           .router_trained = config_.model.router_trained,
           .scope = scope_of(config_.balance.scope),
-          .sum_over_ranks = ranks_.sum(),
+          .sum_over_ranks = ranks_.sum_in_stage(),
           .zero_cost_balance = static_cast<float>(config_.balance.zero_cost),
           .capacity = config_.train.capacity,
           .recompute_layers = config_.train.recompute == "layers",
@@ -453,7 +468,10 @@ Json Trainer::validate_now(bool last) {
   const auto batch = static_cast<size_t>(config_.train.batch);
   // By the rules of the next step, which are those of the model once all schedules have ended.
   const PassOrder training = pass_order();
-  scores_ = validate(model_, data_, {.rules_L = training.rules_L, .first_expert_only = training.first_expert_only}, static_cast<size_t>(config_.train.sequence), batch,
+  const auto forward = [this](const Batch& pass, Routes* routes, const PassOrder& order) {
+    return pipeline_ ? pipeline_->forward(pass, routes, order) : model_.forward(pass, {}, routes, order);
+  };
+  scores_ = validate(forward, spec_, data_, {.rules_L = training.rules_L, .first_expert_only = training.first_expert_only}, static_cast<size_t>(config_.train.sequence), batch,
                      last ? 0 : static_cast<size_t>(config_.validate.batches) * batch, my_share());
   Json domains = Json::array();
   for (const DomainScore& score : scores_) {
@@ -509,8 +527,10 @@ Outcome Trainer::run(const TrainHooks& hooks) {
   if (!hooks.timeline.empty()) timeline.emplace(hooks.timeline, hooks.timeline_steps, activity_, all);
   std::optional<Explainer> explainer;
   if (hooks.explain) {
-    const auto sequences = static_cast<size_t>(config_.train.batch) / (all == nullptr ? 1 : static_cast<size_t>(all->size()));
-    explainer.emplace(spec_, mode_of(config_.train).type, sequences, static_cast<size_t>(config_.train.sequence), static_cast<size_t>(config_.train.accumulate), all);
+    const auto sequences = static_cast<size_t>(config_.train.batch) / my_share().ranks;
+    const StageShare stages = ranks_.stage_share();
+    explainer.emplace(spec_, mode_of(config_.train).type, sequences, static_cast<size_t>(config_.train.sequence),
+                      PipelineShape{stages.stages, stages.chunks, static_cast<int>(config_.train.accumulate)}, all);
   }
   last_checkpoint_ = Clock::now();
   Outcome outcome{.was_finished = step_count_is_fixed() && state_.step >= state_.steps};

@@ -14,6 +14,7 @@
 #include "train/checkpoint.h"
 #include "train/optimizer.h"
 #include "train/permutation_search.h"
+#include "train/pipeline.h"
 #include "train/prepare.h"
 #include "train/rank_layout.h"
 #include "train/routing_figures.h"
@@ -41,6 +42,17 @@ class Trainer {
   double measure_tokens_per_second();
 
  private:
+  // A micro-batch of a step: this rank's part of it, and what share of its tokens and of its targets are there.
+  struct MicroBatch {
+    Batch batch;
+    float tokens, targets;
+  };
+  // Of all micro-batches so far, on this rank.
+  struct StepSums {
+    double loss = 0, balance = 0, z = 0, entropy = 0, spread = 0, consistency = 0;
+    int64_t reruns = 0;
+  };
+
   std::vector<Sampler::Domain> domains() const;
   void begin_or_resume();
   bool go_on_from_snapshot();
@@ -57,7 +69,7 @@ class Trainer {
   Json validate_now(bool last);
   std::string describe_scores() const;
   void checkpoint();
-  PassOrder pass_order() const;
+  PassOrder pass_order();
   void add_cut_offs(const Routes& routes, float share);
   void add_rules(const PassOrder& order, Json& line) const;
   bool searches() const { return search_ && state_.step >= config_.anneal.spawn_step && search_step() < config_.anneal.search_steps; }
@@ -72,8 +84,9 @@ class Trainer {
   TrainConfig::Schedule schedule() const;
 
   bool is_first() const { return ranks_.is_first(); }
-  Batch next_batch();
-  Share my_share() const;
+  MicroBatch next_micro_batch(int64_t number);
+  void add(const MicroBatch& of, const TrainedMicroBatch& done, bool tells_load, StepSums& sums);
+  Share my_share();
   struct Agreed {
     int64_t steps;
     bool stops, saves, regroups;
@@ -90,6 +103,7 @@ class Trainer {
   Weights weights_;
   Optimizer optimizer_;
   Transformer model_;
+  std::optional<Pipeline> pipeline_;  // of several stages
   Sampler sampler_;
   RunState state_;
   std::vector<RouterPlace> routers_;

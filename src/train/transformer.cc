@@ -29,9 +29,8 @@ void check_supported(const spec::ModelSpec& spec) {
           "training knows no layer norms, no bias on the logits and no scaled embeddings, residuals or logits");
 }
 
-Tensor mean_of(const tensor_list& losses) {
-  return losses.empty() ? torch::tensor(0.0f) : torch::stack(losses).mean();
-}
+// The places of what is handed on.
+enum { kStream, kLogits, kMomentum, kSquares, kGateState, kAhead, kHanded };
 
 }  // namespace
 
@@ -50,29 +49,124 @@ WeightMatrix Transformer::head() {
   return weights_.matrix(spec_.tied_embeddings ? Role::Embedding : Role::Head);
 }
 
+// The mean over all routers of the model, of which some are here.
+Tensor Transformer::mean_of(const tensor_list& losses) const {
+  const size_t routers = routers_of(spec_).size() + (spec_.attention.experts ? static_cast<size_t>(spec_.attention_layers()) : 0);
+  return losses.empty() ? torch::tensor(0.0f) : torch::stack(losses).sum() / static_cast<double>(routers);
+}
+
+Losses Transformer::losses_of(const Tensor& cross_entropy, const RoutedLayers& routed, const LossWeights& weights) const {
+  const Tensor balance = mean_of(routed.balance_losses), z = mean_of(routed.z_losses), entropy = mean_of(routed.entropy_losses),
+               spread = mean_of(routed.spread_losses);
+  return {weights.cross_entropy * cross_entropy + weights.balance * balance + weights.z * z + weights.entropy * entropy + weights.spread * spread,
+          cross_entropy.item<float>(), balance.item<float>(), z.item<float>(), entropy.item<float>(), spread.item<float>()};
+}
+
+RoutedLayers Transformer::routed_layers(const Batch& batch, const PassOrder& order) const {
+  return {.order = order,
+          .choosing = {.in_training = torch::GradMode::is_enabled(), .chance = batch.draw, .first_token = batch.first_token},
+          .sequence = batch.sequence,
+          .ring = batch.ring};
+}
+
 Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order) {
   if (loss_weights.consistency > 0) return forward_twice(batch, loss_weights, routes, order);
-  RoutedLayers routed{.order = order,
-                      .choosing = {.in_training = torch::GradMode::is_enabled(), .chance = batch.draw, .first_token = batch.first_token},
-                      .sequence = batch.sequence,
-                      .with_entropy = loss_weights.entropy != 0,
-                      .ring = batch.ring};
+  RoutedLayers routed = routed_layers(batch, order);
+  routed.with_entropy = loss_weights.entropy != 0;
   const Tensor x_TD = hidden_states(batch, routed);
   if (routed.overflowed) return {.overflowed = true};
   const Tensor cross_entropy = mean_cross_entropy(x_TD, head(), batch.targets_T, mode_.type);
-  const Tensor balance = mean_of(routed.balance_losses), z = mean_of(routed.z_losses), entropy = mean_of(routed.entropy_losses),
-               spread = mean_of(routed.spread_losses);
+  const Losses losses = losses_of(cross_entropy, routed, loss_weights);
   if (routes != nullptr) *routes = std::move(routed.routes);
-  return {loss_weights.cross_entropy * cross_entropy + loss_weights.balance * balance + loss_weights.z * z +
-              loss_weights.entropy * entropy + loss_weights.spread * spread,
-          cross_entropy.item<float>(), balance.item<float>(), z.item<float>(), entropy.item<float>(), spread.item<float>()};
+  return losses;
 }
 
 Routes Transformer::decide(const Batch& batch, const PassOrder& order) {
   const torch::NoGradGuard no_graph;
-  RoutedLayers routed{.order = order, .choosing = {.in_training = true, .chance = batch.draw, .first_token = batch.first_token}, .sequence = batch.sequence};
+  RoutedLayers routed = routed_layers(batch, order);
+  routed.choosing.in_training = true;
   hidden_states(batch, routed);
   return std::move(routed.routes);
+}
+
+LayersPass Transformer::forward(LayerRange layers, const Batch& batch, Handed came, const LossWeights& loss_weights, const PassOrder& order) {
+  RoutedLayers routed = routed_layers(batch, order);
+  routed.with_entropy = loss_weights.entropy != 0;
+  const std::vector<RouterPlace> routers = routers_of(spec_);
+  routed.first = static_cast<size_t>(std::ranges::count_if(routers, [&](const RouterPlace& place) { return place.layer < layers.first; }));
+
+  LayersPass pass{.layers = layers, .came = std::move(came), .routes = Routes(routers.size())};
+  const Tensor x_TD = run_layers(layers, layers.first == 0 ? enter(batch, routed) : take_over(pass.came, batch, routed), batch, routed);
+  Tensor cross_entropy = torch::tensor(0.0f);
+  if (layers.end == spec_.num_layers) {
+    const Tensor normed_TD = rms_norm(x_TD, weights_.vector(Role::FinalNorm), spec_.norm_eps);
+    cross_entropy = mean_cross_entropy(normed_TD, head(), batch.targets_T, mode_.type);
+  } else {
+    pass.left = hand_on(layers.end, x_TD, routed);
+  }
+  pass.losses = losses_of(cross_entropy, routed, loss_weights);
+  std::ranges::move(routed.routes, pass.routes.begin() + static_cast<ptrdiff_t>(routed.first));
+  return pass;
+}
+
+Handed Transformer::backward(LayersPass pass, const Batch& batch, const Handed& dleft, float share) {
+  gates_.begin(batch);  // for layers that run again
+  tensor_list ends, gradients;
+  const auto add = [&](const Tensor& end, const Tensor& gradient) {
+    if (!end.defined() || !end.requires_grad()) return;
+    ends.push_back(end);
+    gradients.push_back(gradient);
+  };
+  add(pass.losses.total, torch::tensor(share));
+  for (size_t i = 0; i < pass.left.size(); ++i) add(pass.left[i], dleft[i]);
+  if (!ends.empty()) torch::autograd::backward(ends, gradients);
+  Handed dcame;
+  for (const Tensor& came : pass.came) {
+    if (!came.defined()) dcame.push_back(came);
+    else dcame.push_back(came.grad().defined() ? came.grad() : torch::zeros_like(came));
+  }
+  return dcame;
+}
+
+std::vector<int64_t> Transformer::handed_widths(int layer) const {
+  using enum spec::Gate;
+  std::vector<int64_t> widths(kHanded, 0);
+  widths[kStream] = spec_.width;
+  const int before = spec_.moe_layer_before(layer), next = moe_layer_from(spec_, layer);
+  if (next < 0) return widths;
+  const spec::RouterRule& rule = spec_.moe.router;
+  if (rule.gate == Decoupled) widths[kGateState] = rule.gate_width;
+  if (before < 0) return widths;
+  if (rule.gating_residual) widths[kLogits] = spec_.router(before).num_choices();
+  if (moe_block_.has_momentum()) widths[kMomentum] = spec_.width;
+  if (spec_.moe.momentum.kind == spec::Momentum::Adam) widths[kSquares] = spec_.width;
+  if (rule.gate == Recurrent) widths[kGateState] = rule.gate_width;
+  if (rule.gate == Ahead) widths[kAhead] = spec_.router(next).num_choices();
+  return widths;
+}
+
+Tensor Transformer::take_over(const Handed& came, const Batch& batch, RoutedLayers& routed) {
+  grow_rotary(batch);
+  gates_.begin(batch, {came[kGateState], came[kAhead]});
+  routed.logits_TC = came[kLogits];
+  routed.momentum_TD = came[kMomentum];
+  routed.squares_TD = came[kSquares];
+  return came[kStream];
+}
+
+Handed Transformer::hand_on(int layer, const Tensor& x_TD, const RoutedLayers& routed) const {
+  Handed left(kHanded);
+  left[kStream] = x_TD;
+  left[kLogits] = routed.logits_TC;
+  left[kMomentum] = routed.momentum_TD;
+  left[kSquares] = routed.squares_TD;
+  left[kGateState] = gates_.state().state_TG;
+  left[kAhead] = gates_.state().ahead_TE;
+  const std::vector<int64_t> widths = handed_widths(layer);
+  for (size_t i = 0; i < left.size(); ++i) {
+    if (widths[i] == 0) left[i] = Tensor();
+  }
+  return left;
 }
 
 // Both passes are to predict the targets and to agree. Routes and losses of the routers are those of the first.
@@ -103,18 +197,34 @@ Tensor Transformer::logits(const Batch& batch, Routes* routes) {
 
 // Undefined after an overflow.
 Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
+  const Tensor x_TD = run_layers({0, spec_.num_layers}, enter(batch, routed), batch, routed);
+  return routed.overflowed ? Tensor() : rms_norm(x_TD, weights_.vector(Role::FinalNorm), spec_.norm_eps);
+}
+
+void Transformer::grow_rotary(const Batch& batch) {
   int longest = 0;
   for (const Segment& segment : batch.segments) longest = std::max(longest, segment.position + segment.length);
   if (static_cast<size_t>(longest) > rotary_.cosine.rows()) rotary_ = rotary_table(spec_.attention, longest);
+}
 
+// What comes before all layers.
+Tensor Transformer::enter(const Batch& batch, RoutedLayers& routed) {
+  grow_rotary(batch);
+  const Tensor x_TD = embed(anchor_, weights_.matrix(Role::Embedding), batch.tokens_T);
+  Gates::State own;
+  if (spec_.has_own_router()) own.state_TG = gates_.own_router(attention_block(spec_.num_layers, x_TD, batch.segments, routed));
+  gates_.begin(batch, own);
+  return x_TD;
+}
+
+// Undefined after an overflow.
+Tensor Transformer::run_layers(LayerRange layers, Tensor x_TD, const Batch& batch, RoutedLayers& routed) {
   const bool recomputes = torch::GradMode::is_enabled() && routed.order.recompute_layers;
-  Tensor x_TD = embed(anchor_, weights_.matrix(Role::Embedding), batch.tokens_T);
-  gates_.begin(batch, spec_.has_own_router() ? gates_.own_router(attention_block(spec_.num_layers, x_TD, batch.segments, routed)) : Tensor());
-  for (int layer = 0; layer < spec_.num_layers; ++layer) {
+  for (int layer = layers.first; layer < layers.end; ++layer) {
     x_TD = recomputes ? run_layer_to_recompute(layer, x_TD, batch.segments, routed) : run_layer(layer, x_TD, batch.segments, routed);
     if (routed.overflowed) return {};
   }
-  return rms_norm(x_TD, weights_.vector(Role::FinalNorm), spec_.norm_eps);
+  return x_TD;
 }
 
 Tensor Transformer::run_layer(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {

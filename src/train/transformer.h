@@ -32,6 +32,19 @@ struct LossWeights {
   }
 };
 
+// What a layer hands on to those after it: the hidden states [T, D] first, and beside them [T, n] whatever it or layers before have left:
+// logits for a gating residual, momentum and its squares, what gates carry. Undefined where this model has no such thing.
+using Handed = tensor_list;
+
+// A pass through some neighbouring layers, which has its way back before it. The first ones begin with tokens; the last ones end with the
+// loss.
+struct LayersPass {
+  LayerRange layers;
+  Handed came, left;
+  Losses losses;  // shares of the whole model's: those of all its layers add up
+  Routes routes;  // of all routers of the model; null: of other layers
+};
+
 class Transformer {
  public:
   // `weights` must outlive this and fit `spec`. Routers compute in f32 whatever the mode. Where `weights` are those of one of several
@@ -40,6 +53,15 @@ class Transformer {
 
   // Without a graph (torch::NoGradGuard) experts are chosen as when the model is served.
   Losses forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes = nullptr, const PassOrder& order = {});
+  // Through these layers alone, `came` being what the layer before has left: tensors of handed_widths(layers.first). Of other layers no
+  // weights are looked at. Not twice (LossWeights::consistency).
+  LayersPass forward(LayerRange layers, const Batch& batch, Handed came, const LossWeights& loss_weights, const PassOrder& order);
+  // Adds the gradients of `share` times the loss and, by dleft, of what came of what was left; returns those of what came, zeros for what
+  // nothing flowed back to.
+  Handed backward(LayersPass pass, const Batch& batch, const Handed& dleft, float share);
+  // What comes to this layer from the one before, by the columns of each; 0: not there.
+  std::vector<int64_t> handed_widths(int layer) const;
+
   // Only who visits whom, without a graph.
   Routes decide(const Batch& batch, const PassOrder& order);
   // [T, V], without a graph.
@@ -49,7 +71,15 @@ class Transformer {
 
  private:
   Losses forward_twice(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order);
+  RoutedLayers routed_layers(const Batch& batch, const PassOrder& order) const;
   Tensor hidden_states(const Batch& batch, RoutedLayers& routed);
+  void grow_rotary(const Batch& batch);
+  Tensor enter(const Batch& batch, RoutedLayers& routed);
+  Tensor run_layers(LayerRange layers, Tensor x_TD, const Batch& batch, RoutedLayers& routed);
+  Tensor take_over(const Handed& came, const Batch& batch, RoutedLayers& routed);
+  Handed hand_on(int layer, const Tensor& x_TD, const RoutedLayers& routed) const;
+  Losses losses_of(const Tensor& cross_entropy, const RoutedLayers& routed, const LossWeights& weights) const;
+  Tensor mean_of(const tensor_list& losses) const;
   Tensor run_layer(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed);
   Tensor run_layer_to_recompute(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed);
   Tensor attention_block(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed);

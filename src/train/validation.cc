@@ -10,14 +10,13 @@
 namespace moiety::train {
 namespace {
 
-DomainScore score(Transformer& model, const PreparedDomain& domain, const PassOrder& order, size_t sequence, size_t sequences,
+DomainScore score(const ForwardPass& forward, const spec::ModelSpec& spec, const PreparedDomain& domain, const PassOrder& order, size_t sequence, size_t sequences,
                   size_t windows, const Share& share) {
   const torch::NoGradGuard no_graph;
   const DomainStream stream(domain.name, *domain.valid, sequence, std::nullopt);
   const size_t all = stream.windows_per_epoch(), count = windows == 0 ? all : std::min(windows, all);
-  const spec::ModelSpec& spec = model.spec();
   DomainScore result{.name = domain.name,
-                     .routing = RoutingFigures(static_cast<int>(routers_of(spec).size()), spec.moe.router.num_experts)};
+                     .routing = RoutingFigures(experts_by_router(spec))};
   double nats = 0, tokens = 0;
   // All ranks make as many passes, some with nothing in them: experts may be shared.
   for (size_t pass = 0; pass * share.ranks * sequences < count; ++pass) {
@@ -26,8 +25,8 @@ DomainScore score(Transformer& model, const PreparedDomain& domain, const PassOr
     for (size_t i = first; i < std::min(first + sequences, count); ++i) stream.add_window(i * all / count, batch);
     const auto counted = static_cast<double>(batch.num_targets());
     Routes routes;
-    nats += static_cast<double>(model.forward(batch, {}, &routes, order).cross_entropy) * counted;
-    tokens += counted;
+    nats += static_cast<double>(forward(batch, &routes, order).cross_entropy) * counted;
+    if (share.has_loss) tokens += counted;
     result.routing.add(routes, true);
   }
   if (share.sum_over_ranks) {
@@ -47,11 +46,11 @@ DomainScore score(Transformer& model, const PreparedDomain& domain, const PassOr
 
 }  // namespace
 
-std::vector<DomainScore> validate(Transformer& model, const PreparedData& data, const PassOrder& order, size_t sequence,
+std::vector<DomainScore> validate(const ForwardPass& forward, const spec::ModelSpec& spec, const PreparedData& data, const PassOrder& order, size_t sequence,
                                   size_t sequences, size_t windows, const Share& share) {
   std::vector<DomainScore> scores;
   for (const PreparedDomain& domain : data.domains) {
-    scores.push_back(score(model, domain, order, sequence, sequences, windows, share));
+    scores.push_back(score(forward, spec, domain, order, sequence, sequences, windows, share));
   }
   return scores;
 }

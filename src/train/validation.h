@@ -2,6 +2,7 @@
 // tokenizers and with compressors.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,12 +22,16 @@ struct DomainScore {
 // Which windows are whose: of every `ranks` passes the `rank`-th.
 struct Share {
   size_t rank = 0, ranks = 1;
+  bool has_loss = true;  // the model's last layers are here
   SumOverRanks sum_over_ranks;
 };
 
+// Without a graph.
+using ForwardPass = std::function<Losses(const Batch&, Routes*, const PassOrder&)>;
+
 // `windows` sequences a domain, spread evenly over its text; 0: all. `sequences` at once. Nobody is turned away. `order` gives
 // the rules. With several ranks each scores its share, and all get the scores of the whole.
-std::vector<DomainScore> validate(Transformer& model, const PreparedData& data, const PassOrder& order, size_t sequence,
+std::vector<DomainScore> validate(const ForwardPass& forward, const spec::ModelSpec& spec, const PreparedData& data, const PassOrder& order, size_t sequence,
                                   size_t sequences, size_t windows, const Share& share = {});
 
 }  // namespace moiety::train

@@ -77,11 +77,11 @@ Stretch stack_here(const spec::ModelSpec& spec, const spec::Weight& weight, cons
 
 }  // namespace
 
-Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share) : share_(share) {
+Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share, const StageShare& stages) : share_(share) {
   for (const spec::Weight& weight : spec::weights_of(spec, false)) {
     Entry entry{.weight = weight, .name = format::our_name(weight), .whole_shape = spec::shape_of(spec, weight.role, weight.layer), .size = 1};
     if (entry.is_stack()) entry.whole_shape.insert(entry.whole_shape.begin(), spec::experts_with(spec, weight.layer, weight.role));
-    entry.kept = {entry.is_stack() ? stack_here(spec, weight, share) : Stretch{0, static_cast<size_t>(entry.whole_shape[0])}};
+    if (train::is_here(spec, weight, stages)) entry.kept = {entry.is_stack() ? stack_here(spec, weight, share) : Stretch{0, static_cast<size_t>(entry.whole_shape[0])}};
     entry.shape = entry.whole_shape;
     entry.shape[entry.axis] = 0;
     for (const Stretch& slices : entry.kept) entry.shape[entry.axis] += static_cast<int64_t>(slices.size);
@@ -91,16 +91,20 @@ Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share) : share_
     entries_.push_back(std::move(entry));
   }
   size_t total = 0;
-  const auto place = [&](bool spread) {
+  const auto place = [&](const auto& belongs) {
+    const size_t begin = total;
     for (Entry& entry : entries_) {
-      if ((share.ranks > 1 && entry.is_stack()) != spread) continue;
+      if (!belongs(entry)) continue;
       entry.begin = total;
       total += entry.size;
     }
+    return Stretch{begin, total - begin};
   };
-  place(false);
-  dense_ = total;
-  place(true);
+  const auto is_spread = [&](const Entry& entry) { return share.ranks > 1 && entry.is_stack(); };
+  for (size_t holders = 0; holders < kHolders; ++holders) {
+    dense_[holders] = place([&](const Entry& entry) { return !is_spread(entry) && static_cast<size_t>(holders_of(spec, entry.weight, stages)) == holders; });
+  }
+  place(is_spread);
   values_ = Matrix<float>(1, total);
   gradients_ = Matrix<float>(1, total);
 }

@@ -1,8 +1,9 @@
 // All weights of a model in one piece of memory, their gradients in another of the same layout. Whoever computes a
 // gradient adds it there; the optimizer and the checkpoint walk the whole. Of ranks that share each layer's experts every one has
-// some of them here, and all that is no expert's.
+// some of them here, and all that is no expert's; of stages each has its layers'.
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "spec/weight.h"
 #include "train/packed.h"
 #include "train/part.h"
+#include "train/stage_share.h"
 
 namespace moiety::train {
 
@@ -36,7 +38,7 @@ moe::Placement placement_of(const spec::ModelSpec& spec, int layer, const Expert
 class Weights {
  public:
   // Sets everything to zero.
-  explicit Weights(const spec::ModelSpec& spec, const ExpertShare& share = {});
+  explicit Weights(const spec::ModelSpec& spec, const ExpertShare& share = {}, const StageShare& stages = {});
 
   struct Entry {
     spec::Weight weight;
@@ -55,6 +57,7 @@ class Weights {
     bool is_matrix() const { return shape.size() > (spec::is_expert(weight.role) ? 2 : 1); }
   };
   const std::vector<Entry>& entries() const { return entries_; }
+  bool is_here(spec::Role role, int layer = -1) const { return find(role, layer).size > 0; }
   bool has_all_experts() const { return share_.ranks == 1; }
   // Of a layer's experts that have a weight of this role, so many are here.
   size_t experts_here(spec::Role role, int layer) const { return static_cast<size_t>(find(role, layer).shape[0]); }
@@ -70,9 +73,9 @@ class Weights {
     return values_.flat();
   }
   std::span<float> gradients() { return gradients_.flat(); }
-  // Where experts are spread theirs lie behind all others, which are else all there are.
-  std::span<float> dense_gradients() { return gradients().first(dense_); }
-  std::span<float> expert_gradients() { return gradients().subspan(dense_); }
+  // Those of one kind of holders lie together. Where experts are spread theirs lie behind all others, which are else all there are.
+  Stretch dense(Holders holders) const { return dense_[static_cast<size_t>(holders)]; }
+  Stretch experts() const { return {dense_.back().end(), values().size() - dense_.back().end()}; }
   std::span<const float> values() const { return values_.flat(); }
 
   bool has(spec::Role role, int layer = -1) const;
@@ -116,7 +119,7 @@ class Weights {
 
   ExpertShare share_;
   std::vector<Entry> entries_;
-  size_t dense_ = 0;  // numbers of all that is no expert's
+  std::array<Stretch, kHolders> dense_;  // numbers of all that is no expert's
   Matrix<float> values_, gradients_;
   std::vector<Packed> packed_;  // as they lie in memory
   Matrix<std::byte> packed_memory_;

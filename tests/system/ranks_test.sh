@@ -72,6 +72,29 @@ node -e '
   if (state("global-1") != state("folded")) throw "another size";
 ' || fail "a checkpoint of ranks is not that of one"
 
+# A pipeline of stages: the losses of one process, with an embedding that the first stage and the last both hold; gone
+# on with by another layout.
+staged=(--set model.layers=4 --set model.tied_embeddings=true --set train.accumulate=4 --set checkpoint.every=4)
+$moiety train tiny.toml --set run.dir=staged-1 "${staged[@]}" > out 2> err || fail "staged alone: $(tail -n 3 err)"
+pipe() {
+  local name=$1 ranks=$2
+  timeout 120 $moiety train tiny.toml --set run.dir="$name" "${staged[@]}" "${@:3}" --ranks $ranks > out 2> err || fail "$name: $(tail -n 3 err)"
+  node compare.js staged-1 "$name" || fail "$name is not the run of one"
+}
+pipe pipe-2 2 --set ranks.stages=2
+pipe interleaved 2 --set ranks.stages=2 --set ranks.virtual=2 --set train.recompute='"layers"'
+pipe pipe-4 4 --set ranks.stages=2 --set ranks.experts=2 --timeline pipe.json
+node -e '
+  const names = new Set(JSON.parse(require("fs").readFileSync("pipe.json", "utf8")).traceEvents.map(e => e.name));
+  for (const name of ["forward", "backward"]) if (!names.has(name)) throw "no span " + name;
+  if (![...names].some(name => name.startsWith("message of 0 to 2"))) throw "no message between stages: " + [...names];
+' || fail "the timeline of a pipeline"
+rm -r pipe-4/checkpoints/step-00000008
+pipe pipe-4 3 --set ranks.experts=3
+rm -r interleaved/checkpoints/step-00000008
+pipe interleaved 3 --set ranks.stages=3
+spread bias-1 pipe-bias 2 ranks.stages=2 balance.bias_rate=0.01 balance.aux_loss=0 model.score=\"sigmoid\"
+
 # Killed in the middle: said within seconds, and gone on with from the checkpoint to the same end, by another number of ranks.
 long=(train tiny.toml --set run.dir=killed --set train.steps=400 --set train.accumulate=1 --set validate.every=0 --set checkpoint.every=5)
 wait_for() {
@@ -119,12 +142,16 @@ grep -q 'rank 1 was given "width = 64", rank 0 "width = 32"' err.1 || fail "the 
 grep -q 'another configuration' err || fail "the sentence of the other: $(cat err)"
 
 refused() {
-  $moiety train tiny.toml --set run.dir=refused --ranks 2 --set "$1" > out 2> err && fail "$1 passes with two ranks"
+  $moiety train tiny.toml --set run.dir=refused --ranks 2 --set "$1" "${@:3}" > out 2> err && fail "$1 passes with two ranks"
   grep -q "$2" err || fail "$1 is refused with: $(cat err)"
 }
 refused train.capacity=1.5 'train.capacity looks at all tokens of a pass'
 refused model.select=\"expert_choice\" 'expert_choice'
 refused ranks.sequence=3 'ranks.sequence is 3, which does not divide 2 ranks'
+refused ranks.stages=3 'ranks.stages is 3, which does not divide 2 ranks'
+refused ranks.virtual=2 'ranks.virtual (2) is of a pipeline'
+refused ranks.virtual=2 '2 stages of 2 chunks .* and the model has 2' --set ranks.stages=2
+refused ranks.experts=2 'ranks.experts is 2, which does not divide 1 ranks of a stage' --set ranks.stages=2
 refused ranks.experts=3 'ranks.experts is 3, which does not divide 2 ranks'
 $moiety train tiny.toml --set run.dir=refused --set ranks.experts=2 > out 2> err && fail "experts are shared with nobody"
 grep -q 'ranks.experts is 2, and this process is alone' err || fail "shared with nobody: $(cat err)"

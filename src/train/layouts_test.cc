@@ -1,0 +1,234 @@
+// Every layout, one loss: random layouts of up to eight ranks, in stages that share experts and sequences among them, held to one
+// process: the loss, each weight's gradient, the norm, and the loss of text that nothing is learnt from.
+#include <gtest/gtest.h>
+#include <omp.h>
+
+#include <mutex>
+
+#include "base/random.h"
+#include "support/random_batch.h"
+#include "support/rank_threads.h"
+#include "train/optimizer.h"
+#include "train/pipeline.h"
+#include "train/rank_layout.h"
+
+namespace moiety::train {
+namespace {
+
+using spec::Gate;
+
+struct Model {
+  const char* name;
+  void (*change)(spec::ModelSpec&);
+  bool hands_on = false;  // layers leave more than hidden states
+};
+constexpr Model kModels[] = {
+    {"plain", [](spec::ModelSpec&) {}},
+    {"gating residual", [](spec::ModelSpec& s) { s.moe.router.gating_residual = true; }, true},
+    {"momentum", [](spec::ModelSpec& s) { s.moe.momentum = {.kind = spec::Momentum::Adam, .decay = 0.7f}; }, true},
+    {"heavy ball", [](spec::ModelSpec& s) { s.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0.7f}; }, true},
+    {"recurrent gate", [](spec::ModelSpec& s) { s.moe.router.gate = Gate::Recurrent, s.moe.router.gate_width = 6; }, true},
+    {"gate ahead", [](spec::ModelSpec& s) { s.moe.router.gate = Gate::Ahead; }, true},
+    {"decoupled gate", [](spec::ModelSpec& s) { s.moe.router.gate = Gate::Decoupled, s.moe.router.gate_width = 6; }, true},
+    {"hash gate", [](spec::ModelSpec& s) { s.moe.router.gate = Gate::Hash; }},
+    {"attention experts", [](spec::ModelSpec& s) { s.attention.experts = spec::AttentionExperts{5, 2}, s.attention.num_kv_heads = 1; }},
+    {"a chain", [](spec::ModelSpec& s) { s.moe.iterations = 2; }},
+    {"unlike layers", [](spec::ModelSpec& s) {
+       for (int layer = 0; layer < s.num_layers; ++layer) s.moe.experts_L.push_back(s.feed_forward[static_cast<size_t>(layer)] == spec::FeedForward::Moe ? 3 + layer : 0);
+       s.moe.router.num_experts = std::ranges::max(s.moe.experts_L);
+     }},
+};
+
+spec::ModelSpec random_spec(Random& random) {
+  spec::ModelSpec s{.family = "moiety", .num_layers = 4 + static_cast<int>(random.below(4)), .width = 16, .vocab_size = 40, .max_positions = 64};
+  s.attention = {.num_heads = 2, .num_kv_heads = 2, .head_dim = 8, .qk_norm = spec::QkNorm::PerHead};
+  s.moe = {.router = {.num_experts = 3 + static_cast<int>(random.below(8)), .experts_per_token = 1 + static_cast<int>(random.below(3))}, .expert_hidden = 10};
+  s.dense_hidden = 20;
+  s.tied_embeddings = random.below(2) == 0;
+  s.feed_forward.assign(static_cast<size_t>(s.num_layers), spec::FeedForward::Moe);
+  for (auto& kind : s.feed_forward) {
+    if (random.below(4) == 0) kind = spec::FeedForward::Dense;
+  }
+  s.feed_forward[1] = spec::FeedForward::Moe;
+  return s;
+}
+
+struct Case {
+  TrainConfig::Ranks layout;
+  int ranks = 1;
+  spec::ModelSpec spec;
+  Mode mode;
+  PassOrder order;
+  std::vector<Batch> passes;
+  TrainConfig::Optimizer optimizer;
+};
+
+struct Learnt {
+  double loss = 0, norm = 0, held_out = 0;
+  std::vector<float> gradients;  // laid out as one process's weights
+};
+
+constexpr LossWeights kLosses{.balance = 0.5f, .z = 0.1f, .spread = 0.2f};
+
+double loss_of(const TrainedMicroBatch& done, double tokens, double targets) {
+  return targets * done.cross_entropy + tokens * (kLosses.balance * done.balance + kLosses.z * done.z + kLosses.spread * done.spread);
+}
+
+// One pass after the other.
+void train_in_turn(Transformer& model, std::span<const Pipeline::Pass> passes, PassOrder order, float share, const Pipeline::Passed& passed) {
+  moe::Load choices(static_cast<int>(routers_of(model.spec()).size()), model.spec().moe.router.num_choices());
+  if (order.scope == BalanceScope::Global) order.others = &choices;
+  for (size_t i = 0; i < passes.size(); ++i) {
+    const TrainedMicroBatch done = train_micro_batch(model, passes[i].batch, passes[i].weights, order, share);
+    for (size_t router = 0; router < done.passes[0].routes.size(); ++router) choices.add_choices(static_cast<int>(router), done.passes[0].routes[router]->plan->routing);
+    passed(i, done);
+  }
+}
+
+Learnt of_one(const Case& of) {
+  Weights weights(of.spec);
+  weights.initialise(of.spec, 3);
+  Transformer model(of.spec, weights, of.mode);
+  Learnt learnt;
+  std::vector<Pipeline::Pass> passes;
+  for (const Batch& batch : of.passes) passes.push_back({batch, kLosses});
+  const float share = 1.0f / static_cast<float>(passes.size());
+  train_in_turn(model, passes, of.order, share, [&](size_t, const TrainedMicroBatch& done) { learnt.loss += share * loss_of(done, 1, 1); });
+  {
+    const torch::NoGradGuard no_graph;
+    learnt.held_out = model.forward(of.passes[0], {}).cross_entropy;
+  }
+  learnt.gradients.assign(weights.gradients().begin(), weights.gradients().end());
+  learnt.norm = Optimizer(of.optimizer, weights).step(0, 0.001);
+  return learnt;
+}
+
+void sum_gradients(Weights& weights, comm::Mesh& mesh) {
+  const auto sum = [&](Stretch held, comm::Group* holders) {
+    if (holders != nullptr && held.size > 0) holders->sum(weights.gradients().subspan(held.begin, held.size));
+  };
+  sum(weights.dense(Holders::EveryStage), &mesh.all());
+  sum(weights.dense(Holders::BothEnds), mesh.both_ends());
+  sum(weights.dense(Holders::OneStage), mesh.same_dense());
+  sum(weights.experts(), mesh.same_experts());
+}
+
+// Gathered into what one process would have. All that several ranks hold must be alike on them.
+Learnt of_ranks(const Case& of) {
+  const Weights whole(of.spec);
+  Learnt learnt{.gradients = std::vector<float>(whole.values().size(), std::nanf(""))};
+  std::vector<float> values(whole.values().size(), std::nanf(""));
+  std::mutex mutex;
+  test::on_ranks(of.ranks, [&](comm::Group& group) {
+    omp_set_num_threads(1);
+    RankLayout layout(of.layout, &group);
+    Weights weights(of.spec, layout.expert_share(), layout.stage_share());
+    weights.initialise(of.spec, 3);
+    Transformer model(of.spec, weights, of.mode, layout.experts());
+    Pipeline pipeline(model, *layout.mesh(), layout.stage_share());
+
+    PassOrder order = of.order;
+    order.sum_over_ranks = layout.sum_in_stage();
+    std::vector<Pipeline::Pass> passes;
+    std::vector<std::pair<float, float>> shares;
+    for (const Batch& batch : of.passes) {
+      Batch mine = layout.part_of(batch);
+      const float tokens = static_cast<float>(mine.num_tokens()) / static_cast<float>(batch.num_tokens());
+      const float targets = static_cast<float>(mine.num_targets()) / static_cast<float>(batch.num_targets());
+      passes.push_back({std::move(mine), kLosses.of_part(tokens, targets)});
+      shares.emplace_back(tokens, targets);
+    }
+    std::array losses{0.0, 0.0};
+    const float share = 1.0f / static_cast<float>(passes.size());
+    const Pipeline::Passed passed = [&](size_t i, const TrainedMicroBatch& done) { losses[0] += share * loss_of(done, shares[i].first, shares[i].second); };
+    pipeline.train(passes, order, share, passed);
+    losses[1] = shares[0].second * pipeline.forward(passes[0].batch, nullptr, {}).cross_entropy;
+    group.sum(losses);
+
+    const std::vector<float> own(weights.gradients().begin(), weights.gradients().end());
+    sum_gradients(weights, *layout.mesh());
+    const std::vector<float> summed(weights.gradients().begin(), weights.gradients().end());
+    std::ranges::copy(own, weights.gradients().begin());  // the optimizer sums by itself
+    const double norm = Optimizer(of.optimizer, weights, {}, layout.mesh()).step(0, 0.001);
+
+    const std::lock_guard lock(mutex);
+    EXPECT_TRUE(learnt.norm == 0 || learnt.norm == norm);
+    learnt = {losses[0], norm, losses[1], std::move(learnt.gradients)};
+    for (size_t i = 0; i < weights.entries().size(); ++i) {
+      const Weights::Entry &here = weights.entries()[i], &there = whole.entries()[i];
+      const auto put = [&](std::span<const float> mine, std::span<float> all) {
+        std::vector<float> before(here.size);
+        here.part().take(std::span<const float>(all.subspan(there.begin, there.size)), std::span(before));
+        const auto part = mine.subspan(here.begin, here.size);
+        const bool is_alike = here.size == 0 || std::isnan(before[0]) || std::ranges::equal(before, part);
+        EXPECT_TRUE(is_alike) << here.name;
+        here.part().put(part, all.subspan(there.begin, there.size));
+      };
+      put(summed, learnt.gradients);
+      put(std::as_const(weights).values(), values);
+    }
+  });
+  EXPECT_TRUE(std::ranges::none_of(values, [](float x) { return std::isnan(x); })) << "nobody has it";
+  return learnt;
+}
+
+void expect_as_one(const Case& of) {
+  constexpr double kTolerance = 1e-5;
+  const Learnt expected = of_one(of), found = of_ranks(of);
+  EXPECT_NEAR(found.loss, expected.loss, kTolerance * std::abs(expected.loss));
+  EXPECT_NEAR(found.norm, expected.norm, kTolerance * expected.norm);
+  EXPECT_NEAR(found.held_out, expected.held_out, kTolerance * expected.held_out);
+  const Weights whole(of.spec);
+  for (const Weights::Entry& entry : whole.entries()) {
+    double largest = 1e-3, apart = 0;
+    for (size_t i = entry.begin; i < entry.begin + entry.size; ++i) {
+      largest = std::max<double>(largest, std::abs(expected.gradients[i]));
+      apart = std::max<double>(apart, std::abs(expected.gradients[i] - found.gradients[i]));
+    }
+    EXPECT_LE(apart, kTolerance * largest) << entry.name;
+  }
+}
+
+int64_t random_divisor(int number, Random& random) {
+  int divisor;
+  do divisor = 1 + static_cast<int>(random.below(static_cast<uint64_t>(number)));
+  while (number % divisor != 0);
+  return divisor;
+}
+
+Case random_case(const Model& model, Random& random) {
+  Case c{.spec = random_spec(random)};
+  model.change(c.spec);
+  spec::check(c.spec, model.name);
+  TrainConfig::Ranks& l = c.layout;
+  l.stages = 1 + static_cast<int64_t>(random.below(4));
+  if (l.stages > 1 && 2 * l.stages <= c.spec.num_layers) l.virtual_stages = 1 + static_cast<int64_t>(random.below(2));
+  const int a_stage = random.below(4) == 0 ? 1 : 1 + static_cast<int>(random.below(static_cast<uint64_t>(8 / l.stages)));
+  c.ranks = static_cast<int>(l.stages) * a_stage;
+  l.experts = random_divisor(a_stage, random);
+  l.sequence = random_divisor(a_stage, random);
+  l.chunks = 1 + static_cast<int64_t>(random.below(2));
+
+  c.order.scope = (BalanceScope[]){BalanceScope::Micro, BalanceScope::Sequence, BalanceScope::Global}[random.below(l.sequence > 1 ? 1 : 3)];
+  if (l.sequence > 1 && random.below(2) == 0) c.order.scope = BalanceScope::Global;
+  c.order.recompute_layers = !model.hands_on && random.below(2) == 0;
+  c.mode.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs;
+  c.optimizer = {.state = random.below(3) == 0 ? "factored" : "f32", .shared = random.below(2) == 0};
+  const uint64_t passes = l.virtual_stages == 1 ? 1 + random.below(5) : static_cast<uint64_t>(l.stages) * (1 + random.below(2));
+  for (uint64_t i = 0; i < passes; ++i) c.passes.push_back(test::random_batch(c.spec, 1 + random.below(5), random));
+  return c;
+}
+
+TEST(Layouts, EveryOneLearnsWhatOneProcessDoes) {
+  Random random(23);
+  for (size_t i = 0; i < 24; ++i) {
+    const Model& model = kModels[i % std::size(kModels)];
+    const Case c = random_case(model, random);
+    SCOPED_TRACE(fmt::format("{} ranks: {} stages of {} chunks, {} share experts, {} sequences; {} passes, {} layers, recomputed {}: {}", c.ranks, c.layout.stages,
+                             c.layout.virtual_stages, c.layout.experts, c.layout.sequence, c.passes.size(), c.spec.num_layers, c.order.recompute_layers, model.name));
+    expect_as_one(c);
+  }
+}
+
+}  // namespace
+}  // namespace moiety::train
