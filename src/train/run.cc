@@ -119,14 +119,17 @@ void agree_to_begin(const TrainConfig& config, comm::Group& ranks) {
   check_for_ranks(config);
 }
 
-// The ranks that share something are as many as they were, or, where these no longer divide, the next larger group that does, or all.
+// The ranks that share something are as many as they were, or, where these no longer divide, the next larger group that does, or all. A number
+// that can't be cut into stages has one.
 TrainConfig for_so_many(TrainConfig config, int ranks) {
-  int64_t& experts = config.ranks.experts;
-  if (experts > 1) {
-    while (experts < ranks && ranks % experts != 0) ++experts;
-    experts = std::min<int64_t>(experts, ranks);
+  TrainConfig::Ranks& of = config.ranks;
+  if (ranks % of.stages != 0) of.stages = of.virtual_stages = 1;
+  const int64_t a_stage = ranks / of.stages;
+  if (of.experts > 1) {
+    while (of.experts < a_stage && a_stage % of.experts != 0) ++of.experts;
+    of.experts = std::min(of.experts, a_stage);
   }
-  if (ranks % config.ranks.sequence != 0) config.ranks.sequence = 1;
+  if (a_stage % of.sequence != 0) of.sequence = 1;
   return config;
 }
 
