@@ -1,5 +1,8 @@
 #include "moe/shipment.h"
 
+#include <algorithm>
+#include <numeric>
+
 namespace moiety::moe {
 namespace {
 
@@ -16,14 +19,14 @@ void for_each_visit(const LayerPlan& plan, int first, int end, const Body& body)
 
 }  // namespace
 
-Shipment plan_shipment(const LayerPlan& plan, const Placement& placement, int self, int first, int end) {
+Shipment plan_shipment(const LayerPlan& plan, const Placement& placement, int self, int first, int end, std::span<const int> borrowed) {
   struct ToRank {
     std::vector<int32_t> tokens, visits_of_token, visits, experts;
   };
   std::vector<ToRank> to_W(static_cast<size_t>(placement.num_ranks()));
   for_each_visit(plan, first, end, [&](int token, int32_t visit, int32_t expert) {
     const int rank = placement.owner(expert);
-    if (rank == self) return;
+    if (rank == self || std::ranges::binary_search(borrowed, expert)) return;
     ToRank& to = to_W[static_cast<size_t>(rank)];
     if (to.tokens.empty() || to.tokens.back() != token) {
       to.tokens.push_back(token);
@@ -47,16 +50,29 @@ Shipment plan_shipment(const LayerPlan& plan, const Placement& placement, int se
 }
 
 OwnVisits own_visits(const LayerPlan& plan, const Placement& placement, int self, int first, int end) {
-  OwnVisits own{.routing = {.num_experts = placement.count(self)}};
+  std::vector<int> experts(static_cast<size_t>(placement.count(self)));
+  std::iota(experts.begin(), experts.end(), placement.first(self));
+  return visits_to(plan, experts, first, end);
+}
+
+OwnVisits visits_to(const LayerPlan& plan, std::span<const int> experts, int first, int end) {
+  OwnVisits own{.routing = {.num_experts = static_cast<int>(experts.size())}};
   own.routing.begin_T1.assign(static_cast<size_t>(end - first) + 1, 0);
   for_each_visit(plan, first, end, [&](int token, int32_t visit, int32_t expert) {
-    if (placement.owner(expert) != self) return;
+    const auto at = std::ranges::lower_bound(experts, expert);
+    if (at == experts.end() || *at != expert) return;
     ++own.routing.begin_T1[static_cast<size_t>(token - first) + 1];
-    own.routing.experts_N.push_back(expert - placement.first(self));
+    own.routing.experts_N.push_back(static_cast<int32_t>(at - experts.begin()));
     own.visit_V.push_back(visit);
   });
   for (size_t t = 1; t < own.routing.begin_T1.size(); ++t) own.routing.begin_T1[t] += own.routing.begin_T1[t - 1];
   return own;
+}
+
+std::vector<int64_t> visits_by_expert(const LayerPlan& plan) {
+  std::vector<int64_t> visits_E(static_cast<size_t>(plan.routing.num_experts));
+  for_each_visit(plan, 0, plan.routing.num_tokens(), [&](int, int32_t, int32_t expert) { ++visits_E[static_cast<size_t>(expert)]; });
+  return visits_E;
 }
 
 }  // namespace moiety::moe

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "moe/dispatch_plan.h"
@@ -22,8 +23,8 @@ struct Shipment {
   int visits(int rank) const { return first_visit(rank + 1) - first_visit(rank); }
 };
 
-// Of tokens [first, end); what visits rank `self` stays out, and so do visits without a row.
-Shipment plan_shipment(const LayerPlan& plan, const Placement& placement, int self, int first, int end);
+// Of tokens [first, end); what visits rank `self` or an expert that it has borrowed (ascending) stays out, and so do visits without a row.
+Shipment plan_shipment(const LayerPlan& plan, const Placement& placement, int self, int first, int end, std::span<const int> borrowed = {});
 
 // The visits of tokens [first, end) at rank `self`'s own experts, as a routing among these.
 struct OwnVisits {
@@ -31,5 +32,10 @@ struct OwnVisits {
   std::vector<int32_t> visit_V;  // which visits of the whole routing they are
 };
 OwnVisits own_visits(const LayerPlan& plan, const Placement& placement, int self, int first, int end);
+// Of these experts, ascending: a routing among them.
+OwnVisits visits_to(const LayerPlan& plan, std::span<const int> experts, int first, int end);
+
+// How many visits of the plan, those without a row left out, each expert gets.
+std::vector<int64_t> visits_by_expert(const LayerPlan& plan);
 
 }  // namespace moiety::moe

@@ -52,5 +52,18 @@ TEST(Shipment, WhatStaysIsARoutingOfItsOwn) {
   EXPECT_EQ(own.visit_V, (List{2, 4, 6}));
 }
 
+TEST(Shipment, BorrowedExpertsAreVisitedAtHome) {
+  const std::vector<int> borrowed{2, 4, 5};
+  const Shipment shipment = plan_shipment(plan(), {{0, 2, 3, 6}}, 0, 0, 4, borrowed);
+  EXPECT_EQ(shipment.token_of_row_R, (List{2}));
+  EXPECT_EQ(shipment.visit_V, (List{4}));
+  const OwnVisits at_home = visits_to(plan(), borrowed, 0, 4);
+  EXPECT_EQ(at_home.routing.num_experts, 3);
+  EXPECT_EQ(at_home.routing.begin_T1, (List{0, 1, 1, 2, 3}));
+  EXPECT_EQ(at_home.routing.experts_N, (List{1, 2, 2}));
+  EXPECT_EQ(at_home.visit_V, (List{1, 2, 6}));
+  EXPECT_EQ(visits_by_expert(plan()), (std::vector<int64_t>{1, 1, 0, 1, 1, 2}));
+}
+
 }  // namespace
 }  // namespace moiety::moe
