@@ -161,6 +161,8 @@ void visit(Config& c, Visitor& v) {
   v.choice("dispatch", c.ranks.dispatch, {"all_to_all", "all_gather", "two_level"});
   v.integer("chunks", c.ranks.chunks, 1, 1024);
   v.choice("payload", c.ranks.payload, {"f32", "bf16"});
+  v.choice("lend", c.ranks.lend, {"none", "hot", "all"});
+  v.number("flops_a_byte", c.ranks.flops_a_byte, 0, 1e9);
   v.integer("node", c.ranks.node, 0, 1 << 20);
 
   v.section("validate");

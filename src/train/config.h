@@ -133,6 +133,8 @@ struct TrainConfig {
     std::string dispatch = "all_to_all";  // all_to_all, all_gather, two_level
     int64_t chunks = 1;                    // a pass's tokens go in so many parts, of which one is computed with while others travel
     std::string payload = "f32";          // of rows on their way: f32, bf16
+    std::string lend = "none";             // experts whose weights travel instead of tokens: none, hot, all
+    double flops_a_byte = 100;             // what a rank computes while it sends a byte: how "hot" weighs
     int64_t node = 0;                      // ranks of a node; 0: as the launcher says
   } ranks;
 

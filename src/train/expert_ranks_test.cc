@@ -22,6 +22,7 @@ struct Layout {
   int ranks = 2, sharing = 2, chunks = 1, node = 1;
   const char* dispatch = "all_to_all";
   bool bf16 = false;
+  Lend lend = Lend::Nothing;
 };
 
 struct Block {
@@ -84,7 +85,7 @@ Learnt of_ranks(const Layout& layout, const spec::ModelSpec& spec, const Mode& m
     ExpertShare share;
     if (mesh.experts() != nullptr) {
       exchange = comm::make_exchange(layout.dispatch, *mesh.experts(), layout.node);
-      ranks.emplace(ExpertRanks{*mesh.experts(), *exchange, layout.chunks, layout.bf16});
+      ranks.emplace(ExpertRanks{*mesh.experts(), *exchange, layout.chunks, layout.bf16, layout.lend, /*flops_a_byte=*/1});
       share = {mesh.experts()->rank(), mesh.experts()->size()};
     }
     Weights weights(spec, share);
@@ -145,7 +146,8 @@ void expect_as_one(const Layout& layout, const spec::ModelSpec& spec, const Mode
 }
 
 std::string described(const Layout& layout, const char* block) {
-  return fmt::format("{} ranks, {} share, {} chunks, {}, nodes of {}: {}", layout.ranks, layout.sharing, layout.chunks, layout.dispatch, layout.node, block);
+  return fmt::format("{} ranks, {} share, {} chunks, {}, nodes of {}, lend {}: {}", layout.ranks, layout.sharing, layout.chunks, layout.dispatch, layout.node,
+                     static_cast<int>(layout.lend), block);
 }
 
 TEST(ExpertRanks, EveryLayoutLearnsWhatOneProcessDoes) {
@@ -157,12 +159,26 @@ TEST(ExpertRanks, EveryLayoutLearnsWhatOneProcessDoes) {
     Layout layout{.sharing = 2 + static_cast<int>(random.below(3)), .chunks = 1 + static_cast<int>(random.below(4))};
     layout.ranks = layout.sharing * (1 + static_cast<int>(random.below(static_cast<uint64_t>(8 / layout.sharing))));
     layout.dispatch = (const char*[]){"all_to_all", "all_gather", "two_level"}[random.below(3)];
+    layout.lend = (Lend[]){Lend::Nothing, Lend::Hot, Lend::All}[random.below(3)];
     layout.node = layout.sharing % 2 == 0 ? 2 : 1;
     PassOrder order{.scope = random.below(2) == 0 ? BalanceScope::Micro : BalanceScope::Sequence};
     order.recompute_layers = spec.moe.momentum.kind == spec::Momentum::None && random.below(3) == 0;
     const Mode mode{.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs};
     SCOPED_TRACE(described(layout, block.name));
     expect_as_one(layout, spec, mode, test::random_batch(spec, 1 + random.below(7), random), order);
+  }
+}
+
+TEST(ExpertRanks, EveryBlockLearnsTheSameWithBorrowedExperts) {
+  Random random(23);
+  for (const Block& block : kBlocks) {
+    for (const Lend lend : {Lend::Hot, Lend::All}) {
+      spec::ModelSpec spec = random_spec(random);
+      block.change(spec);
+      const Layout layout{.ranks = 3, .sharing = 3, .chunks = 1 + static_cast<int>(random.below(3)), .lend = lend};
+      SCOPED_TRACE(described(layout, block.name));
+      expect_as_one(layout, spec, {.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs}, random_batch(spec, random), {});
+    }
   }
 }
 

@@ -142,7 +142,7 @@ Tensor MoeBlock::add_visits(int layer, const Tensor& sum_TD, const Tensor& x_TD,
   const moe::Placement placement = placement_of(spec_, layer, {ranks_->group.rank(), ranks_->group.size()});
   const Documents documents = spec_.moe.gru_experts > 0 ? Documents::Whole : Documents::NoMatter;
   return add_experts(sum_TD, x_TD, visits.mix_N,
-                     std::make_shared<SpreadExperts>(*ranks_, visits.plan, placement, make, routed.segments, documents));
+                     std::make_shared<SpreadExperts>(*ranks_, visits.plan, placement, make, routed.segments, documents, lendable(layer, visits)));
 }
 
 // In the order in which the layer numbers them.
@@ -157,7 +157,16 @@ MakeExperts MoeBlock::experts_here(int layer) {
   };
 }
 
-ExpertWeights MoeBlock::feed_forwards(int layer) {
+// Its feed-forward experts; GRUs look at whole documents, and stay where they are.
+Lendable MoeBlock::lendable(int layer, const Permuted& visits) {
+  if (ranks_->lend == Lend::Nothing) return {};
+  return {static_cast<size_t>(visits.plan->routing.num_experts - spec_.moe.gru_experts), latent_feed_forwards(layer), [this](const ExpertWeights& weights) {
+            return LayerExperts{feed_forward_experts(mode_, spec_.moe.ternary_experts ? ternary(weights) : weights)};
+          }};
+}
+
+// As the optimizer sees them.
+ExpertWeights MoeBlock::latent_feed_forwards(int layer) {
   const auto stack = [&](std::span<float> WeightVector::* part) {
     const auto at = [&](Role role) { return (weights_.vector(role, layer).*part).data(); };
     return ExpertStack<float>{weights_.experts_here(Role::ExpertGate, layer), static_cast<size_t>(spec_.expert_width()),
@@ -165,8 +174,12 @@ ExpertWeights MoeBlock::feed_forwards(int layer) {
                               at(Role::ExpertDown)};
   };
   const auto [experts, width, hidden, gate, up, down] = stack(&WeightVector::value);
-  const ExpertWeights weights{{experts, width, hidden, gate, up, down}, stack(&WeightVector::gradient)};
-  if (experts == 0) return weights;
+  return {{experts, width, hidden, gate, up, down}, stack(&WeightVector::gradient)};
+}
+
+ExpertWeights MoeBlock::feed_forwards(int layer) {
+  const ExpertWeights weights = latent_feed_forwards(layer);
+  if (weights.value.num_experts == 0) return weights;
   if (spec_.moe.ternary_experts) return ternary(weights);
   const auto packed = [&](Role role) { return weights_.packed(role, layer); };
   return {weights.value, weights.gradient, {packed(Role::ExpertGate), packed(Role::ExpertUp), packed(Role::ExpertDown)}};

@@ -58,6 +58,8 @@ class MoeBlock {
   Tensor add_routed(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Permuted& visits, const RoutedLayers& routed);
   Tensor add_visits(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Permuted& visits, const RoutedLayers& routed);
   MakeExperts experts_here(int layer);
+  Lendable lendable(int layer, const Permuted& visits);
+  ExpertWeights latent_feed_forwards(int layer);
   ExpertWeights feed_forwards(int layer);
   std::shared_ptr<ExpertsOfKind> grus(int layer, std::span<const Segment> segments);
   Tensor with_momentum(const Tensor& y_TD, RoutedLayers& routed) const;

@@ -5,6 +5,12 @@
 
 namespace moiety::train {
 
+namespace {
+
+Lend lend_of(std::string_view name) { return name == "none" ? Lend::Nothing : name == "hot" ? Lend::Hot : Lend::All; }
+
+}  // namespace
+
 RankLayout::RankLayout(const TrainConfig::Ranks& config, comm::Group* ranks) : all_(ranks), chunks_(static_cast<int>(config.virtual_stages)) {
   if (ranks == nullptr) {
     require(config.stages == 1, "ranks.stages is {}, and this process is alone", config.stages);
@@ -16,7 +22,8 @@ RankLayout::RankLayout(const TrainConfig::Ranks& config, comm::Group* ranks) : a
   if (mesh_->experts() == nullptr) return;
   const int node = config.node > 0 ? static_cast<int>(config.node) : ranks->place().local_ranks;
   exchange_ = comm::make_exchange(config.dispatch, *mesh_->experts(), node);
-  experts_.emplace(ExpertRanks{*mesh_->experts(), *exchange_, static_cast<int>(config.chunks), config.payload == "bf16"});
+  experts_.emplace(ExpertRanks{*mesh_->experts(), *exchange_, static_cast<int>(config.chunks), config.payload == "bf16",
+                               lend_of(config.lend), config.flops_a_byte});
 }
 
 ExpertShare RankLayout::expert_share() const {

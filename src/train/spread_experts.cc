@@ -6,6 +6,7 @@
 
 #include "train/loops.h"
 #include "train/parallel.h"
+#include "train/picked.h"
 
 namespace moiety::train {
 namespace {
@@ -43,14 +44,6 @@ const std::byte* get(const std::byte* at, std::span<T> numbers) {
   return at + numbers.size_bytes();
 }
 
-template <class T>
-std::vector<T> picked(std::span<const T> from, std::span<const int32_t> which) {
-  std::vector<T> some;
-  some.reserve(which.size());
-  for (const int32_t i : which) some.push_back(from[static_cast<size_t>(i)]);
-  return some;
-}
-
 // Bytes of parcels with so much a row and a visit; `returns`: back from where the rows went.
 Matrix<size_t> bytes_of(const Matrix<size_t>& rows_WW, const Matrix<size_t>& visits_WW, size_t a_row, size_t a_visit, bool returns) {
   Matrix<size_t> bytes_WW(rows_WW.rows(), rows_WW.cols());
@@ -76,7 +69,7 @@ std::vector<Segment> part_of(std::span<const Segment> segments, size_t first, si
 }  // namespace
 
 SpreadExperts::SpreadExperts(const ExpertRanks& ranks, std::shared_ptr<const moe::LayerPlan> plan, moe::Placement placement, MakeExperts make,
-                             std::span<const Segment> segments, Documents documents)
+                             std::span<const Segment> segments, Documents documents, Lendable lendable)
     : ranks_(ranks),
       plan_(std::move(plan)),
       placement_(std::move(placement)),
@@ -84,15 +77,42 @@ SpreadExperts::SpreadExperts(const ExpertRanks& ranks, std::shared_ptr<const moe
       segments_(segments.begin(), segments.end()),
       documents_(documents),
       chunks_(static_cast<size_t>(ranks.chunks)) {
+  if (ranks_.lend != Lend::Nothing) borrow(std::move(lendable));
   const size_t tokens = static_cast<size_t>(plan_->routing.num_tokens());
   for (size_t c = 0; c < chunks_.size(); ++c) {
     const size_t first = cut(tokens, c, chunks_.size()), end = cut(tokens, c + 1, chunks_.size());
-    chunks_[c].shipment = moe::plan_shipment(*plan_, placement_, ranks_.group.rank(), static_cast<int>(first), static_cast<int>(end));
+    chunks_[c].shipment = moe::plan_shipment(*plan_, placement_, ranks_.group.rank(), static_cast<int>(first), static_cast<int>(end), borrowed());
   }
   // Half of what stays hides the first chunk's way here, half the last one's way back.
   const size_t homes = chunks_.size() > 1 ? 2 : 1;
   for (size_t h = 0; h < homes; ++h) add_home(cut(tokens, h, homes), cut(tokens, h + 1, homes));
   tell_counts();
+}
+
+// Everybody learns how many visits from whom to whom there are, and makes the same plan of it.
+void SpreadExperts::borrow(Lendable lendable) {
+  loans_ = plan_loans(lendable);
+  borrowed_.emplace(ranks_.group, ranks_.exchange, placement_, loans_, *plan_, std::move(lendable));
+}
+
+moe::BorrowPlan SpreadExperts::plan_loans(const Lendable& lendable) const {
+  std::vector<int64_t> mine_E = moe::visits_by_expert(*plan_);
+  mine_E.resize(lendable.experts);
+  const std::vector<int64_t> all = ranks_.group.gather(mine_E);
+  Matrix<int64_t> visits_WE(static_cast<size_t>(ranks_.group.size()), mine_E.size());
+  std::ranges::copy(all, visits_WE.flat().begin());
+  if (ranks_.lend == Lend::All) return moe::borrow_all(visits_WE, placement_);
+  const auto [experts, width, hidden, gate, up, down] = lendable.own.value;
+  const double weights = 3.0 * static_cast<double>(width) * static_cast<double>(hidden);
+  // A multiplication and an addition a weight, once forward and twice backward; four rows, of which each end sends two; weights and gradients.
+  return moe::borrow_hot(visits_WE, placement_,
+                         {.visit = 6 * weights,
+                          .row = 2 * static_cast<double>(row_bytes(ranks_.bf16, width)) * ranks_.flops_a_byte,
+                          .expert = weights * sizeof(float) * ranks_.flops_a_byte});
+}
+
+std::span<const int> SpreadExperts::borrowed() const {
+  return borrowed_ ? std::span<const int>(loans_.experts_W[static_cast<size_t>(ranks_.group.rank())]) : std::span<const int>();
 }
 
 // Where the part begins; experts that need whole documents get them.
@@ -143,18 +163,21 @@ size_t SpreadExperts::guest_rows(const Chunk& chunk) const {
   return rows;
 }
 
-template <class Send, class Compute, class Take, class AtHome>
-void SpreadExperts::run(const Send& send, const Compute& compute, const Take& take, const AtHome& at_home) {
+template <class Send, class Compute, class Take, class AtHome, class Early, class Late>
+void SpreadExperts::run(const Send& send, const Compute& compute, const Take& take, const AtHome& at_home, const Early& early, const Late& late) {
   std::vector<std::unique_ptr<comm::Arrival>> coming, returning;
   for (Chunk& chunk : chunks_) coming.push_back(send(chunk));
+  early();
   if (homes_.size() > 1) at_home(homes_[0]);
   for (size_t c = 0; c < chunks_.size(); ++c) returning.push_back(compute(chunks_[c], coming[c]->finish()));
   if (homes_.size() > 1) at_home(homes_[1]);
+  late();
   for (size_t c = 0; c < chunks_.size(); ++c) take(chunks_[c], returning[c]->finish());
   if (homes_.size() == 1) at_home(homes_[0]);
 }
 
 void SpreadExperts::forward(std::span<const float> mix_N, MatrixView<const float> x_TD, MatrixView<float> out_TD) {
+  if (borrowed_) borrowed_->send();
   run([&](const Chunk& chunk) { return send_tokens(chunk, mix_N, x_TD); },
       [&](Chunk& chunk, const comm::Parcels& parcels) {
         Guests& guests = chunk.guests;
@@ -169,6 +192,10 @@ void SpreadExperts::forward(std::span<const float> mix_N, MatrixView<const float
       [&](Home& home) {
         experts_forward(home.experts, home.plan, picked(mix_N, home.visit_V), x_TD.middle_rows(home.first, home.tokens),
                         out_TD.middle_rows(home.first, home.tokens));
+      },
+      [] {},
+      [&] {
+        if (borrowed_) borrowed_->forward(mix_N, x_TD, out_TD);
       });
 }
 
@@ -193,7 +220,12 @@ void SpreadExperts::backward(std::span<const float> mix_N, MatrixView<const floa
         experts_backward(home.experts, home.plan, picked(mix_N, home.visit_V), x_TD.middle_rows(home.first, home.tokens),
                          dout_TD.middle_rows(home.first, home.tokens), dx_TD.middle_rows(home.first, home.tokens), dmix_V);
         for (size_t v = 0; v < dmix_V.size(); ++v) dmix_N[static_cast<size_t>(home.visit_V[v])] = dmix_V[v];
-      });
+      },
+      [&] {
+        if (borrowed_) borrowed_->backward(mix_N, x_TD, dout_TD, dx_TD, dmix_N);
+      },
+      [] {});
+  if (borrowed_) borrowed_->take_gradients();
 }
 
 // A parcel of tokens: their rows; for each how many visits it makes and, if that matters, its document; experts and mixing weights

@@ -9,6 +9,8 @@
 // Tokens may go in chunks: while one is computed with, the next is on its way here and the results of the one before on theirs
 // (as in Tutel: Hwang et al. 2023). What a rank's tokens visit at home is computed while the first chunk comes and the last returns.
 //
+// Experts that many visit may be borrowed instead (train/borrowed_experts.h): their weights are on their way while all else is computed.
+//
 // Plain arithmetic on matrices: no torch, no graph. All ranks make the same calls, with whatever tokens they have, or none.
 #pragma once
 
@@ -21,10 +23,14 @@
 #include "comm/exchange.h"
 #include "moe/shipment.h"
 #include "train/batch.h"
+#include "train/borrowed_experts.h"
 #include "train/buffer.h"
 #include "train/experts.h"
 
 namespace moiety::train {
+
+// Which experts' weights travel instead of tokens: none's, those by which the slowest rank is expected to be faster, all visited ones'.
+enum class Lend { Nothing, Hot, All };
 
 // Ranks that share the experts of each layer, and how tokens get to them.
 struct ExpertRanks {
@@ -32,6 +38,8 @@ struct ExpertRanks {
   comm::Exchange& exchange;
   int chunks = 1;
   bool bf16 = false;  // rows travel rounded to bf16
+  Lend lend = Lend::Nothing;
+  double flops_a_byte = 100;  // what a rank computes while it sends a byte, for Lend::Hot
 };
 
 // The experts of a layer that this rank holds, numbered from 0, for one pass over tokens whose documents are `segments`.
@@ -45,7 +53,7 @@ class SpreadExperts {
  public:
   // What it refers to must outlive it. `segments` cover all tokens in their order.
   SpreadExperts(const ExpertRanks& ranks, std::shared_ptr<const moe::LayerPlan> plan, moe::Placement placement, MakeExperts make,
-                std::span<const Segment> segments, Documents documents);
+                std::span<const Segment> segments, Documents documents, Lendable lendable);
 
   // As experts_forward and experts_backward (train/experts.h).
   void forward(std::span<const float> mix_N, MatrixView<const float> x_TD, MatrixView<float> out_TD);
@@ -74,6 +82,9 @@ class SpreadExperts {
     Guests guests;
   };
 
+  void borrow(Lendable lendable);
+  std::span<const int> borrowed() const;
+  moe::BorrowPlan plan_loans(const Lendable& lendable) const;
   void add_home(size_t first, size_t end);
   void tell_counts();
   size_t guest_rows(const Chunk& chunk) const;
@@ -88,9 +99,9 @@ class SpreadExperts {
   void take_back(const Chunk& chunk, const comm::Parcels& parcels, MatrixView<float> to_TD, std::span<float> dmix_N) const;
 
   // send(chunk) starts what goes out; compute(chunk, parcels) computes with what came and starts what returns; take(chunk, parcels)
-  // takes it back; at_home(home) computes what stays. What is on its way goes on meanwhile.
-  template <class Send, class Compute, class Take, class AtHome>
-  void run(const Send& send, const Compute& compute, const Take& take, const AtHome& at_home);
+  // takes it back; at_home(home) computes what stays; early() is while the first are on their way, late() while the last return.
+  template <class Send, class Compute, class Take, class AtHome, class Early, class Late>
+  void run(const Send& send, const Compute& compute, const Take& take, const AtHome& at_home, const Early& early, const Late& late);
 
   ExpertRanks ranks_;
   std::shared_ptr<const moe::LayerPlan> plan_;
@@ -100,6 +111,8 @@ class SpreadExperts {
   Documents documents_;
   std::vector<Chunk> chunks_;
   std::vector<Home> homes_;
+  moe::BorrowPlan loans_;
+  std::optional<BorrowedExperts> borrowed_;
 };
 
 }  // namespace moiety::train
