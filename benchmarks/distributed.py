@@ -1,16 +1,23 @@
 #!/usr/bin/env python3
-"""Experts spread over two ranks, with links so slow that unhidden exchanges take a given share of the step: chunked against sequential.
+"""Experts spread over ranks, with links so slow that unhidden exchanges take a given share of the step: chunked against sequential; or, with
+--skew, experts by Zipf's law: static expert parallelism against borrowed experts.
 
   benchmarks/distributed.py build/release/bin/moiety [--share 0.45] [--chunks 2,4,8] [--rounds 3] [--steps 12]
+  benchmarks/distributed.py build/release/bin/moiety --skew 1.2 [--ranks 2] [--mbit 1000] [--flops-a-byte 1000] [--rounds 3]
 
 Each rank is a process of one thread in a network namespace of its own (needs root); a token bucket shapes the link between them. The rate is
 found first: steps over an unshaped link take the time of all but the wire, and what travels is known, so the rate is what makes
 waiting --share of the sequential step. Then ways take turns, round after round; a run's time is the median of its steps without the first
 few, a way's the median of its rounds. Perfect overlap would take the longer of computing and waiting.
+
+--skew S: tokens choose by the hash gate, one expert each, in a model of one MoE layer, and the text is made so that expert i, from 1, gets a share
+proportional to i ** -S: hot experts are neighbours, all on rank 0, which is the worst case for a static placement. Times are means over steps 21 to
+40, by rank: of the whole step, and of it what is not spent waiting in exchanges (busy).
 """
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import tempfile
@@ -47,7 +54,10 @@ keep = 1
 threads = 1
 """
 SKIPPED = 3  # first steps of a run
-NAMES = ["moiety0", "moiety1"]
+VOCABULARY, EXPERTS = 257, 16  # bytes and the end of a text
+# What --skew changes.
+SKEWED = {"model.layers": 1, "model.gate": '"hash"', "model.experts_per_token": 1, "model.expert_hidden": 1024, "tokenizer.vocab_size": VOCABULARY,
+          "balance.aux_loss": 0, "balance.z_loss": 0, "train.steps": 40}
 
 
 def sh(command):
@@ -55,14 +65,18 @@ def sh(command):
 
 
 class Link:
-    """Two namespaces, 10.77.0.1 and 10.77.0.2, with a veth pair between them."""
+    """Namespaces, 10.77.0.1 and on, each with a veth pair to a bridge in one more."""
+
+    def __init__(self, ranks):
+        self.names, self.bridge = [f"moiety{rank}" for rank in range(ranks)], "moietybridge"
 
     def __enter__(self):
         self.down()
-        for name in NAMES:
+        sh(f"ip netns add {self.bridge} && ip -n {self.bridge} link add bridge type bridge && ip -n {self.bridge} link set bridge up")
+        for i, name in enumerate(self.names):
             sh(f"ip netns add {name}")
-        sh(f"ip link add link0 netns {NAMES[0]} type veth peer name link0 netns {NAMES[1]}")
-        for i, name in enumerate(NAMES):
+            sh(f"ip link add link0 netns {name} type veth peer name port{i} netns {self.bridge}")
+            sh(f"ip -n {self.bridge} link set port{i} master bridge up")
             sh(f"ip -n {name} link set lo up; ip -n {name} addr add 10.77.0.{i + 1}/24 dev link0; ip -n {name} link set link0 up")
         return self
 
@@ -70,22 +84,22 @@ class Link:
         self.down()
 
     def down(self):
-        for name in NAMES:
+        for name in [*self.names, self.bridge]:
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
 
     def shape(self, bytes_a_second):
-        for name in NAMES:
+        for name in self.names:
             subprocess.run(["tc", "-n", name, "qdisc", "del", "dev", "link0", "root"], stderr=subprocess.DEVNULL)
             if bytes_a_second:
                 rate = int(bytes_a_second * 8)
                 sh(f"tc -n {name} qdisc add dev link0 root tbf rate {rate} burst 256kb latency 50ms")
 
     def sent(self):
-        """Bytes on the wire so far, the larger of both ways."""
+        """Bytes on the wire so far, the most that a rank sent."""
         def of(name):
             out = subprocess.check_output(["ip", "-n", name, "-s", "-j", "link", "show", "link0"])
             return json.loads(out)[0]["stats64"]["tx"]["bytes"]
-        return max(of(name) for name in NAMES)
+        return max(of(name) for name in self.names)
 
 
 class Runs:
@@ -93,19 +107,25 @@ class Runs:
         self.moiety, self.folder, self.link, self.steps, self.count = moiety, folder, link, steps, 0
 
     def once(self, chunks):
-        """Seconds of each step, and bytes a step."""
+        """Seconds of a step, and bytes a step."""
+        before = self.link.sent()
+        lines = self.run({"ranks.chunks": chunks, "train.steps": self.steps})
+        return statistics.median([line["seconds"] for line in lines][SKIPPED:]), (self.link.sent() - before) / self.steps
+
+    def run(self, settings):
+        """Its steps' lines of metrics."""
         self.count += 1
         run = f"run{self.count}"
         words = [self.moiety, "train", "bench.toml"]
-        for setting in (f'run.dir="{run}"', f"ranks.chunks={chunks}", f"train.steps={self.steps}"):
-            words += ["--set", setting]
-        before, ranks = self.link.sent(), []
-        for rank, name in enumerate(NAMES):
+        for key, value in {**settings, "run.dir": f'"{run}"', "ranks.experts": len(self.link.names)}.items():
+            words += ["--set", f"{key}={value}"]
+        ranks = []
+        for rank, name in enumerate(self.link.names):
             # A rank listens where its machine's name leads.
             hosts = f"{self.folder}/hosts{rank}"
             with open(hosts, "w") as file:
                 file.write(f"127.0.0.1 localhost\n10.77.0.{rank + 1} {name}\n")
-            variables = dict(os.environ, RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="1", MASTER_ADDR="10.77.0.1", MASTER_PORT="29511")
+            variables = dict(os.environ, RANK=str(rank), WORLD_SIZE=str(len(self.link.names)), LOCAL_WORLD_SIZE="1", MASTER_ADDR="10.77.0.1", MASTER_PORT="29511")
             inside = ["ip", "netns", "exec", name, "unshare", "--uts", "--mount", "sh", "-c",
                       f'hostname {name} && mount --bind {hosts} /etc/hosts && exec "$@"', "rank"]
             ranks.append(subprocess.Popen(inside + words, cwd=self.folder, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
@@ -114,8 +134,73 @@ class Runs:
             if rank.returncode != 0:
                 raise SystemExit(f"a rank failed: {errors[-600:]}")
         with open(f"{self.folder}/{run}/metrics.jsonl") as lines:
-            seconds = [line["seconds"] for line in map(json.loads, lines) if "loss" in line]
-        return statistics.median(seconds[SKIPPED:]), (self.link.sent() - before) / self.steps
+            return [line for line in map(json.loads, lines) if "loss" in line]
+
+
+class Random:
+    """As base/random.h draws."""
+
+    def __init__(self, seed, stream):
+        self.key = self.mix(seed + 0x9E3779B97F4A7C15 * (stream + 1)) ^ self.mix(stream + 0xD1B54A32D192ED03)
+        self.counter = 0
+
+    @staticmethod
+    def mix(z):
+        z %= 1 << 64
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % (1 << 64)
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % (1 << 64)
+        return z ^ (z >> 31)
+
+    def below(self, bound):
+        self.counter += 1
+        return self.mix(self.key + 0x9E3779B97F4A7C15 * self.counter) * bound >> 64
+
+
+def hashed_experts():
+    """Of each token of the vocabulary, in layer 0: moe::hashed_experts, one a token."""
+    order, draw = list(range(VOCABULARY)), Random(0, 0)
+    for i in range(VOCABULARY - 1, 0, -1):
+        j = draw.below(i + 1)
+        order[i], order[j] = order[j], order[i]
+    return {token: i % EXPERTS for i, token in enumerate(order)}
+
+
+def write_skewed(path, tokenizer, skew, characters=400_000):
+    with open(tokenizer) as file:
+        vocabulary = json.load(file)["model"]["vocab"]
+    expert_of, letters = hashed_experts(), [[] for _ in range(EXPERTS)]
+    for letter in map(chr, range(33, 127)):
+        letters[expert_of[vocabulary[letter]]].append(letter)
+    draw = random.Random(1)
+    experts = draw.choices(range(EXPERTS), [(1 + i) ** -skew for i in range(EXPERTS)], k=characters)
+    with open(path, "w") as file:
+        file.writelines(draw.choice(letters[expert]) + ("\n" if i % 4096 == 4095 else "") for i, expert in enumerate(experts))
+
+
+def compare_skewed(runs, folder, arguments):
+    """Ways of lending take turns."""
+    for part in ("train", "valid"):
+        with open(f"{folder}/text/skewed.{part}.txt", "w") as file:
+            file.write("".join(map(chr, range(33, 127))) * 2000)
+    runs.run({**SKEWED, "train.steps": 1})
+    for part in ("train", "valid"):
+        write_skewed(f"{folder}/text/skewed.{part}.txt", f"{folder}/run1/tokenizer.json", arguments.skew)
+    runs.link.shape(arguments.mbit * 1e6 / 8)
+    ways = {"none": [], "hot": [], "all": []}
+    for _ in range(arguments.rounds):
+        for way, found in ways.items():
+            lines = runs.run({**SKEWED, "ranks.lend": f'"{way}"', "ranks.flops_a_byte": arguments.flops_a_byte})
+            found.append(lines[-1])
+    print(f"{len(runs.link.names)} ranks, links of {arguments.mbit:g} Mbit/s")
+    print(f"{'lend':>6} {'step, ms':>9} {'x':>6} {'busiest, ms':>12} {'x':>6} {'MB sent by one':>15}  busy by rank, ms; skew and loss")
+    first = None
+    for way, found in ways.items():
+        step = statistics.median(max(line["ranks"]["seconds"]) for line in found)
+        busy = [statistics.median(line["ranks"]["seconds"][r] - line["ranks"]["waited"][r] for line in found) for r in range(len(runs.link.names))]
+        sent = max(sum(row) for row in found[0]["ranks"]["bytes"]) / 1e6
+        first = first or (step, max(busy))
+        print(f"{way:>6} {step * 1e3:>9.0f} {first[0] / step:>6.2f} {max(busy) * 1e3:>12.0f} {first[1] / max(busy):>6.2f} {sent:>15.1f}  "
+              + " ".join(f"{b * 1e3:.0f}" for b in busy) + f"; {found[0]['load'][0]['max_over_mean']:.2f} x the mean, loss {found[0]['loss']:.5f}", flush=True)
 
 
 def main():
@@ -123,16 +208,22 @@ def main():
     parser.add_argument("moiety")
     parser.add_argument("--share", type=float, default=0.45, help="of the sequential step that waits for exchanges")
     parser.add_argument("--chunks", default="2,4,8")
+    parser.add_argument("--skew", type=float, help="Zipf's exponent")
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--mbit", type=float, default=1000)
+    parser.add_argument("--flops-a-byte", type=float, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
     arguments = parser.parse_args()
     ways = [1] + [int(chunks) for chunks in arguments.chunks.split(",")]
     moiety = os.path.abspath(arguments.moiety)
-    with tempfile.TemporaryDirectory() as folder, Link() as link:
+    with tempfile.TemporaryDirectory() as folder, Link(arguments.ranks) as link:
         subprocess.run([moiety, "corpus", "--synthetic", "copy", "text", "--synthetic-mb", "0.5"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         with open(f"{folder}/bench.toml", "w") as file:
-            file.write(CONFIG)
+            file.write(CONFIG.replace("text/copy", "text/skewed") if arguments.skew else CONFIG)
         runs = Runs(moiety, folder, link, arguments.steps)
+        if arguments.skew:
+            return compare_skewed(runs, folder, arguments)
         link.shape(None)
         runs.once(1)  # warm
         computing, size = runs.once(1)
