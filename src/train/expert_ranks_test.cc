@@ -177,7 +177,7 @@ TEST(ExpertRanks, EveryBlockLearnsTheSameWithBorrowedExperts) {
       block.change(spec);
       const Layout layout{.ranks = 3, .sharing = 3, .chunks = 1 + static_cast<int>(random.below(3)), .lend = lend};
       SCOPED_TRACE(described(layout, block.name));
-      expect_as_one(layout, spec, {.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs}, random_batch(spec, random), {});
+      expect_as_one(layout, spec, {.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs}, test::random_batch(spec, 5, random), {});
     }
   }
 }
