@@ -19,14 +19,28 @@ Mesh::Mesh(Group& all, const MeshShape& shape) : all_(all) {
   const auto check = [&](const char* name, int ranks) {
     require(all.size() % ranks == 0, "ranks.{} is {}, which does not divide {} ranks into groups of as many", name, ranks, all.size());
   };
-  check("experts", shape.experts);
+  check("tensor", shape.tensor);
   check("sequence", shape.sequence);
+  check("experts", shape.experts);
+  const int document = shape.tensor * shape.sequence;  // ranks that have parts of the same documents
+  require(all.size() % document == 0, "ranks.tensor times ranks.sequence is {}, which does not divide {} ranks into groups of as many", document,
+          all.size());
   const auto neighbours = [&](const char* what, int ranks) { return part(all, all.rank() - all.rank() % ranks, 1, ranks, what); };
-  if (shape.sequence > 1) sequence_ = neighbours("sequence", shape.sequence);
-  if (shape.experts == 1) return;
-  experts_ = neighbours("experts", shape.experts);
-  const int place = all.rank() % shape.experts, groups = all.size() / shape.experts;
-  if (groups > 1) same_experts_ = part(all, place, shape.experts, groups, "same_experts");
+  const auto at_same_place = [&](const char* what, int ranks) {
+    return ranks < all.size() ? part(all, all.rank() % ranks, ranks, all.size() / ranks, what) : nullptr;
+  };
+  if (shape.tensor > 1) {
+    tensor_ = neighbours("tensor", shape.tensor);
+    same_tensor_ = at_same_place("same_tensor", shape.tensor);
+  }
+  if (shape.sequence > 1) {
+    const int first = all.rank() - all.rank() % document + all.rank() % shape.tensor;
+    sequence_ = part(all, first, shape.tensor, shape.sequence, "sequence");
+  }
+  if (shape.experts > 1) {
+    experts_ = neighbours("experts", shape.experts);
+    same_experts_ = at_same_place("same_experts", shape.experts);
+  }
 }
 
 }  // namespace moiety::comm

@@ -47,9 +47,12 @@ void permute_parts(const std::vector<int32_t>& from, Floats parts) {
 
 Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder, comm::Mesh* ranks)
     : config_(config), weights_(weights), ranks_(ranks) {
-  const size_t dense = weights.dense_gradients().size(), all = weights.gradients().size();
-  regions_ = {{.size = dense, .ranks = ranks == nullptr ? nullptr : ranks->same_dense()},
-              {.begin = dense, .size = all - dense, .ranks = ranks == nullptr ? nullptr : ranks->same_experts()}};
+  const auto add_region = [&](size_t size, comm::Group* same) {
+    regions_.push_back({.begin = regions_.empty() ? 0 : regions_.back().begin + regions_.back().size, .size = size, .ranks = same});
+  };
+  add_region(weights.dense_gradients().size(), ranks == nullptr ? nullptr : ranks->same_dense());
+  add_region(weights.sliced_gradients().size(), ranks == nullptr ? nullptr : ranks->same_tensor());
+  add_region(weights.expert_gradients().size(), ranks == nullptr ? nullptr : ranks->same_experts());
   for (const Weights::Entry& entry : weights.entries()) add_pieces(entry);
   for (Region& region : regions_) share_out(region);
   for (size_t i = 0; i < pieces_.size(); ++i) {
@@ -103,7 +106,7 @@ void Optimizer::add_pieces(const Weights::Entry& entry) {
   Range& range = entries_.emplace_back(Range{pieces_.size(), 0, {}});
   if (!entry.trained || entry.frozen == entry.size) return;
   const MomentForm form = form_of(config_, entry);
-  const size_t region = entry.begin < regions_[1].begin ? 0 : 1;
+  const size_t region = static_cast<size_t>(std::ranges::upper_bound(regions_, entry.begin, {}, &Region::begin) - regions_.begin()) - 1;
   const size_t packed_together = weights_.packed_together(entry);
   const bool is_factored = !has_moment(form, Moment::Second);
   if (!is_factored && packed_together == 0) {

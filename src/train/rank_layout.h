@@ -25,6 +25,9 @@ class RankLayout {
   // nullptr: this rank has all experts itself.
   const ExpertRanks* experts() const { return experts_ ? &*experts_ : nullptr; }
   ExpertShare expert_share() const;
+  // The ranks that share dense matrices with this one; nullptr: it has them whole.
+  comm::Group* tensor();
+  TensorShare tensor_share();
   // Empty if there is one rank.
   SumOverRanks sum() const;
   // The sequences of a pass that this rank computes, or its parts of them: neighbours, and one more or less than any other ranks'.

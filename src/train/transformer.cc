@@ -35,13 +35,14 @@ Tensor mean_of(const tensor_list& losses) {
 
 }  // namespace
 
-Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode, const ExpertRanks* ranks)
+Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode, const ExpertRanks* ranks, comm::Group* tensor)
     : spec_(spec),
       weights_(weights),
       mode_(mode),
-      attention_(spec.attention, spec.norm_eps, rotary_, mode.type),
+      attention_(heads_here(spec.attention, weights.tensor_share()), spec.norm_eps, rotary_, mode.type),
       gates_(spec_, weights),
       moe_block_(spec_, weights, mode, gates_, ranks),
+      tensor_(tensor),
       anchor_(torch::zeros({1}, torch::requires_grad())) {
   check_supported(spec);
 }
@@ -103,8 +104,9 @@ Tensor Transformer::logits(const Batch& batch, Routes* routes) {
 
 // Undefined after an overflow.
 Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
+  if (tensor_ != nullptr) routed.together = bring_together(*tensor_, batch);
   int longest = 0;
-  for (const Segment& segment : batch.segments) longest = std::max(longest, segment.position + segment.length);
+  for (const Segment& segment : routed.seen(batch.segments)) longest = std::max(longest, segment.position + segment.length);
   if (static_cast<size_t>(longest) > rotary_.cosine.rows()) rotary_ = rotary_table(spec_.attention, longest);
 
   const bool recomputes = torch::GradMode::is_enabled() && routed.order.recompute_layers;
@@ -125,10 +127,10 @@ Tensor Transformer::run_layer(int layer, const Tensor& x_TD, const std::vector<S
 
 Tensor Transformer::run_layer_to_recompute(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
   const auto order = std::make_shared<const PassOrder>(routed.order);
-  const auto only_this = [order, ring = routed.ring, choosing = routed.choosing, sequence = routed.sequence, with_entropy = routed.with_entropy,
+  const auto only_this = [order, ring = routed.ring, together = routed.together, choosing = routed.choosing, sequence = routed.sequence, with_entropy = routed.with_entropy,
                           first = routed.first + routed.routes.size()](Routes decided) {
     return RoutedLayers{.order = *order, .choosing = choosing, .sequence = sequence, .with_entropy = with_entropy, .first = first,
-                        .decided = std::move(decided), .ring = ring};
+                        .decided = std::move(decided), .ring = ring, .together = together};
   };
   const auto joined = [](const Tensor& out_TD, const RoutedLayers& of) {
     tensor_list all{out_TD};
@@ -174,20 +176,20 @@ Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const std::ve
   if (spec_.attention.experts) {
     return with_bias(add_attention_experts(spec_, weights_, mode_, attention_, layer, x_TD, normed_TD, segments, routed));
   }
-  const Tensor qkv_TQ = linear(normed_TD, weights_.joined(Role::Query, Role::Value, layer), mode_.type);
+  const Tensor qkv_TQ = linear(gather_tokens(normed_TD, routed.together), weights_.joined(Role::Query, Role::Value, layer), mode_.type);
   HeadNorms norms;
   if (spec_.attention.qk_norm != spec::QkNorm::None) {
     norms = {weights_.vector(Role::QueryNorm, layer), weights_.vector(Role::KeyNorm, layer)};
   }
-  const Tensor attended = attend(attention_, qkv_TQ, norms, segments, routed.ring);
-  return with_bias(add_linear(x_TD, attended, weights_.matrix(Role::AttentionOutput, layer), mode_.type));
+  const Tensor attended = attend(attention_, qkv_TQ, norms, routed.seen(segments), routed.ring);
+  return with_bias(add_linear_slice(x_TD, attended, weights_.matrix(Role::AttentionOutput, layer), mode_.type, routed.together));
 }
 
 Tensor Transformer::feed_forward_block(int layer, const Tensor& x_TD, RoutedLayers& routed) {
   const Tensor normed_TD = rms_norm(x_TD, weights_.vector(Role::FeedForwardNorm, layer), spec_.norm_eps);
   if (spec_.feed_forward[layer] == spec::FeedForward::Moe) return moe_block_.forward(layer, x_TD, normed_TD, routed);
-  const Tensor gate_up = linear(normed_TD, weights_.joined(Role::DenseGate, Role::DenseUp, layer), mode_.type);
-  return add_linear(x_TD, silu_mul(gate_up), weights_.matrix(Role::DenseDown, layer), mode_.type);
+  const Tensor gate_up = linear(gather_tokens(normed_TD, routed.together), weights_.joined(Role::DenseGate, Role::DenseUp, layer), mode_.type);
+  return add_linear_slice(x_TD, silu_mul(gate_up), weights_.matrix(Role::DenseDown, layer), mode_.type, routed.together);
 }
 
 LoadedModel load_model(const std::filesystem::path& folder) {

@@ -77,11 +77,16 @@ Stretch stack_here(const spec::ModelSpec& spec, const spec::Weight& weight, cons
 
 }  // namespace
 
-Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share) : share_(share) {
+Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share, const TensorShare& tensor) : share_(share), tensor_(tensor) {
+  check_slices(spec, tensor);
   for (const spec::Weight& weight : spec::weights_of(spec, false)) {
     Entry entry{.weight = weight, .name = format::our_name(weight), .whole_shape = spec::shape_of(spec, weight.role, weight.layer), .size = 1};
     if (entry.is_stack()) entry.whole_shape.insert(entry.whole_shape.begin(), spec::experts_with(spec, weight.layer, weight.role));
     entry.kept = {entry.is_stack() ? stack_here(spec, weight, share) : Stretch{0, static_cast<size_t>(entry.whole_shape[0])}};
+    if (const auto slices = slices_of(spec, weight.role, tensor)) {
+      entry.axis = slices->axis;
+      entry.kept = {slices->kept};
+    }
     entry.shape = entry.whole_shape;
     entry.shape[entry.axis] = 0;
     for (const Stretch& slices : entry.kept) entry.shape[entry.axis] += static_cast<int64_t>(slices.size);
@@ -90,17 +95,24 @@ Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share) : share_
     for (const int64_t extent : entry.shape) entry.size *= static_cast<size_t>(extent);
     entries_.push_back(std::move(entry));
   }
+  enum class Held { Whole, Sliced, Spread };
+  const auto held = [&](const Entry& entry) {
+    if (share.ranks > 1 && entry.is_stack()) return Held::Spread;
+    return slices_of(spec, entry.weight.role, tensor) ? Held::Sliced : Held::Whole;
+  };
   size_t total = 0;
-  const auto place = [&](bool spread) {
+  const auto place = [&](Held which) {
     for (Entry& entry : entries_) {
-      if ((share.ranks > 1 && entry.is_stack()) != spread) continue;
+      if (held(entry) != which) continue;
       entry.begin = total;
       total += entry.size;
     }
   };
-  place(false);
-  dense_ = total;
-  place(true);
+  place(Held::Whole);
+  sliced_ = total;
+  place(Held::Sliced);
+  experts_ = total;
+  place(Held::Spread);
   values_ = Matrix<float>(1, total);
   gradients_ = Matrix<float>(1, total);
 }

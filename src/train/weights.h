@@ -1,6 +1,6 @@
 // All weights of a model in one piece of memory, their gradients in another of the same layout. Whoever computes a
 // gradient adds it there; the optimizer and the checkpoint walk the whole. Of ranks that share each layer's experts every one has
-// some of them here, and all that is no expert's.
+// some of them here, of ranks that share dense matrices some slices of each, and of all the rest everything.
 #pragma once
 
 #include <string>
@@ -12,6 +12,7 @@
 #include "spec/weight.h"
 #include "train/packed.h"
 #include "train/part.h"
+#include "train/slices.h"
 
 namespace moiety::train {
 
@@ -36,7 +37,7 @@ moe::Placement placement_of(const spec::ModelSpec& spec, int layer, const Expert
 class Weights {
  public:
   // Sets everything to zero.
-  explicit Weights(const spec::ModelSpec& spec, const ExpertShare& share = {});
+  explicit Weights(const spec::ModelSpec& spec, const ExpertShare& share = {}, const TensorShare& tensor = {});
 
   struct Entry {
     spec::Weight weight;
@@ -56,6 +57,7 @@ class Weights {
   };
   const std::vector<Entry>& entries() const { return entries_; }
   bool has_all_experts() const { return share_.ranks == 1; }
+  const TensorShare& tensor_share() const { return tensor_; }
   // Of a layer's experts that have a weight of this role, so many are here.
   size_t experts_here(spec::Role role, int layer) const { return static_cast<size_t>(find(role, layer).shape[0]); }
 
@@ -70,9 +72,10 @@ class Weights {
     return values_.flat();
   }
   std::span<float> gradients() { return gradients_.flat(); }
-  // Where experts are spread theirs lie behind all others, which are else all there are.
-  std::span<float> dense_gradients() { return gradients().first(dense_); }
-  std::span<float> expert_gradients() { return gradients().subspan(dense_); }
+  // First what each rank has whole, then slices of what is shared out, last experts where they are spread.
+  std::span<float> dense_gradients() { return gradients().first(sliced_); }
+  std::span<float> sliced_gradients() { return gradients().subspan(sliced_, experts_ - sliced_); }
+  std::span<float> expert_gradients() { return gradients().subspan(experts_); }
   std::span<const float> values() const { return values_.flat(); }
 
   bool has(spec::Role role, int layer = -1) const;
@@ -115,8 +118,9 @@ class Weights {
   void pack_all();
 
   ExpertShare share_;
+  TensorShare tensor_;
   std::vector<Entry> entries_;
-  size_t dense_ = 0;  // numbers of all that is no expert's
+  size_t sliced_ = 0, experts_ = 0;  // where they begin
   Matrix<float> values_, gradients_;
   std::vector<Packed> packed_;  // as they lie in memory
   Matrix<std::byte> packed_memory_;
