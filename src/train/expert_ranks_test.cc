@@ -23,6 +23,7 @@ struct Layout {
   const char* dispatch = "all_to_all";
   bool bf16 = false;
   int tensor = 1, sequence = 1;
+  bool shared = true;  // moments
 
   TrainConfig::Ranks config() const {
     return {.sequence = sequence, .tensor = tensor, .experts = sharing, .dispatch = dispatch, .chunks = chunks, .payload = bf16 ? "bf16" : "f32", .node = node};
@@ -130,7 +131,7 @@ Learnt of_ranks(const Layout& layout, const spec::ModelSpec& spec, const Mode& m
     const std::vector<float> summed(weights.gradients().begin(), weights.gradients().end());
     // The optimizer sums by itself.
     std::ranges::copy(own, weights.gradients().begin());
-    const double norm = Optimizer({}, weights, {}, &mesh).step(0, 0.001);
+    const double norm = Optimizer({.shared = layout.shared}, weights, {}, &mesh).step(0, 0.001);
 
     const std::lock_guard lock(mutex);
     learnt.loss = loss[0];
@@ -227,6 +228,7 @@ TEST(TensorRanks, EveryLayoutLearnsWhatOneProcessDoes) {
     const bool draws = spec.moe.router.gate == spec::Gate::Random || spec.moe.router.weigh == spec::Weigh::SparseMixer;
     const bool is_cut = !draws && spec.attention.weigh == spec::AttentionWeigh::Softmax && layout.ranks % (2 * layout.tensor) == 0;
     if (is_cut && below(2) == 0) layout.sequence = 2;
+    layout.shared = below(2) == 0;
     PassOrder order;
     order.recompute_layers = !passes_state && below(3) == 0;
     Batch batch = random_batch(spec, random);
