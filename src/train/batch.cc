@@ -4,18 +4,26 @@
 
 namespace moiety::train {
 
-Batch Batch::sequences(size_t first, size_t count) const {
-  const size_t length = sequence > 0 ? sequence : tokens_T.size();
-  const size_t begin = std::min(tokens_T.size(), first * length), end = std::min(tokens_T.size(), (first + count) * length);
-  Batch part{.sequence = sequence, .first_token = first_token + begin, .draw = draw};
+Batch Batch::tokens(size_t first, size_t count) const {
+  const size_t begin = std::min(tokens_T.size(), first), end = std::min(tokens_T.size(), first + count);
+  Batch part{.first_token = first_token + begin, .ring = ring, .draw = draw};
   part.tokens_T.assign(tokens_T.begin() + static_cast<ptrdiff_t>(begin), tokens_T.begin() + static_cast<ptrdiff_t>(end));
   part.targets_T.assign(targets_T.begin() + static_cast<ptrdiff_t>(begin), targets_T.begin() + static_cast<ptrdiff_t>(end));
   for (const Segment& segment : segments) {
-    const auto at = static_cast<size_t>(segment.begin);
-    if (at < begin || at >= end) continue;
-    part.segments.push_back(segment);
-    part.segments.back().begin -= static_cast<int>(begin);
+    const int from = std::max(segment.begin, static_cast<int>(begin)), to = std::min(segment.begin + segment.length, static_cast<int>(end));
+    if (from >= to) continue;
+    Segment& cut = part.segments.emplace_back(segment);
+    cut.begin = from - static_cast<int>(begin);
+    cut.length = to - from;
+    cut.position += from - segment.begin;
   }
+  return part;
+}
+
+Batch Batch::sequences(size_t first, size_t count) const {
+  const size_t length = sequence > 0 ? sequence : tokens_T.size();
+  Batch part = tokens(first * length, count * length);
+  part.sequence = sequence;
   return part;
 }
 

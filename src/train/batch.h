@@ -13,7 +13,7 @@ struct Segment {
   int begin = 0;
   int length = 0;
   int domain = 0;    // of the sampler's
-  int position = 0;  // of its first token; above 0: other ranks have what stands before (train/ring_attention.h)
+  int position = 0;  // of its first token; above 0: other ranks have what stands before
   int document = 0;  // by which its other parts are known
 };
 
@@ -29,6 +29,8 @@ struct Batch {
   std::shared_ptr<const Ring> ring;  // of ranks that have the other parts of its documents; null: none has any
   uint64_t draw = 0;  // what choices by chance follow from: gates (moe/gate.h) and SparseMixer; 0: gates choose as at inference
 
+  // `count` of its tokens from `first` on, as a part of the same pass, of sequences that are no longer told apart.
+  Batch tokens(size_t first, size_t count) const;
   // `count` of its sequences from `first` on, as a part of the same pass.
   Batch sequences(size_t first, size_t count) const;
   // Positions with a target.

@@ -157,6 +157,7 @@ void visit(Config& c, Visitor& v) {
   v.integer("stages", c.ranks.stages, 1, 1 << 16);
   v.integer("virtual", c.ranks.virtual_stages, 1, 1 << 16);
   v.integer("sequence", c.ranks.sequence, 1, 1 << 16);
+  v.integer("tensor", c.ranks.tensor, 1, 1 << 16);
   v.integer("experts", c.ranks.experts, 1, 1 << 20);
   v.choice("dispatch", c.ranks.dispatch, {"all_to_all", "all_gather", "two_level"});
   v.integer("chunks", c.ranks.chunks, 1, 1024);

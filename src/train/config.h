@@ -129,6 +129,7 @@ struct TrainConfig {
   struct Ranks {
     int64_t stages = 1, virtual_stages = 1;  // of a pipeline, and chunks of layers that each has
     int64_t sequence = 1;                  // so many neighbouring ranks have a part of each sequence
+    int64_t tensor = 1;                    // so many neighbouring ranks share each dense matrix (train/slices.h)
     int64_t experts = 1;                   // so many ranks share the experts of each layer; 1: every rank has all
     std::string dispatch = "all_to_all";  // all_to_all, all_gather, two_level
     int64_t chunks = 1;                    // a pass's tokens go in so many parts, of which one is computed with while others travel

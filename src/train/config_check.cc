@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "train/slices.h"
 
 namespace moiety::train {
 
@@ -107,6 +108,13 @@ void check_ranks(const TrainConfig& c, const std::string& where) {
   together(c.anneal.spawn_step > 0, "anneal.spawn_step");
   together(c.train.frozen_experts + c.train.frozen_attention_experts > 0, "train.frozen_experts");
   check_stages(c, where);
+  if (c.ranks.tensor > 1) {
+    require(c.ranks.stages == 1, "{}: ranks.tensor = {} and ranks.stages = {} do not go together yet", where, c.ranks.tensor, c.ranks.stages);
+    require(c.balance.scope != "sequence" && c.trace.file.empty(),
+            "{}: balance.scope = \"sequence\" and trace.file look at whole sequences, whose tokens ranks.tensor = {} shares out", where, c.ranks.tensor);
+    require(c.optimizer.state != "factored", "{}: optimizer.state = \"factored\" is of whole matrices, of which ranks.tensor = {} gives each rank slices",
+            where, c.ranks.tensor);
+  }
   if (c.ranks.sequence == 1) return;
   whole(m.attention_weights != "softmax", "model.attention_weights = \"stick_breaking\"");
   whole(m.gru_experts > 0, "model.gru_experts");
@@ -170,6 +178,7 @@ void check(const TrainConfig& c, const std::string& where) {
           "{}: model.experts holds {} numbers, but {} of the layers have experts", where, c.model.experts_by_layer.size(), moe_layers);
   require(c.model.moe_offset < c.model.moe_every, "{}: model.moe_offset ({}) must be less than model.moe_every ({})", where,
           c.model.moe_offset, c.model.moe_every);
+  if (c.ranks.tensor > 1 && c.run.from.empty()) check_slices(model_spec(c, /*vocab_size=*/1, /*end_of_text=*/0), {.ranks = static_cast<int>(c.ranks.tensor)});
   require(c.train.batch * c.train.sequence <= (1 << 24), "{}: train.batch * train.sequence is {}, expected at most {}",
           where, c.train.batch * c.train.sequence, 1 << 24);
 }

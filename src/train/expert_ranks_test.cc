@@ -1,4 +1,5 @@
-// Ranks that share experts, held to one process: losses, gradients, clipping norms and checkpoints of random layouts and blocks.
+// Ranks that share experts, dense matrices and sequences, held to one process: losses, gradients, clipping norms and checkpoints of random
+// layouts and blocks.
 #include <gtest/gtest.h>
 #include <omp.h>
 #include <unistd.h>
@@ -6,11 +7,11 @@
 #include <mutex>
 
 #include "base/random.h"
-#include "comm/mesh.h"
 #include "support/random_batch.h"
 #include "support/rank_threads.h"
 #include "train/checkpoint.h"
 #include "train/optimizer.h"
+#include "train/rank_layout.h"
 #include "train/transformer.h"
 
 namespace moiety::train {
@@ -23,6 +24,12 @@ struct Layout {
   const char* dispatch = "all_to_all";
   bool bf16 = false;
   Lend lend = Lend::Nothing;
+  int tensor = 1, sequence = 1;
+  bool shared = true;  // moments
+
+  TrainConfig::Ranks config() const {
+    return {.sequence = sequence, .tensor = tensor, .experts = sharing, .dispatch = dispatch, .chunks = chunks, .payload = bf16 ? "bf16" : "f32", .lend = lend == Lend::Nothing ? "none" : lend == Lend::Hot ? "hot" : "all", .flops_a_byte = 1, .node = node};
+  }
 };
 
 struct Block {
@@ -64,6 +71,7 @@ constexpr LossWeights kLosses{.balance = 0.5f, .z = 0.1f, .spread = 0.2f};
 Learnt of_one(const spec::ModelSpec& spec, const Mode& mode, const Batch& batch, const PassOrder& order) {
   Weights weights(spec);
   weights.initialise(spec, 3);
+  if (mode.type == GemmType::Bf16) weights.keep_packed(spec);
   Transformer model(spec, weights, mode);
   const Losses losses = model.forward(batch, kLosses, nullptr, order);
   losses.total.backward();
@@ -79,23 +87,16 @@ Learnt of_ranks(const Layout& layout, const spec::ModelSpec& spec, const Mode& m
   std::mutex mutex;
   on_ranks(layout.ranks, [&](comm::Group& group) {
     omp_set_num_threads(1);
-    comm::Mesh mesh(group, {.experts = layout.sharing});
-    std::unique_ptr<comm::Exchange> exchange;
-    std::optional<ExpertRanks> ranks;
-    ExpertShare share;
-    if (mesh.experts() != nullptr) {
-      exchange = comm::make_exchange(layout.dispatch, *mesh.experts(), layout.node);
-      ranks.emplace(ExpertRanks{*mesh.experts(), *exchange, layout.chunks, layout.bf16, layout.lend, /*flops_a_byte=*/1});
-      share = {mesh.experts()->rank(), mesh.experts()->size()};
-    }
-    Weights weights(spec, share);
+    RankLayout ranks(layout.config(), &group);
+    comm::Mesh& mesh = *ranks.mesh();
+    Weights weights(spec, ranks.expert_share(), ranks.stage_share(), ranks.tensor_share());
     weights.initialise(spec, 3);
-    Transformer model(spec, weights, mode, ranks ? &*ranks : nullptr);
+    if (mode.type == GemmType::Bf16) weights.keep_packed(spec);
+    Transformer model(spec, weights, mode, ranks.experts(), ranks.tensor());
 
-    const size_t all = batch.num_sequences(), rank = static_cast<size_t>(group.rank()), size = static_cast<size_t>(group.size());
-    const Batch mine = batch.sequences(all * rank / size, all * (rank + 1) / size - all * rank / size);
+    const Batch mine = ranks.part_of(batch);
     PassOrder mine_order = order;
-    mine_order.sum_over_ranks = [&](std::span<double> numbers) { group.sum(numbers); };
+    mine_order.sum_over_ranks = ranks.sum();
     const float tokens = static_cast<float>(mine.num_tokens()) / static_cast<float>(batch.num_tokens());
     const float targets = static_cast<float>(mine.num_targets()) / static_cast<float>(batch.num_targets());
     const Losses losses = model.forward(mine, kLosses.of_part(tokens, targets), nullptr, mine_order);
@@ -111,11 +112,12 @@ Learnt of_ranks(const Layout& layout, const spec::ModelSpec& spec, const Mode& m
       if (holders != nullptr) holders->sum(weights.gradients().subspan(held.begin, held.size));
     };
     sum(weights.dense(Holders::OneStage), mesh.same_dense());
+    sum(weights.sliced(), mesh.same_tensor());
     sum(weights.experts(), mesh.same_experts());
     const std::vector<float> summed(weights.gradients().begin(), weights.gradients().end());
     // The optimizer sums by itself.
     std::ranges::copy(own, weights.gradients().begin());
-    const double norm = Optimizer({}, weights, {}, &mesh).step(0, 0.001);
+    const double norm = Optimizer({.shared = layout.shared}, weights, {}, &mesh).step(0, 0.001);
 
     const std::lock_guard lock(mutex);
     learnt.loss = loss[0];
@@ -146,8 +148,8 @@ void expect_as_one(const Layout& layout, const spec::ModelSpec& spec, const Mode
 }
 
 std::string described(const Layout& layout, const char* block) {
-  return fmt::format("{} ranks, {} share, {} chunks, {}, nodes of {}, lend {}: {}", layout.ranks, layout.sharing, layout.chunks, layout.dispatch, layout.node,
-                     static_cast<int>(layout.lend), block);
+  return fmt::format("{} ranks, {} share experts, {} matrices, {} sequences, {} chunks, {}, nodes of {}, lend {}: {}", layout.ranks, layout.sharing,
+                     layout.tensor, layout.sequence, layout.chunks, layout.dispatch, layout.node, static_cast<int>(layout.lend), block);
 }
 
 TEST(ExpertRanks, EveryLayoutLearnsWhatOneProcessDoes) {
@@ -182,11 +184,132 @@ TEST(ExpertRanks, EveryBlockLearnsTheSameWithBorrowedExperts) {
   }
 }
 
+// What ranks that share dense matrices can train.
+constexpr Block kSharedBlocks[] = {
+    {"plain", [](spec::ModelSpec&) {}},
+    {"shared experts", [](spec::ModelSpec& s) { s.moe.shared_hidden = 13, s.moe.shared_gate = true; }},
+    {"shared mix", [](spec::ModelSpec& s) { s.moe.shared_hidden = 9, s.moe.shared_mix = true; }},
+    {"a chain", [](spec::ModelSpec& s) { s.moe.iterations = 3, s.moe.shared_hidden = 8; }},
+    {"sticks", [](spec::ModelSpec& s) { s.attention.weigh = spec::AttentionWeigh::StickBreaking; }},
+    {"momentum", [](spec::ModelSpec& s) { s.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0.7f, .step = 0.8f}; }},
+    {"momentum of Adam", [](spec::ModelSpec& s) { s.moe.momentum = {.kind = spec::Momentum::Adam, .decay = 0.7f, .eps = 1e-2f}; }},
+    {"chance", [](spec::ModelSpec& s) { s.moe.router.gate = spec::Gate::Random; }},
+    {"sparse mixer", [](spec::ModelSpec& s) {
+       s.moe.router.score = spec::Score::Logits, s.moe.router.weigh = spec::Weigh::SparseMixer, s.moe.router.renormalise = false;
+       s.moe.router.experts_per_token = 1;
+     }},
+    {"its own router", [](spec::ModelSpec& s) { s.moe.router.gate = spec::Gate::Decoupled, s.moe.router.gate_width = 6; }},
+    {"free experts", [](spec::ModelSpec& s) { s.moe.router.zero_experts = s.moe.router.copy_experts = s.moe.router.null_experts = 1; }},
+    {"tied embeddings", [](spec::ModelSpec& s) { s.tied_embeddings = true; }},
+    {"dense alone", [](spec::ModelSpec& s) { s.feed_forward.assign(2, spec::FeedForward::Dense), s.dense_hidden = 11; }},
+};
+
+TEST(TensorRanks, EveryLayoutLearnsWhatOneProcessDoes) {
+  Random random(23);
+  const auto below = [&](int n) { return static_cast<int>(random.below(static_cast<uint64_t>(n))); };
+  for (int i = 0; i < 26; ++i) {
+    const Block& block = kSharedBlocks[static_cast<size_t>(i) % std::size(kSharedBlocks)];
+    spec::ModelSpec spec = random_spec(random);
+    Layout layout{.chunks = 1 + below(2), .tensor = 2 + below(3)};
+    // Matrices and experts are shared in ways that know nothing of each other; heads and hidden units are not always multiples.
+    std::vector<int> sizes;
+    for (int ranks = layout.tensor; ranks <= 8; ranks += layout.tensor) sizes.push_back(ranks);
+    layout.ranks = sizes[random.below(sizes.size())];
+    std::vector<int> sharing;
+    for (int ranks = 1; ranks <= layout.ranks; ++ranks) {
+      if (layout.ranks % ranks == 0) sharing.push_back(ranks);
+    }
+    layout.sharing = sharing[random.below(sharing.size())];
+    spec.attention.num_kv_heads = layout.tensor + below(2);
+    spec.attention.num_heads = spec.attention.num_kv_heads * (1 + below(2));
+    spec.attention.qk_norm = below(3) == 0 ? spec::QkNorm::None : spec::QkNorm::PerHead;
+    block.change(spec);
+    const bool passes_state = spec.moe.momentum.kind != spec::Momentum::None || spec.moe.router.gate == spec::Gate::Decoupled;
+    const bool draws = spec.moe.router.gate == spec::Gate::Random || spec.moe.router.weigh == spec::Weigh::SparseMixer;
+    const bool is_cut = !draws && spec.attention.weigh == spec::AttentionWeigh::Softmax && layout.ranks % (2 * layout.tensor) == 0;
+    if (is_cut && below(2) == 0) layout.sequence = 2;
+    layout.shared = below(2) == 0;
+    PassOrder order;
+    order.recompute_layers = !passes_state && below(3) == 0;
+    Batch batch = test::random_batch(spec, 1 + random.below(7), random);
+    batch.draw = draws ? 77 : 0;
+    SCOPED_TRACE(described(layout, block.name));
+    expect_as_one(layout, spec, {.keep = below(2) == 0 ? Keep::Products : Keep::Inputs}, batch, order);
+  }
+}
+
+// What all ranks have whole they change alike, to the bit, whatever they share; and the slices of each group are those of any other.
+TEST(TensorRanks, WhatAllHaveStaysTheSameToTheBit) {
+  Random random(31);
+  spec::ModelSpec spec = random_spec(random);
+  spec.feed_forward = {spec::FeedForward::Dense, spec::FeedForward::Moe};
+  spec.moe.shared_hidden = 9;
+  for (const bool shared : {true, false}) {
+    std::mutex mutex;
+    std::vector<std::vector<float>> whole_R(4), sliced_R(4);
+    on_ranks(4, [&](comm::Group& group) {
+      omp_set_num_threads(1);
+      RankLayout ranks(Layout{.sharing = 4, .tensor = 2}.config(), &group);
+      Weights weights(spec, ranks.expert_share(), ranks.stage_share(), ranks.tensor_share());
+      weights.initialise(spec, 3);
+      const TrainConfig::Optimizer config{.shared = shared};
+      Optimizer optimizer(config, weights, {}, ranks.mesh());
+      Transformer model(spec, weights, {}, ranks.experts(), ranks.tensor());
+      Random same(5);
+      for (int step = 0; step < 4; ++step) {
+        const Batch batch = test::random_batch(spec, 5, same), mine = ranks.part_of(batch);
+        model.forward(mine, kLosses.of_part(0.25f, 0.25f), nullptr, {.sum_over_ranks = ranks.sum()}).total.backward();
+        optimizer.step(step, 0.01);
+      }
+      const auto numbers = [&](Stretch held) {
+        const auto values = std::as_const(weights).values().subspan(held.begin, held.size);
+        return std::vector<float>(values.begin(), values.end());
+      };
+      const std::lock_guard lock(mutex);
+      whole_R[static_cast<size_t>(group.rank())] = numbers(weights.dense(Holders::OneStage));
+      sliced_R[static_cast<size_t>(group.rank())] = numbers(weights.sliced());
+    });
+    ASSERT_FALSE(whole_R[0].empty() || sliced_R[0].empty());
+    for (size_t rank = 1; rank < 4; ++rank) EXPECT_TRUE(whole_R[rank] == whole_R[0]) << rank;
+    EXPECT_TRUE(sliced_R[2] == sliced_R[0] && sliced_R[3] == sliced_R[1]);
+    EXPECT_FALSE(sliced_R[0] == sliced_R[1]);
+  }
+}
+
+TEST(TensorRanks, WhatCanNotBeSharedOutIsASentence) {
+  const auto sentence = [](void (*change)(spec::ModelSpec&)) -> std::string {
+    Random random(1);
+    spec::ModelSpec spec = random_spec(random);
+    change(spec);
+    try {
+      Weights(spec, {}, {}, {.rank = 0, .ranks = 2});
+      return "none";
+    } catch (const Error& error) {
+      return error.what();
+    }
+  };
+  EXPECT_EQ(sentence([](spec::ModelSpec&) {}), "none");
+  EXPECT_EQ(sentence([](spec::ModelSpec& s) { s.attention.num_kv_heads = 1; }), "ranks.tensor is 2, and there are 1 key-value heads to share out");
+  EXPECT_EQ(sentence([](spec::ModelSpec& s) { s.moe.shared_hidden = 1; }),
+            "ranks.tensor is 2, and there are 1 hidden units of the shared experts to share out");
+  EXPECT_NE(sentence([](spec::ModelSpec& s) { s.attention.qk_norm = spec::QkNorm::Whole; }).find("qk_norm"), std::string::npos);
+  EXPECT_NE(sentence([](spec::ModelSpec& s) { s.attention.experts = spec::AttentionExperts{5, 2}; }).find("attention experts"), std::string::npos);
+}
+
 TEST(ExpertRanks, RowsInBf16AreNearlyTheSame) {
   Random random(5);
   spec::ModelSpec spec = random_spec(random);
   spec.feed_forward.assign(2, spec::FeedForward::Moe);
   expect_as_one({.chunks = 2, .bf16 = true}, spec, {}, test::random_batch(spec, 1 + random.below(7), random), {}, 0.05);
+}
+
+TEST(TensorRanks, PackedSlicesInBf16AreNearlyTheSame) {
+  Random random(6);
+  spec::ModelSpec spec = random_spec(random);
+  spec.feed_forward[0] = spec::FeedForward::Dense;
+  spec.dense_hidden = 64, spec.moe.shared_hidden = 37;
+  spec.attention.head_dim = 16;
+  expect_as_one({.sharing = 1, .tensor = 2}, spec, {.type = GemmType::Bf16}, test::random_batch(spec, 1 + random.below(7), random), {}, 0.05);
 }
 
 // Gradients that are a function of the weight.
@@ -208,47 +331,54 @@ struct Folder {
 
 TEST(ExpertRanks, ACheckpointIsThatOfOneProcessAndAnyLayoutGoesOnFromIt) {
   Random random(2);
-  for (const char* state : {"f32", "factored"}) {
-    for (const int experts : {1, 7}) {
-      const Folder folder;
-      spec::ModelSpec spec = random_spec(random);
-      spec.moe.router.num_experts = experts;
-      spec.moe.router.experts_per_token = 1;
-      spec.moe.gru_experts = experts / 3, spec.moe.gru_hidden = 6;
-      const Weights whole(spec);
-      const TrainConfig::Optimizer config{.clip = 0, .state = state};
-      const auto step = [&](Weights& weights, Optimizer& optimizer, int at) {
-        set_gradients(weights, whole, at);
-        optimizer.step(at, 0.01);
-      };
+  struct Case {
+    const char* state;
+    int experts;
+    bool tensor;  // matrices are shared, not experts
+  };
+  for (const auto& [state, experts, tensor] : {Case{"f32", 1, false}, {"f32", 7, false}, {"factored", 1, false}, {"factored", 7, false}, {"f32", 7, true}}) {
+    const Folder folder;
+    spec::ModelSpec spec = random_spec(random);
+    spec.moe.router.num_experts = experts;
+    spec.moe.router.experts_per_token = 1;
+    if (tensor) spec.attention.num_kv_heads = spec.attention.num_heads = 4, spec.moe.shared_hidden = 11;
+    else spec.moe.gru_experts = experts / 3, spec.moe.gru_hidden = 6;
+    const Weights whole(spec);
+    const auto share_of = [&, tensor = tensor](comm::Group& group) {
+      return tensor ? Weights(spec, {}, {group.rank(), group.size()}) : Weights(spec, {group.rank(), group.size()});
+    };
+    const TrainConfig::Optimizer config{.clip = 0, .state = state};
+    const auto step = [&](Weights& weights, Optimizer& optimizer, int at) {
+      set_gradients(weights, whole, at);
+      optimizer.step(at, 0.01);
+    };
 
-      Weights weights(spec);
-      weights.initialise(spec, 3);
-      Optimizer optimizer(config, weights);
-      step(weights, optimizer, 0);
-      write_checkpoint({folder.path / "one", {}}, spec, weights, optimizer, {.step = 1, .steps = 2, .domains = Json::array()});
-      step(weights, optimizer, 1);
-      write_checkpoint({folder.path / "one", {}}, spec, weights, optimizer, {.step = 2, .steps = 2, .domains = Json::array()});
+    Weights weights(spec);
+    weights.initialise(spec, 3);
+    Optimizer optimizer(config, weights);
+    step(weights, optimizer, 0);
+    write_checkpoint({folder.path / "one", {}}, spec, weights, optimizer, {.step = 1, .steps = 2, .domains = Json::array()});
+    step(weights, optimizer, 1);
+    write_checkpoint({folder.path / "one", {}}, spec, weights, optimizer, {.step = 2, .steps = 2, .domains = Json::array()});
 
-      // The first step on three ranks, the second on two.
-      on_ranks(3, [&](comm::Group& group) {
-        Weights mine(spec, {group.rank(), 3});
-        mine.initialise(spec, 3);
-        Optimizer my_optimizer(config, mine);
-        step(mine, my_optimizer, 0);
-        write_checkpoint({folder.path / "ranks", {}}, spec, mine, my_optimizer, {.step = 1, .steps = 2, .domains = Json::array()}, {}, &group);
-      });
-      on_ranks(2, [&](comm::Group& group) {
-        Weights mine(spec, {group.rank(), 2});
-        Optimizer my_optimizer(config, mine);
-        EXPECT_EQ(read_checkpoint(folder.path / "ranks" / "step-00000001", spec, mine, my_optimizer).step, 1);
-        step(mine, my_optimizer, 1);
-        write_checkpoint({folder.path / "ranks", {}}, spec, mine, my_optimizer, {.step = 2, .steps = 2, .domains = Json::array()}, {}, &group);
-      });
-      for (const char* name : {"step-00000001/model.safetensors", "step-00000001/optimizer.safetensors", "step-00000002/model.safetensors",
-                               "step-00000002/optimizer.safetensors"}) {
-        EXPECT_TRUE(read_file(folder.path / "one" / name) == read_file(folder.path / "ranks" / name)) << name << ", " << state;
-      }
+    // The first step on three ranks, the second on two.
+    on_ranks(3, [&](comm::Group& group) {
+      Weights mine = share_of(group);
+      mine.initialise(spec, 3);
+      Optimizer my_optimizer(config, mine);
+      step(mine, my_optimizer, 0);
+      write_checkpoint({folder.path / "ranks", {}}, spec, mine, my_optimizer, {.step = 1, .steps = 2, .domains = Json::array()}, {}, &group);
+    });
+    on_ranks(2, [&](comm::Group& group) {
+      Weights mine = share_of(group);
+      Optimizer my_optimizer(config, mine);
+      EXPECT_EQ(read_checkpoint(folder.path / "ranks" / "step-00000001", spec, mine, my_optimizer).step, 1);
+      step(mine, my_optimizer, 1);
+      write_checkpoint({folder.path / "ranks", {}}, spec, mine, my_optimizer, {.step = 2, .steps = 2, .domains = Json::array()}, {}, &group);
+    });
+    for (const char* name : {"step-00000001/model.safetensors", "step-00000001/optimizer.safetensors", "step-00000002/model.safetensors",
+                             "step-00000002/optimizer.safetensors"}) {
+      EXPECT_TRUE(read_file(folder.path / "one" / name) == read_file(folder.path / "ranks" / name)) << name << ", " << state << (tensor ? ", matrices" : "");
     }
   }
 }

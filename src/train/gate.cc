@@ -146,7 +146,7 @@ void Gates::begin(const Batch& batch, State came) {
   token_T_ = batch.tokens_T;
   position_T_.assign(token_T_.size(), 0);
   for (const Segment& segment : batch.segments) {
-    for (int i = 0; i < segment.length; ++i) position_T_[static_cast<size_t>(segment.begin + i)] = static_cast<size_t>(i);
+    for (int i = 0; i < segment.length; ++i) position_T_[static_cast<size_t>(segment.begin + i)] = static_cast<size_t>(segment.position + i);
   }
   draw_ = batch.draw;
 }

@@ -46,7 +46,7 @@ Tensor MoeBlock::add_block(int layer, const Tensor& sum_TD, const Tensor& x_TD, 
     h_TD = h_TD + y_TD;
   }
   out_TD = add_iteration(layer, last, out_TD, h_TD, routed);
-  return spec_.moe.shared_hidden > 0 && !routed.overflowed ? add_shared(layer, out_TD, x_TD) : out_TD;
+  return spec_.moe.shared_hidden > 0 && !routed.overflowed ? add_shared(layer, out_TD, x_TD, routed) : out_TD;
 }
 
 // Undefined after an overflow.
@@ -198,12 +198,13 @@ std::shared_ptr<ExpertsOfKind> MoeBlock::grus(int layer, std::span<const Segment
                      stack(&WeightVector::gradient), segments);
 }
 
-Tensor MoeBlock::add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD) {
-  const Tensor hidden = silu_mul(linear(x_TD, weights_.joined(Role::SharedGate, Role::SharedUp, layer), mode_.type));
+Tensor MoeBlock::add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD, const RoutedLayers& routed) {
+  const Tensor all_TD = gather_tokens(x_TD, routed.together);
+  const Tensor hidden = silu_mul(linear(all_TD, weights_.joined(Role::SharedGate, Role::SharedUp, layer), mode_.type));
   const WeightMatrix down = weights_.matrix(Role::SharedDown, layer);
-  if (!spec_.moe.shared_gate) return add_linear(sum_TD, hidden, down, mode_.type);
+  if (!spec_.moe.shared_gate) return add_linear_slice(sum_TD, hidden, down, mode_.type, routed.together);
   const Tensor scale_T1 = torch::sigmoid(linear(x_TD, weights_.matrix(Role::SharedScale, layer)));
-  return sum_TD + scale_T1 * linear(hidden, down, mode_.type);
+  return sum_TD + scale_T1 * sum_tokens(linear(hidden, down, mode_.type), routed.together);
 }
 
 // Routed and shared experts, each by its share of a softmax.
@@ -212,7 +213,7 @@ Tensor MoeBlock::add_mixed(int layer, const Tensor& sum_TD, const Tensor& x_TD, 
   const Tensor nothing_TD = torch::zeros_like(x_TD);
   const Tensor routed_TD = add_iteration(layer, 0, nothing_TD, x_TD, routed);
   if (routed.overflowed) return {};
-  const Tensor shared_TD = add_shared(layer, nothing_TD, x_TD);
+  const Tensor shared_TD = add_shared(layer, nothing_TD, x_TD, routed);
   return sum_TD + share_T2.slice(1, 0, 1) * routed_TD + share_T2.slice(1, 1, 2) * shared_TD;
 }
 

@@ -10,6 +10,7 @@
 #include "train/functions.h"
 #include "train/gate.h"
 #include "train/pass_order.h"
+#include "train/tensor_tokens.h"
 
 namespace moiety::train {
 
@@ -30,11 +31,15 @@ struct RoutedLayers {
   Routes decided;           // of layers that run again: nothing is chosen a second time
   Routes routes;
   std::shared_ptr<const Ring> ring = nullptr;  // Batch::ring
+  std::shared_ptr<const TensorTokens> together = nullptr;  // of ranks that share dense matrices; null: this one has them whole
   std::span<const Segment> segments = {};  // documents, of which each is by itself; of the layer that runs
   tensor_list balance_losses, z_losses, entropy_losses, spread_losses;  // of attention's experts, too
   Tensor logits_TC;                // of the layer before, if logits have a gating residual
   Tensor momentum_TD, squares_TD;  // spec::Momentum's p and v; undefined before the first layer
   bool overflowed = false;         // experts would have received more than the budget: the pass ends
+
+  // Documents of all tokens that come together, where this rank's own are `mine`.
+  const std::vector<Segment>& seen(const std::vector<Segment>& mine) const { return together == nullptr ? mine : together->segments; }
 };
 
 class MoeBlock {
@@ -51,7 +56,7 @@ class MoeBlock {
   Tensor add_block(int layer, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed);
   Tensor add_iteration(int layer, int iteration, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed);
   Tensor add_free(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Routed& chosen);
-  Tensor add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD);
+  Tensor add_shared(int layer, const Tensor& sum_TD, const Tensor& x_TD, const RoutedLayers& routed);
   Tensor add_mixed(int layer, const Tensor& sum_TD, const Tensor& x_TD, RoutedLayers& routed);
   Routed choose(int layer, int iteration, const Tensor& x_TD, RoutedLayers& routed);
   Tensor router_logits(int layer, int iteration, const Tensor& x_TD, const spec::RouterRule& rule, RoutedLayers& routed);

@@ -52,6 +52,7 @@ Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, con
   add(weights.dense(Holders::EveryStage), ranks == nullptr ? nullptr : &ranks->all());
   add(weights.dense(Holders::BothEnds), ranks == nullptr ? nullptr : ranks->both_ends());
   add(weights.dense(Holders::OneStage), ranks == nullptr ? nullptr : ranks->same_dense());
+  add(weights.sliced(), ranks == nullptr ? nullptr : ranks->same_tensor());
   add(weights.experts(), ranks == nullptr ? nullptr : ranks->same_experts());
   for (const Weights::Entry& entry : weights.entries()) add_pieces(entry);
   for (Region& region : regions_) share_out(region);

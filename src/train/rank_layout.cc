@@ -16,9 +16,13 @@ RankLayout::RankLayout(const TrainConfig::Ranks& config, comm::Group* ranks) : a
     require(config.stages == 1, "ranks.stages is {}, and this process is alone", config.stages);
     require(config.experts == 1, "ranks.experts is {}, and this process is alone", config.experts);
     require(config.sequence == 1, "ranks.sequence is {}, and this process is alone", config.sequence);
+    require(config.tensor == 1, "ranks.tensor is {}, and this process is alone", config.tensor);
     return;
   }
-  mesh_.emplace(*ranks, comm::MeshShape{.stages = static_cast<int>(config.stages), .experts = static_cast<int>(config.experts), .sequence = static_cast<int>(config.sequence)});
+  mesh_.emplace(*ranks, comm::MeshShape{.stages = static_cast<int>(config.stages),
+                                       .tensor = static_cast<int>(config.tensor),
+                                       .experts = static_cast<int>(config.experts),
+                                       .sequence = static_cast<int>(config.sequence)});
   if (mesh_->experts() == nullptr) return;
   const int node = config.node > 0 ? static_cast<int>(config.node) : ranks->place().local_ranks;
   exchange_ = comm::make_exchange(config.dispatch, *mesh_->experts(), node);
@@ -38,6 +42,12 @@ SumOverRanks RankLayout::sum_in_stage() {
   return [stage](std::span<double> numbers) { stage->sum(numbers); };
 }
 
+comm::Group* RankLayout::tensor() { return mesh_ ? mesh_->tensor() : nullptr; }
+
+TensorShare RankLayout::tensor_share() {
+  return tensor() == nullptr ? TensorShare{} : TensorShare{tensor()->rank(), tensor()->size()};
+}
+
 SumOverRanks RankLayout::sum() const {
   if (all_ == nullptr) return {};
   return [all = all_](std::span<double> numbers) { all->sum(numbers); };
@@ -45,12 +55,18 @@ SumOverRanks RankLayout::sum() const {
 
 Batch RankLayout::part_of(const Batch& pass) {
   if (all_ == nullptr) return pass;
-  comm::Group* const together = mesh_->sequence();
-  const size_t a_sequence = together == nullptr ? 1 : static_cast<size_t>(together->size());
-  const size_t sequences = pass.num_sequences(), rank = static_cast<size_t>(mesh_->place_in_stage()) / a_sequence, ranks = static_cast<size_t>(mesh_->stage_size()) / a_sequence;
-  const size_t first = sequences * rank / ranks, end = sequences * (rank + 1) / ranks;
-  Batch ours = pass.sequences(first, end - first);
-  return together == nullptr ? ours : part_of_ring(ours, *together);
+  const auto size_of = [](const comm::Group* group) { return group == nullptr ? 1 : static_cast<size_t>(group->size()); };
+  const size_t together = size_of(mesh_->sequence()) * size_of(tensor());
+  const auto share = [](size_t count, size_t rank, size_t ranks) {
+    const size_t first = count * rank / ranks, end = count * (rank + 1) / ranks;
+    return std::pair(first, end - first);
+  };
+  const auto [first, sequences] = share(pass.num_sequences(), static_cast<size_t>(mesh_->place_in_stage()) / together, static_cast<size_t>(mesh_->stage_size()) / together);
+  Batch ours = pass.sequences(first, sequences);
+  if (mesh_->sequence() != nullptr) ours = part_of_ring(ours, *mesh_->sequence());
+  if (tensor() == nullptr) return ours;
+  const auto [token, tokens] = share(static_cast<size_t>(ours.num_tokens()), static_cast<size_t>(tensor()->rank()), size_of(tensor()));
+  return ours.tokens(token, tokens);
 }
 
 }  // namespace moiety::train

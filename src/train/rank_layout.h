@@ -26,6 +26,9 @@ class RankLayout {
   const ExpertRanks* experts() const { return experts_ ? &*experts_ : nullptr; }
   ExpertShare expert_share() const;
   StageShare stage_share() const;
+  // The ranks that share dense matrices with this one; nullptr: it has them whole.
+  comm::Group* tensor();
+  TensorShare tensor_share();
   // Empty if there is one rank. The second is over the ranks that have the same layers.
   SumOverRanks sum() const;
   SumOverRanks sum_in_stage();

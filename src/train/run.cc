@@ -120,7 +120,7 @@ void agree_to_begin(const TrainConfig& config, comm::Group& ranks) {
 }
 
 // The ranks that share something are as many as they were, or, where these no longer divide, the next larger group that does, or all. A number
-// that can't be cut into stages has one.
+// that can't be cut into stages has one, and where matrices and sequences can't be shared out each rank has them whole.
 TrainConfig for_so_many(TrainConfig config, int ranks) {
   TrainConfig::Ranks& of = config.ranks;
   if (ranks % of.stages != 0) of.stages = of.virtual_stages = 1;
@@ -129,7 +129,7 @@ TrainConfig for_so_many(TrainConfig config, int ranks) {
     while (of.experts < a_stage && a_stage % of.experts != 0) ++of.experts;
     of.experts = std::min(of.experts, a_stage);
   }
-  if (a_stage % of.sequence != 0) of.sequence = 1;
+  if (a_stage % (of.tensor * of.sequence) != 0) of.tensor = of.sequence = 1;
   return config;
 }
 

@@ -57,8 +57,8 @@ constexpr spec::Role kRouterRoles[] = {spec::Role::Router,   spec::Role::RouterB
                                        spec::Role::GruInput, spec::Role::GruState,        spec::Role::GruInputBias,
                                        spec::Role::GruStateBias};
 
-Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config, const ExpertShare& share, const StageShare& stages) {
-  Weights weights(spec, share, stages);
+Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config, RankLayout& ranks) {
+  Weights weights(spec, ranks.expert_share(), ranks.stage_share(), ranks.tensor_share());
   if (config.train.precision == "bf16" && config.train.packed) weights.keep_packed(spec);
   if (!config.model.router_trained) {
     for (const spec::Role role : kRouterRoles) weights.freeze(role);
@@ -111,9 +111,9 @@ Trainer::Trainer(const TrainConfig& config, const PreparedData& data, Activity& 
       dir_(config.run.dir),
       data_(data),
       spec_(spec_to_train(config, data_)),
-      weights_(trained_weights(spec_, config, ranks_.expert_share(), ranks_.stage_share())),
+      weights_(trained_weights(spec_, config, ranks_)),
       optimizer_(optimizer_settings(config), weights_, dir_, ranks_.mesh()),
-      model_(spec_, weights_, mode_of(config.train), ranks_.experts()),
+      model_(spec_, weights_, mode_of(config.train), ranks_.experts(), ranks_.tensor()),
       sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
       routers_(routers_of(spec_)),
       step_routing_(experts_by_router(spec_)) {

@@ -34,13 +34,14 @@ enum { kStream, kLogits, kMomentum, kSquares, kGateState, kAhead, kHanded };
 
 }  // namespace
 
-Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode, const ExpertRanks* ranks)
+Transformer::Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode, const ExpertRanks* ranks, comm::Group* tensor)
     : spec_(spec),
       weights_(weights),
       mode_(mode),
-      attention_(spec.attention, spec.norm_eps, rotary_, mode.type),
+      attention_(heads_here(spec.attention, weights.tensor_share()), spec.norm_eps, rotary_, mode.type),
       gates_(spec_, weights),
       moe_block_(spec_, weights, mode, gates_, ranks),
+      tensor_(tensor),
       anchor_(torch::zeros({1}, torch::requires_grad())) {
   check_supported(spec);
 }
@@ -146,7 +147,7 @@ std::vector<int64_t> Transformer::handed_widths(int layer) const {
 }
 
 Tensor Transformer::take_over(const Handed& came, const Batch& batch, RoutedLayers& routed) {
-  grow_rotary(batch);
+  grow_rotary(batch, routed);
   gates_.begin(batch, {came[kGateState], came[kAhead]});
   routed.logits_TC = came[kLogits];
   routed.momentum_TD = came[kMomentum];
@@ -201,15 +202,16 @@ Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
   return routed.overflowed ? Tensor() : rms_norm(x_TD, weights_.vector(Role::FinalNorm), spec_.norm_eps);
 }
 
-void Transformer::grow_rotary(const Batch& batch) {
+void Transformer::grow_rotary(const Batch& batch, const RoutedLayers& routed) {
   int longest = 0;
-  for (const Segment& segment : batch.segments) longest = std::max(longest, segment.position + segment.length);
+  for (const Segment& segment : routed.seen(batch.segments)) longest = std::max(longest, segment.position + segment.length);
   if (static_cast<size_t>(longest) > rotary_.cosine.rows()) rotary_ = rotary_table(spec_.attention, longest);
 }
 
 // What comes before all layers.
 Tensor Transformer::enter(const Batch& batch, RoutedLayers& routed) {
-  grow_rotary(batch);
+  if (tensor_ != nullptr) routed.together = bring_together(*tensor_, batch);
+  grow_rotary(batch, routed);
   const Tensor x_TD = embed(anchor_, weights_.matrix(Role::Embedding), batch.tokens_T);
   Gates::State own;
   if (spec_.has_own_router()) own.state_TG = gates_.own_router(attention_block(spec_.num_layers, x_TD, batch.segments, routed));
@@ -235,10 +237,10 @@ Tensor Transformer::run_layer(int layer, const Tensor& x_TD, const std::vector<S
 
 Tensor Transformer::run_layer_to_recompute(int layer, const Tensor& x_TD, const std::vector<Segment>& segments, RoutedLayers& routed) {
   const auto order = std::make_shared<const PassOrder>(routed.order);
-  const auto only_this = [order, ring = routed.ring, choosing = routed.choosing, sequence = routed.sequence, with_entropy = routed.with_entropy,
+  const auto only_this = [order, ring = routed.ring, together = routed.together, choosing = routed.choosing, sequence = routed.sequence, with_entropy = routed.with_entropy,
                           first = routed.first + routed.routes.size()](Routes decided) {
     return RoutedLayers{.order = *order, .choosing = choosing, .sequence = sequence, .with_entropy = with_entropy, .first = first,
-                        .decided = std::move(decided), .ring = ring};
+                        .decided = std::move(decided), .ring = ring, .together = together};
   };
   const auto joined = [](const Tensor& out_TD, const RoutedLayers& of) {
     tensor_list all{out_TD};
@@ -284,20 +286,20 @@ Tensor Transformer::attention_block(int layer, const Tensor& x_TD, const std::ve
   if (spec_.attention.experts) {
     return with_bias(add_attention_experts(spec_, weights_, mode_, attention_, layer, x_TD, normed_TD, segments, routed));
   }
-  const Tensor qkv_TQ = linear(normed_TD, weights_.joined(Role::Query, Role::Value, layer), mode_.type);
+  const Tensor qkv_TQ = linear(gather_tokens(normed_TD, routed.together), weights_.joined(Role::Query, Role::Value, layer), mode_.type);
   HeadNorms norms;
   if (spec_.attention.qk_norm != spec::QkNorm::None) {
     norms = {weights_.vector(Role::QueryNorm, layer), weights_.vector(Role::KeyNorm, layer)};
   }
-  const Tensor attended = attend(attention_, qkv_TQ, norms, segments, routed.ring);
-  return with_bias(add_linear(x_TD, attended, weights_.matrix(Role::AttentionOutput, layer), mode_.type));
+  const Tensor attended = attend(attention_, qkv_TQ, norms, routed.seen(segments), routed.ring);
+  return with_bias(add_linear_slice(x_TD, attended, weights_.matrix(Role::AttentionOutput, layer), mode_.type, routed.together));
 }
 
 Tensor Transformer::feed_forward_block(int layer, const Tensor& x_TD, RoutedLayers& routed) {
   const Tensor normed_TD = rms_norm(x_TD, weights_.vector(Role::FeedForwardNorm, layer), spec_.norm_eps);
   if (spec_.feed_forward[layer] == spec::FeedForward::Moe) return moe_block_.forward(layer, x_TD, normed_TD, routed);
-  const Tensor gate_up = linear(normed_TD, weights_.joined(Role::DenseGate, Role::DenseUp, layer), mode_.type);
-  return add_linear(x_TD, silu_mul(gate_up), weights_.matrix(Role::DenseDown, layer), mode_.type);
+  const Tensor gate_up = linear(gather_tokens(normed_TD, routed.together), weights_.joined(Role::DenseGate, Role::DenseUp, layer), mode_.type);
+  return add_linear_slice(x_TD, silu_mul(gate_up), weights_.matrix(Role::DenseDown, layer), mode_.type, routed.together);
 }
 
 LoadedModel load_model(const std::filesystem::path& folder) {

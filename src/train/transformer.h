@@ -48,8 +48,10 @@ struct LayersPass {
 class Transformer {
  public:
   // `weights` must outlive this and fit `spec`. Routers compute in f32 whatever the mode. Where `weights` are those of one of several
-  // ranks that share experts, all of them make the same passes, each with its own batch, which may be empty.
-  Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode = {}, const ExpertRanks* ranks = nullptr);
+  // ranks that share experts or dense matrices, all of them make the same passes, each with its own batch, which may be empty.
+  // `tensor`: those that share dense matrices.
+  Transformer(const spec::ModelSpec& spec, Weights& weights, const Mode& mode = {}, const ExpertRanks* ranks = nullptr,
+              comm::Group* tensor = nullptr);
 
   // Without a graph (torch::NoGradGuard) experts are chosen as when the model is served.
   Losses forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes = nullptr, const PassOrder& order = {});
@@ -73,7 +75,7 @@ class Transformer {
   Losses forward_twice(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order);
   RoutedLayers routed_layers(const Batch& batch, const PassOrder& order) const;
   Tensor hidden_states(const Batch& batch, RoutedLayers& routed);
-  void grow_rotary(const Batch& batch);
+  void grow_rotary(const Batch& batch, const RoutedLayers& routed);
   Tensor enter(const Batch& batch, RoutedLayers& routed);
   Tensor run_layers(LayerRange layers, Tensor x_TD, const Batch& batch, RoutedLayers& routed);
   Tensor take_over(const Handed& came, const Batch& batch, RoutedLayers& routed);
@@ -93,6 +95,7 @@ class Transformer {
   Attention attention_;
   Gates gates_;
   MoeBlock moe_block_;
+  comm::Group* tensor_;
   Tensor anchor_;
 };
 

@@ -77,11 +77,17 @@ Stretch stack_here(const spec::ModelSpec& spec, const spec::Weight& weight, cons
 
 }  // namespace
 
-Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share, const StageShare& stages) : share_(share) {
+Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share, const StageShare& stages, const TensorShare& tensor) : share_(share), tensor_(tensor) {
+  check_slices(spec, tensor);
   for (const spec::Weight& weight : spec::weights_of(spec, false)) {
     Entry entry{.weight = weight, .name = format::our_name(weight), .whole_shape = spec::shape_of(spec, weight.role, weight.layer), .size = 1};
     if (entry.is_stack()) entry.whole_shape.insert(entry.whole_shape.begin(), spec::experts_with(spec, weight.layer, weight.role));
-    if (train::is_here(spec, weight, stages)) entry.kept = {entry.is_stack() ? stack_here(spec, weight, share) : Stretch{0, static_cast<size_t>(entry.whole_shape[0])}};
+    const bool is_of_stage = train::is_here(spec, weight, stages);
+    if (is_of_stage) entry.kept = {entry.is_stack() ? stack_here(spec, weight, share) : Stretch{0, static_cast<size_t>(entry.whole_shape[0])}};
+    if (const auto slices = slices_of(spec, weight.role, tensor); slices && is_of_stage) {
+      entry.axis = slices->axis;
+      entry.kept = {slices->kept};
+    }
     entry.shape = entry.whole_shape;
     entry.shape[entry.axis] = 0;
     for (const Stretch& slices : entry.kept) entry.shape[entry.axis] += static_cast<int64_t>(slices.size);
@@ -90,6 +96,11 @@ Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share, const St
     for (const int64_t extent : entry.shape) entry.size *= static_cast<size_t>(extent);
     entries_.push_back(std::move(entry));
   }
+  enum class Held { Whole, Sliced, Spread };
+  const auto held = [&](const Entry& entry) {
+    if (share.ranks > 1 && entry.is_stack()) return Held::Spread;
+    return slices_of(spec, entry.weight.role, tensor) ? Held::Sliced : Held::Whole;
+  };
   size_t total = 0;
   const auto place = [&](const auto& belongs) {
     const size_t begin = total;
@@ -100,11 +111,13 @@ Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share, const St
     }
     return Stretch{begin, total - begin};
   };
-  const auto is_spread = [&](const Entry& entry) { return share.ranks > 1 && entry.is_stack(); };
   for (size_t holders = 0; holders < kHolders; ++holders) {
-    dense_[holders] = place([&](const Entry& entry) { return !is_spread(entry) && static_cast<size_t>(holders_of(spec, entry.weight, stages)) == holders; });
+    dense_[holders] = place([&](const Entry& entry) {
+      return held(entry) == Held::Whole && static_cast<size_t>(holders_of(spec, entry.weight, stages)) == holders;
+    });
   }
-  place(is_spread);
+  sliced_ = place([&](const Entry& entry) { return held(entry) == Held::Sliced; });
+  place([&](const Entry& entry) { return held(entry) == Held::Spread; });
   values_ = Matrix<float>(1, total);
   gradients_ = Matrix<float>(1, total);
 }

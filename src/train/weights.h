@@ -1,6 +1,6 @@
 // All weights of a model in one piece of memory, their gradients in another of the same layout. Whoever computes a
 // gradient adds it there; the optimizer and the checkpoint walk the whole. Of ranks that share each layer's experts every one has
-// some of them here, and all that is no expert's; of stages each has its layers'.
+// some of them here; of stages each has its layers', of ranks that share dense matrices some slices of each, and of all the rest everything.
 #pragma once
 
 #include <array>
@@ -13,6 +13,7 @@
 #include "spec/weight.h"
 #include "train/packed.h"
 #include "train/part.h"
+#include "train/slices.h"
 #include "train/stage_share.h"
 
 namespace moiety::train {
@@ -38,7 +39,7 @@ moe::Placement placement_of(const spec::ModelSpec& spec, int layer, const Expert
 class Weights {
  public:
   // Sets everything to zero.
-  explicit Weights(const spec::ModelSpec& spec, const ExpertShare& share = {}, const StageShare& stages = {});
+  explicit Weights(const spec::ModelSpec& spec, const ExpertShare& share = {}, const StageShare& stages = {}, const TensorShare& tensor = {});
 
   struct Entry {
     spec::Weight weight;
@@ -59,6 +60,7 @@ class Weights {
   const std::vector<Entry>& entries() const { return entries_; }
   bool is_here(spec::Role role, int layer = -1) const { return find(role, layer).size > 0; }
   bool has_all_experts() const { return share_.ranks == 1; }
+  const TensorShare& tensor_share() const { return tensor_; }
   // Of a layer's experts that have a weight of this role, so many are here.
   size_t experts_here(spec::Role role, int layer) const { return static_cast<size_t>(find(role, layer).shape[0]); }
 
@@ -73,9 +75,11 @@ class Weights {
     return values_.flat();
   }
   std::span<float> gradients() { return gradients_.flat(); }
-  // Those of one kind of holders lie together. Where experts are spread theirs lie behind all others, which are else all there are.
+  // Those of one kind of holders lie together: first what each rank has whole, then slices of what is shared out, last experts where they
+  // are spread.
   Stretch dense(Holders holders) const { return dense_[static_cast<size_t>(holders)]; }
-  Stretch experts() const { return {dense_.back().end(), values().size() - dense_.back().end()}; }
+  Stretch sliced() const { return sliced_; }
+  Stretch experts() const { return {sliced_.end(), values().size() - sliced_.end()}; }
   std::span<const float> values() const { return values_.flat(); }
 
   bool has(spec::Role role, int layer = -1) const;
@@ -118,8 +122,10 @@ class Weights {
   void pack_all();
 
   ExpertShare share_;
+  TensorShare tensor_;
   std::vector<Entry> entries_;
-  std::array<Stretch, kHolders> dense_;  // numbers of all that is no expert's
+  std::array<Stretch, kHolders> dense_;  // numbers of all that is no expert's and not sliced
+  Stretch sliced_;
   Matrix<float> values_, gradients_;
   std::vector<Packed> packed_;  // as they lie in memory
   Matrix<std::byte> packed_memory_;

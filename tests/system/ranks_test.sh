@@ -94,6 +94,15 @@ pipe pipe-4 3 --set ranks.experts=3
 rm -r interleaved/checkpoints/step-00000008
 pipe interleaved 3 --set ranks.stages=3
 spread bias-1 pipe-bias 2 ranks.stages=2 balance.bias_rate=0.01 balance.aux_loss=0 model.score=\"sigmoid\"
+# Dense matrices shared by neighbours, experts over the same ranks in another way, and the checkpoint of one process.
+slices=(model.heads=4 model.kv_heads=2 model.dense_layers=1 model.shared_hidden=9 'balance.scope="micro"')
+$moiety train tiny.toml --set run.dir=slices-1 "${slices[@]/#/--set=}" > out 2> err || fail "slices alone: $(tail -n 3 err)"
+spread slices-1 slices-2 2 "${slices[@]}" ranks.tensor=2
+spread slices-1 slices-6 6 "${slices[@]}" ranks.tensor=2 ranks.experts=3
+spread slices-1 slices-4 4 "${slices[@]}" ranks.tensor=2 ranks.sequence=2 train.recompute=\"layers\" checkpoint.every=4
+rm -r slices-4/checkpoints/step-00000008
+$moiety train tiny.toml --set run.dir=slices-4 "${slices[@]/#/--set=}" > out 2> err || fail "one process does not go on from slices: $(tail -n 3 err)"
+node compare.js slices-1 slices-4 || fail "gone on with from slices it is not the run of one"
 
 # Killed in the middle: said within seconds, and gone on with from the checkpoint to the same end, by another number of ranks.
 long=(train tiny.toml --set run.dir=killed --set train.steps=400 --set train.accumulate=1 --set validate.every=0 --set checkpoint.every=5)
@@ -152,6 +161,7 @@ refused ranks.stages=3 'ranks.stages is 3, which does not divide 2 ranks'
 refused ranks.virtual=2 'ranks.virtual (2) is of a pipeline'
 refused ranks.virtual=2 '2 stages of 2 chunks .* and the model has 2' --set ranks.stages=2
 refused ranks.experts=2 'ranks.experts is 2, which does not divide 1 ranks of a stage' --set ranks.stages=2
+refused ranks.tensor=2 'ranks.tensor is 2, and there are 1 key-value heads to share out'
 refused ranks.experts=3 'ranks.experts is 3, which does not divide 2 ranks'
 $moiety train tiny.toml --set run.dir=refused --set ranks.experts=2 > out 2> err && fail "experts are shared with nobody"
 grep -q 'ranks.experts is 2, and this process is alone' err || fail "shared with nobody: $(cat err)"
