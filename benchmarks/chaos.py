@@ -171,14 +171,9 @@ def main():
         disturbed = lines_of("disturbed")
         steps = len(disturbed)
         assert [line["step"] for line in disturbed] == list(range(1, steps + 1)), "a step is missing or twice there"
-        calm = Job(moiety, "calm", args.ranks, more)
-        calm.wait_for(lambda: calm.steps() >= steps, 3600, "the undisturbed run")
-        calm.stop()
-        undisturbed = lines_of("calm")[:steps]
-        apart = [abs(a["loss"] - b["loss"]) / b["loss"] for a, b in zip(disturbed, undisturbed)]
         again = regroups("disturbed")
         counts = {kind: sum(1 for each, _ in signals if each == kind) for kind in sorted({kind for kind, _ in signals})}
-        print(f"{steps} steps, {len(again)} generations, {counts}; no step lost; largest difference of a loss {max(apart):.1e}, of the last {apart[-1]:.1e}\n")
+        print(f"{steps} steps, {len(again)} generations, {counts}; no step lost\n")
         print("| milliseconds | median | 95 % | most |\n| --- | --- | --- | --- |")
         for kind, what in (("kill", "killed, until the others have left"), ("stop", "stopped, until the others have left")):
             noticed = []
@@ -190,6 +185,13 @@ def main():
         row("new groups", [g["regroup"] for g in again])
         row("state restored", [g["restore"] for g in again])
         row("first step", [g["step"] for g in again])
+        sys.stdout.flush()
+        calm = Job(moiety, "calm", args.ranks, more)
+        calm.wait_for(lambda: calm.steps() >= steps, 3600, "the undisturbed run")
+        calm.stop()
+        undisturbed = lines_of("calm")[:steps]
+        apart = [abs(a["loss"] - b["loss"]) / b["loss"] for a, b in zip(disturbed, undisturbed)]
+        print(f"\nlargest difference of a loss from the undisturbed run's {max(apart):.1e}, of the last {apart[-1]:.1e}")
         if plot_to:
             plot(plot_to, undisturbed, disturbed, [g["from_step"] for g in again])
 
