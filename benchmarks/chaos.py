@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kills, stops, adds and retires ranks of a run, at random and as long as asked, and holds its losses to those of an undisturbed run.
 
-    benchmarks/chaos.py build/release/bin/moiety --events 100 [--ranks 4] [--experts 4] [--kinds kill,stop,add,retire] [--seed 1] [--plot FILE.svg]
+    benchmarks/chaos.py build/release/bin/moiety --events 100 [--ranks 4] [--experts 4] [--kinds kill,stop,add,retire] [--seed 1] [--drift] [--plot FILE.svg]
 
 Prints how long ranks took to notice a loss (from the signal on), to meet, to have the state again, and to end their first step, and whether a step
 was lost. Everything is in a folder of its own, which is removed. Needs python3 and nothing else.
@@ -17,14 +17,9 @@ import sys
 import tempfile
 import time
 
-TINY = """
-[[domain]]
-name = "copy"
-train = "text/copy.train.txt"
-valid = "text/copy.valid.txt"
-[tokenizer]
-vocab_size = 300
-[model]
+from training import TEXT, make_text, steps_of
+
+TINY = TEXT + """[model]
 layers = 2
 width = 64
 heads = 2
@@ -46,20 +41,6 @@ minutes = 0
 """
 
 
-def lines_of(run):
-    lines = []
-    try:
-        with open(f"{run}/metrics.jsonl") as file:
-            for text in file:
-                try:
-                    lines.append(json.loads(text))
-                except json.JSONDecodeError:
-                    pass  # being written
-    except FileNotFoundError:
-        pass
-    return [line for line in lines if "loss" in line]
-
-
 class Job:
     def __init__(self, moiety, run, ranks, more):
         self.moiety, self.run = moiety, run
@@ -77,7 +58,7 @@ class Job:
         return [worker for worker in json.loads(said)["workers"] if "rank" in worker] if said else []
 
     def steps(self):
-        return len(lines_of(self.run))
+        return len(steps_of(self.run))
 
     def wait_for(self, ready, seconds, what):
         end = time.monotonic() + seconds
@@ -92,7 +73,7 @@ class Job:
 
 
 def regroups(run):
-    return [line["regrouped"] for line in lines_of(run) if "regrouped" in line]
+    return [line["regrouped"] for line in steps_of(run) if "regrouped" in line]
 
 
 def disturb(job, args, chance):
@@ -117,6 +98,21 @@ def disturb(job, args, chance):
         job.tell("add")
         job.wait_for(lambda: len(regroups(job.run)) > before, 60, "the lost one's successor")
     return kind, at
+
+
+def steps_of_calm(moiety, run, ranks, settings, steps):
+    calm = Job(moiety, run, ranks, settings)
+    calm.wait_for(lambda: calm.steps() >= steps, 3600, f"the run {run}")
+    calm.stop()
+    return steps_of(run)[:steps]
+
+
+def difference(some, others):
+    """Of losses, as shares of the others'."""
+    apart = [abs(a["loss"] - b["loss"]) / b["loss"] for a, b in zip(some, others)]
+    first = next((step for step, each in enumerate(apart, 1) if each > 1e-4), None)
+    beyond = f"within 1e-4 until step {first - 1}" if first else "always within 1e-4"
+    return f"a loss differs by {max(apart):.1e} at most, the last by {apart[-1]:.1e}; {beyond}"
 
 
 def row(name, seconds):
@@ -150,13 +146,14 @@ def main():
     parser.add_argument("--experts", type=int, default=1)
     parser.add_argument("--kinds", default="kill")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--drift", action="store_true", help="how far another undisturbed run, of one rank less, is from the first")
     parser.add_argument("--plot")
     args = parser.parse_args()
     moiety, chance = os.path.abspath(args.moiety), random.Random(args.seed)
     plot_to = args.plot and os.path.abspath(args.plot)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        subprocess.run([moiety, "corpus", "--synthetic", "copy", "text", "--synthetic-mb", "0.2"], check=True, stderr=subprocess.DEVNULL)
+        make_text(moiety, folder, 0.2)
         open("run.toml", "w").write(TINY)
         more = [f"ranks.experts={args.experts}", "run.threads=1"]
         job = Job(moiety, "disturbed", args.ranks, more)
@@ -168,7 +165,7 @@ def main():
             print(f"\r{number + 1} of {args.events}: {signals[-1][0]}, {job.steps()} steps   ", end="", file=sys.stderr)
         job.stop()
         print(file=sys.stderr)
-        disturbed = lines_of("disturbed")
+        disturbed = steps_of("disturbed")
         steps = len(disturbed)
         assert [line["step"] for line in disturbed] == list(range(1, steps + 1)), "a step is missing or twice there"
         again = regroups("disturbed")
@@ -186,12 +183,11 @@ def main():
         row("state restored", [g["restore"] for g in again])
         row("first step", [g["step"] for g in again])
         sys.stdout.flush()
-        calm = Job(moiety, "calm", args.ranks, more)
-        calm.wait_for(lambda: calm.steps() >= steps, 3600, "the undisturbed run")
-        calm.stop()
-        undisturbed = lines_of("calm")[:steps]
-        apart = [abs(a["loss"] - b["loss"]) / b["loss"] for a, b in zip(disturbed, undisturbed)]
-        print(f"\nlargest difference of a loss from the undisturbed run's {max(apart):.1e}, of the last {apart[-1]:.1e}")
+        undisturbed = steps_of_calm(moiety, "calm", args.ranks, more, steps)
+        print(f"\nfrom the undisturbed run: {difference(disturbed, undisturbed)}")
+        if args.drift:
+            others = steps_of_calm(moiety, "other", args.ranks - 1, more, steps)
+            print(f"an undisturbed run of {args.ranks - 1} ranks from it: {difference(others, undisturbed)}")
         if plot_to:
             plot(plot_to, undisturbed, disturbed, [g["from_step"] for g in again])
 

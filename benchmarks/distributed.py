@@ -22,14 +22,9 @@ import statistics
 import subprocess
 import tempfile
 
-CONFIG = """
-[[domain]]
-name = "copy"
-train = "text/copy.train.txt"
-valid = "text/copy.valid.txt"
-[tokenizer]
-vocab_size = 300
-[model]
+from training import TEXT, make_text, steps_of
+
+CONFIG = TEXT + """[model]
 layers = 2
 width = 256
 heads = 2
@@ -133,8 +128,7 @@ class Runs:
             _, errors = rank.communicate()
             if rank.returncode != 0:
                 raise SystemExit(f"a rank failed: {errors[-600:]}")
-        with open(f"{self.folder}/{run}/metrics.jsonl") as lines:
-            return [line for line in map(json.loads, lines) if "loss" in line]
+        return steps_of(f"{self.folder}/{run}")
 
 
 class Random:
@@ -218,7 +212,7 @@ def main():
     ways = [1] + [int(chunks) for chunks in arguments.chunks.split(",")]
     moiety = os.path.abspath(arguments.moiety)
     with tempfile.TemporaryDirectory() as folder, Link(arguments.ranks) as link:
-        subprocess.run([moiety, "corpus", "--synthetic", "copy", "text", "--synthetic-mb", "0.5"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        make_text(moiety, folder, 0.5)
         with open(f"{folder}/bench.toml", "w") as file:
             file.write(CONFIG.replace("text/copy", "text/skewed") if arguments.skew else CONFIG)
         runs = Runs(moiety, folder, link, arguments.steps)

@@ -8,20 +8,14 @@ are alike and the vocabulary is small, so that stages are equally long. Medians 
 whose means are of the last 20.
 """
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import tempfile
 
-CONFIG = """
-[[domain]]
-name = "copy"
-train = "text/copy.train.txt"
-valid = "text/copy.valid.txt"
-[tokenizer]
-vocab_size = 300
-[model]
+from training import TEXT, make_text, steps_of
+
+CONFIG = TEXT + """[model]
 layers = 8
 width = 128
 heads = 4
@@ -51,8 +45,7 @@ def lines_of(moiety, name, settings, ranks):
         command += ["--set", setting]
     command += ["--ranks", str(ranks)] if ranks > 1 else []
     subprocess.run(command, check=True, capture_output=True)
-    with open(f"{name}/metrics.jsonl") as file:
-        return [line for line in map(json.loads, file) if "loss" in line]
+    return steps_of(name)
 
 
 def median_ms(lines):
@@ -69,7 +62,7 @@ def main():
     moiety = os.path.abspath(args.moiety)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        subprocess.run([moiety, "corpus", "--synthetic", "copy", "text", "--synthetic-mb", "1"], check=True, capture_output=True)
+        make_text(moiety, folder, 1)
         with open("config.toml", "w") as file:
             file.write(CONFIG)
         print("| micro-batches | virtual | ms a step | against one process | waited, by rank | published bubble |\n| --- | --- | --- | --- | --- | --- |")

@@ -38,10 +38,14 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 
 }  // namespace crew
 
-Crew::Crew(const Place& place, int worker, const Patience& patience, const std::string& alike)
-    : place_(place), worker_(worker), patience_{patience.to_meet, patience.in_exchange, /*asks_around=*/false}, alike_(alike), store_(crew::meeting_place(place), patience.to_meet), beating_([this] { beat(); }) {
+Crew::Crew(const Place& place, const Patience& patience, const std::string& alike)
+    : place_(place),
+      patience_{patience.to_meet, patience.in_exchange, /*asks_around=*/false},
+      alike_(alike),
+      store_(crew::meeting_place(place), patience.to_meet),
+      beating_([this] { beat(); }) {
   try {
-    store_.set(crew::joins(worker), alike);
+    store_.set(crew::joins(*place.worker), alike);
     join(0, {});
   } catch (...) {
     ends_ = true;
@@ -59,7 +63,7 @@ void Crew::beat() {
   try {
     Store store(crew::meeting_place(place_), patience_.to_meet);  // of its own: nobody's long question holds it up
     for (int64_t beats = 0; !ends_; ++beats) {
-      store.set(crew::beat_of(worker_), fmt::format("{} {}", beats, step_seconds_.load()));
+      store.set(crew::beat_of(*place_.worker), fmt::format("{} {}", beats, step_seconds_.load()));
       std::this_thread::sleep_for(kBeat);
     }
   } catch (const std::exception&) {  // the supervisor is gone; others find out
@@ -83,7 +87,7 @@ Generation Crew::wait_for(int64_t number) {
     const auto text = store_.find(crew::generation_key(number));
     if (!text) continue;
     Generation generation = crew::generation_of(*text);
-    const bool belongs = std::ranges::find(generation.workers, worker_) != generation.workers.end();
+    const bool belongs = std::ranges::find(generation.workers, *place_.worker) != generation.workers.end();
     if (belongs || !generation_.workers.empty()) return generation;
     ++number;
   }
@@ -92,10 +96,10 @@ Generation Crew::wait_for(int64_t number) {
 bool Crew::join(int64_t number, std::span<const int64_t> steps) {
   for (;; number = generation_.number + 1) {
     if (!generation_.workers.empty()) {
-      store_.set(crew::said_by(number, worker_), Json(std::vector<int64_t>(steps.begin(), steps.end())).dump());
+      store_.set(crew::said_by(number, *place_.worker), Json(std::vector<int64_t>(steps.begin(), steps.end())).dump());
     }
     generation_ = wait_for(number);
-    const auto me = std::ranges::find(generation_.workers, worker_);
+    const auto me = std::ranges::find(generation_.workers, *place_.worker);
     if (me == generation_.workers.end()) return false;
     Place place = place_;
     place.rank = static_cast<int>(me - generation_.workers.begin());

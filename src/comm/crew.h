@@ -40,21 +40,21 @@ double now();  // seconds of the monotonic clock
 
 class Crew {
  public:
-  // As `worker`, in the first generation that it belongs to. Throws as Group's constructor does.
-  Crew(const Place& place, int worker, const Patience& patience, const std::string& alike);
+  // As place.worker, in the first generation that it belongs to. Throws as Group's constructor does.
+  Crew(const Place& place, const Patience& patience, const std::string& alike);
   ~Crew();
 
   Group& ranks() { return *group_; }
   const Generation& generation() const { return generation_; }
   // Whether the supervisor wants another generation.
   bool is_change_wanted();
-  // Leaves this generation for the next one that stands; `steps`: those that this worker has kept its part of. Nothing if this worker does not
-  // belong to it: it was asked to leave. Throws Error(Io) if it was given up, or the supervisor is gone.
+  // Leaves this generation for the next one that stands; `steps`: those that this worker has kept its part of. False if this worker does not
+  // belong to it: it was asked to leave. Throws Error(Io) if the supervisor is gone.
   bool regroup(std::span<const int64_t> steps);
   // When this worker left the last generation, and when it met the others of this one; in seconds of crew::now().
   double left_at() const { return left_at_; }
   double met_at() const { return met_at_; }
-  // How long a step takes: who gives no sign for three of them is lost.
+  // How long a step takes, for the supervisor, by which it knows who is lost.
   void set_step_seconds(double seconds) { step_seconds_ = seconds; }
 
  private:
@@ -63,7 +63,6 @@ class Crew {
   bool join(int64_t number, std::span<const int64_t> steps);
 
   Place place_;
-  int worker_;
   Patience patience_;
   std::string alike_;
   Store store_;

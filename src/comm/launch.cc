@@ -16,23 +16,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kLastWords{5};
 
-pid_t start(int rank, int ranks, int port, const std::vector<std::string>& words) {
-  const std::string all = std::to_string(ranks);
-  return start_process(words,
-                       {{"RANK", std::to_string(rank)},
-                        {"WORLD_SIZE", all},
-                        {"LOCAL_WORLD_SIZE", all},
-                        {"MASTER_ADDR", "127.0.0.1"},
-                        {"MASTER_PORT", std::to_string(port)},
-                        {"TORCHELASTIC_USE_AGENT_STORE", "True"}},
-                       rank > 0);
-}
-
 class Ranks {
  public:
   Ranks(int ranks, Store& store, const std::vector<std::string>& words) : store_(store) {
     try {
-      for (int rank = 0; rank < ranks; ++rank) running_.push_back(start(rank, ranks, store.port(), words));
+      for (int rank = 0; rank < ranks; ++rank) running_.push_back(start_process(words, rank_variables(rank, ranks, store.port()), /*is_silent=*/rank > 0));
     } catch (...) {
       end(SIGKILL);
       throw;

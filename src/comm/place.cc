@@ -53,6 +53,7 @@ std::optional<Place> place_in(const Environment& environment) {
     const char *const agent = environment("TORCHELASTIC_USE_AGENT_STORE"), *const generation = environment("TORCHELASTIC_RESTART_COUNT");
     place.hosts_store = place.rank == 0 && (agent == nullptr || std::strcmp(agent, "True") != 0);
     if (generation != nullptr) place.generation = generation;
+    if (const char* const worker = environment(kWorker)) place.worker = number(kWorker, worker, 0, kMostRanks);
     return place;
   }
   return std::nullopt;

@@ -14,7 +14,11 @@ struct Place {
   int port = 0;             // of the store in which ranks meet
   bool hosts_store = true;  // rank 0: no launcher does
   std::string generation;   // of a job that its launcher starts again
+  std::optional<int> worker = {};  // which one, of a supervisor's (comm/crew.h)
 };
+
+// By which a supervisor tells a worker its number.
+inline constexpr const char* kWorker = "MOIETY_WORKER";
 
 // The value of a variable; nullptr if there is none.
 using Environment = std::function<const char*(const char* name)>;

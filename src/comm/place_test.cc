@@ -47,7 +47,15 @@ TEST(Place, OfSlurmAndOfMpi) {
   EXPECT_FALSE(mpi->hosts_store);
 }
 
+TEST(Place, OfASupervisorsWorker) {
+  const auto worker = place({{"RANK", "5"}, {"WORLD_SIZE", "6"}, {"MASTER_ADDR", "127.0.0.1"}, {"MOIETY_WORKER", "5"}});
+  ASSERT_TRUE(worker);
+  EXPECT_EQ(worker->worker, 5);
+  EXPECT_FALSE(place({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}})->worker);
+}
+
 TEST(Place, WhatMakesNoSenseIsRefused) {
+  EXPECT_THROW(place({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}, {"MOIETY_WORKER", "x"}}), Error);
   EXPECT_THROW(place({{"RANK", "4"}, {"WORLD_SIZE", "4"}, {"MASTER_ADDR", "a"}}), Error);
   EXPECT_THROW(place({{"RANK", "-1"}, {"WORLD_SIZE", "4"}, {"MASTER_ADDR", "a"}}), Error);
   EXPECT_THROW(place({{"RANK", "0"}, {"WORLD_SIZE", "two"}, {"MASTER_ADDR", "a"}}), Error);

@@ -15,7 +15,7 @@
 
 namespace moiety::comm {
 
-pid_t start_process(std::vector<std::string> words, const std::vector<std::pair<const char*, std::string>>& variables, bool is_silent) {
+pid_t start_process(std::vector<std::string> words, const Variables& variables, bool is_silent) {
   std::vector<char*> raw;
   for (std::string& word : words) raw.push_back(word.data());
   raw.push_back(nullptr);
@@ -34,9 +34,21 @@ pid_t start_process(std::vector<std::string> words, const std::vector<std::pair<
   ::_exit(127);
 }
 
+Variables rank_variables(int rank, int ranks, int store_port) {
+  const std::string all = std::to_string(ranks);
+  return {{"RANK", std::to_string(rank)},
+          {"WORLD_SIZE", all},
+          {"LOCAL_WORLD_SIZE", all},
+          {"MASTER_ADDR", "127.0.0.1"},
+          {"MASTER_PORT", std::to_string(store_port)},
+          {"TORCHELASTIC_USE_AGENT_STORE", "True"}};
+}
+
 Ended look_after(pid_t child) {
   int status = 0;
-  if (::waitpid(child, &status, WNOHANG) != child) return {};
+  const pid_t found = ::waitpid(child, &status, WNOHANG);
+  if (found < 0 && errno != EINTR) return {true, 1, false, "is nobody's child"};
+  if (found != child) return {};
   if (WIFSIGNALED(status)) return {true, 128 + WTERMSIG(status), true, fmt::format("was ended by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)))};
   return {true, WEXITSTATUS(status), false, fmt::format("ended with status {}", WEXITSTATUS(status))};
 }

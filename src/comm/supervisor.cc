@@ -21,7 +21,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr double kSilentAtLeast = 1;   // seconds without a sign after which a worker is lost
 constexpr double kSilentSteps = 2.5;   // or so many steps, if they take longer
-constexpr std::chrono::milliseconds kLook{5};
+constexpr std::chrono::milliseconds kLook{5}, kLookIntoStore{50};
 constexpr std::chrono::seconds kAnswersWithin{10};
 
 class Supervisor {
@@ -41,11 +41,14 @@ class Supervisor {
 
   int run(const std::function<int()>& signal) {
     bool told = false;
-    while (!running_.empty()) {
+    for (auto looked_at = Clock::time_point(); !running_.empty();) {
       collect();
-      give_up_silent_ones();
-      hear_requests();
-      welcome();
+      if (const auto now = Clock::now(); now - looked_at >= kLookIntoStore) {
+        looked_at = now;
+        give_up_silent_ones();
+        hear_requests();
+        welcome();
+      }
       if (next_) decide();
       if (signal() != 0 && !told) {
         for (const auto& [worker, child] : running_) ::kill(child.process, SIGTERM);
@@ -70,16 +73,9 @@ class Supervisor {
 
   int start() {
     const int worker = next_worker_++;
-    const std::string ranks = std::to_string(std::max(2, worker + 1));  // one is no job of several
-    running_[worker].process = start_process(of_.words,
-                                             {{"RANK", std::to_string(worker)},
-                                              {"WORLD_SIZE", ranks},
-                                              {"LOCAL_WORLD_SIZE", ranks},
-                                              {"MASTER_ADDR", "127.0.0.1"},
-                                              {"MASTER_PORT", std::to_string(server_.port())},
-                                              {"TORCHELASTIC_USE_AGENT_STORE", "True"},
-                                              {"MOIETY_WORKER", std::to_string(worker)}},
-                                             /*is_silent=*/false);
+    Variables variables = rank_variables(worker, std::max(2, worker + 1), server_.port());  // one is no job of several
+    variables.emplace_back(kWorker, std::to_string(worker));
+    running_[worker].process = start_process(of_.words, variables, /*is_silent=*/false);  // whoever is first at the end speaks
     return worker;
   }
 

@@ -56,11 +56,16 @@ RunState run_state_from(const Json& json, const std::string& where) {
   return {object.integer("step", 0, INT64_MAX), object.integer("steps", 0, INT64_MAX), object.integer("tokens", 0, INT64_MAX), object.array("domains")};
 }
 
-void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights, Optimizer& optimizer,
+std::vector<TensorPart> state_tensors(const Weights& weights, Optimizer& optimizer) {
+  std::vector<TensorPart> state = weights.tensors();
+  std::ranges::move(optimizer.state_tensors(), std::back_inserter(state));
+  return state;
+}
+
+void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, const Weights& weights, Optimizer& optimizer,
                       const RunState& state, const std::vector<format::TensorView>& more_state, comm::Group* ranks) {
-  std::vector<TensorPart> mine = std::as_const(weights).tensors(), mine_of_moments = optimizer.state_tensors();
-  const size_t weights_count = mine.size();
-  std::ranges::move(mine_of_moments, std::back_inserter(mine));
+  const std::vector<TensorPart> mine = state_tensors(weights, optimizer);
+  const size_t weights_count = weights.entries().size();
   std::vector<format::TensorSource> values = whole_tensors(mine, ranks);
   if (ranks != nullptr && !ranks->is_first()) return;
   std::vector<format::TensorSource> moments(values.begin() + static_cast<ptrdiff_t>(weights_count), values.end());
@@ -103,7 +108,9 @@ RunState read_checkpoint(const fs::path& checkpoint, const spec::ModelSpec& spec
   weights.read(format::SafetensorsFile(tensors).tensors(), tensors.string(), weights.values());
   optimizer.read_state(format::SafetensorsFile(moments).tensors(), moments.string());
 
-  return run_state_from(parse_json(read_file(state), state.string()), state.string());
+  const RunState found_state = run_state_from(parse_json(read_file(state), state.string()), state.string());
+  require(found_state.steps > 0, "{}: steps is {}, and a run that is written has one at least", state.string(), found_state.steps);
+  return found_state;
 }
 
 void remove_old_checkpoints(const fs::path& folder, int64_t keep) {

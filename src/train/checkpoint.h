@@ -31,9 +31,12 @@ struct CheckpointFiles {
   fs::path tokenizer;  // copied into each; may be absent
 };
 
+// Weights and moments, what is here of them: weights first.
+std::vector<TensorPart> state_tensors(const Weights& weights, Optimizer& optimizer);
+
 // `more_state` lies beside the optimizer's, in optimizer.safetensors. All `ranks` call this: the first writes what one process would,
 // and gets from the others what it does not have, some numbers at a time.
-void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, Weights& weights, Optimizer& optimizer,
+void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, const Weights& weights, Optimizer& optimizer,
                       const RunState& state, const std::vector<format::TensorView>& more_state = {}, comm::Group* ranks = nullptr);
 
 // The newest checkpoint whose files are all there with the bytes they were written with.

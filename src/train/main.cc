@@ -168,6 +168,10 @@ int run(const Arguments& arguments) {
   }
 
   const std::optional<comm::Place> place = comm::place_in([](const char* name) { return std::getenv(name); });
+  if (arguments.elastic > arguments.ranks) fail(ErrorKind::Usage, "--elastic {}: --ranks {} are fewer to begin with", arguments.elastic, arguments.ranks);
+  if (arguments.elastic > 0 && place && !place->worker) {
+    fail(ErrorKind::Usage, "--elastic is of ranks that this program starts itself (--ranks); leave it out under another launcher");
+  }
   if (arguments.elastic > 0 && !place) {
     Signals::remember_first();
     fs::create_directories(config.run.dir);
@@ -181,7 +185,7 @@ int run(const Arguments& arguments) {
   const std::string alike = fmt::format("moiety {}, build {}", MOIETY_VERSION, build_id());
   std::optional<comm::Group> ranks;
   std::optional<comm::Crew> crew;
-  if (const char* const worker = std::getenv("MOIETY_WORKER"); worker != nullptr && place) crew.emplace(*place, std::stoi(worker), patience(arguments), alike);
+  if (place && place->worker) crew.emplace(*place, patience(arguments), alike);
   else if (place) ranks.emplace(*place, patience(arguments), alike);
 
   const train::Outcome outcome = crew ? train::train(config, hooks_of(arguments), *crew) : train_alone_or_with(ranks ? &*ranks : nullptr, config, arguments);
@@ -198,8 +202,6 @@ int run(const Arguments& arguments) {
                                         : "goes on from " + outcome.checkpoint);
   return 128 + (Signals::first() != 0 ? Signals::first() : SIGTERM);  // a signal may have come to another rank
 }
-
-}  // namespace
 
 // moiety train ctl RUN REQUEST…
 int control(int argc, char** argv) {
@@ -232,6 +234,8 @@ int told(const Body& body) {
   }
 }
 
+}  // namespace
+
 int main(int argc, char** argv) {
   const Signals signals;
   std::signal(SIGPIPE, SIG_IGN);  // who writes to a peer that is gone hears of it as an error
@@ -245,11 +249,11 @@ int main(int argc, char** argv) {
   CLI::Option* const sweep =
       app.add_option("--sweep", arguments.axes, "section.key=value,value,…: a run for each value, and for each combination if repeated, in folders "
                      "of run.dir; keys parted by colons change together (a.b:c.d=1:2,3:4)")->allow_extra_args(false);
-  app.add_option("--ranks", arguments.ranks, "train in so many processes on this machine; other launchers (torchrun, srun, mpirun) start this command themselves")
+  CLI::Option* const ranks = app.add_option("--ranks", arguments.ranks, "train in so many processes on this machine; other launchers (torchrun, srun, mpirun) start this command themselves")
       ->check(CLI::Range(1, 1024))->capture_default_str()->excludes(sweep);
   CLI::Option* const elastic =
       app.add_option("--elastic", arguments.elastic, "with --ranks: when ranks are lost the others go on, if so many are left; \"moiety train ctl\" adds and retires some")
-          ->check(CLI::Range(1, 1024))->excludes(sweep);
+          ->check(CLI::Range(1, 1024))->needs(ranks)->excludes(sweep);
   app.add_flag("--replace", arguments.replaces, "start a new rank for each that is lost")->needs(elastic);
   app.add_option("--patience", arguments.patience, "seconds to wait for ranks that do not come (else 60) or hang in an exchange (else 300)")
       ->check(CLI::Range(1, 1'000'000))->excludes(sweep);

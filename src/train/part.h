@@ -109,17 +109,24 @@ inline Part Part::without(const Part& other) const {
   return rest;
 }
 
+// Where numbers of the whole, asked for in their order, lie among those of a part that holds them. The part must outlive it.
+class PlacesIn {
+ public:
+  explicit PlacesIn(const Part& part) : stretches_(part.stretches()) {}
+  size_t operator()(size_t at) {
+    while (stretches_[next_].end() <= at) before_ += stretches_[next_++].size;
+    return before_ + at - stretches_[next_].begin;
+  }
+
+ private:
+  const std::vector<Stretch>& stretches_;
+  size_t next_ = 0, before_ = 0;
+};
+
 // Numbers `which`, that both parts hold, from where the one's lie to where the other's do.
 template <class From, class To>
 void copy_part(const Part& which, const Part& from_part, From from, const Part& to_part, To to) {
-  const auto walk = [](const Part& part) {
-    return [&part, next = size_t{0}, before = size_t{0}](size_t at) mutable {
-      const std::vector<Stretch>& stretches = part.stretches();
-      while (stretches[next].end() <= at) before += stretches[next++].size;
-      return before + at - stretches[next].begin;
-    };
-  };
-  auto in_from = walk(from_part), in_to = walk(to_part);
+  PlacesIn in_from(from_part), in_to(to_part);
   for (const Stretch& stretch : which.stretches()) {
     std::ranges::copy(from.subspan(in_from(stretch.begin), stretch.size), to.subspan(in_to(stretch.begin)).begin());
   }

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "base/activity.h"
 #include "base/system_memory.h"
@@ -133,6 +134,13 @@ TrainConfig for_so_many(TrainConfig config, int ranks) {
   return config;
 }
 
+// The timeline and what a step should take are told of the first steps of all.
+TrainHooks without_reports(TrainHooks hooks) {
+  hooks.timeline.clear();
+  hooks.explain = false;
+  return hooks;
+}
+
 // An error after which the supervisor wants another generation is about ranks; any other is this rank's own.
 bool is_about_ranks(comm::Crew& crew) {
   constexpr int kLooks = 300;
@@ -161,6 +169,7 @@ Outcome train(const TrainConfig& asked, const TrainHooks& hooks, comm::Crew& cre
   keep_memory();
   Snapshots snapshots;
   std::optional<Settled> settled;
+  TrainHooks now = hooks;
   const auto as_far_as_it_goes = [&]() -> std::optional<Outcome> {
     try {
       comm::Group& ranks = crew.ranks();
@@ -171,7 +180,7 @@ Outcome train(const TrainConfig& asked, const TrainHooks& hooks, comm::Crew& cre
       forget_peak_memory();
       Trainer trainer(config, settled->data, ranks.activity(), &ranks, {&crew, &snapshots});
       hooks.training_starts();
-      const Outcome outcome = trainer.run(hooks);
+      const Outcome outcome = trainer.run(std::exchange(now, without_reports(hooks)));
       if (!outcome.is_to_regroup) return outcome;
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::Io || !is_about_ranks(crew)) throw;

@@ -23,7 +23,7 @@ struct Outcome {
   bool is_to_regroup = false;  // ranks come or go (comm::Crew)
   bool has_retired = false;    // this rank was asked to leave the others
   int64_t step = 0, steps = 0, tokens = 0;
-  double seconds = 0;          // of this call's training steps
+  double seconds = 0;          // of this call's training steps; where ranks come and go, since they last did
   double tokens_per_s = 0;
   OptimizerFigures optimizer;
   size_t activation_bytes = 0;  // what the last pass kept for its gradients

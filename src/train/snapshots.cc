@@ -14,11 +14,10 @@ namespace {
 void read_part(const TensorPart& tensor, const Part& part, std::vector<float>& to) {
   to.resize(part.size());
   TensorReader reader(tensor.here);
-  size_t read = 0, before = 0, next = 0;
-  const std::vector<Stretch>& here = tensor.part.stretches();
+  PlacesIn places(tensor.part);
+  size_t read = 0;
   for (const Stretch& stretch : part.stretches()) {
-    while (here[next].end() <= stretch.begin) before += here[next++].size;
-    reader.read(before + stretch.begin - here[next].begin, std::span(to).subspan(read, stretch.size));
+    reader.read(places(stretch.begin), std::span(to).subspan(read, stretch.size));
     read += stretch.size;
   }
 }
@@ -106,8 +105,7 @@ std::optional<Snapshots::Restored> Snapshots::restore(int64_t step, const std::v
   assert(!ranks.is_first() || found != nullptr);
   restored.where = parse_json(ranks.tell("where", ranks.is_first() ? found->where.dump() : ""), "where a step ended");
   for (size_t n = 0; n < wanted.size(); ++n) {
-    size_t size = 1;
-    for (const int64_t extent : wanted[n].here.shape) size *= static_cast<size_t>(extent);
+    const size_t size = wanted[n].here.elements();
     const std::span<float> whole(restored.memory.emplace_back(zeros(size)).get(), size);
     wanted[n].part.put(std::span<const float>(here_N[n]), whole);
     here_N[n] = {};

@@ -1,17 +1,11 @@
 #include "train/sweep_runner.h"
 
-#include <fcntl.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstring>
 #include <thread>
 
 #include "base/file.h"
+#include "comm/processes.h"
 #include "runs/table.h"
 #include "train/config.h"
 #include "train/sweep.h"
@@ -96,34 +90,18 @@ void share_data(const fs::path& from, const fs::path& to) {
   }
 }
 
-// This program itself, in a process group of its own: a terminal's interrupt reaches the sweep alone, which passes it on once. What
-// the run would say at its end on stdout is left to the table.
+// What the run would say at its end on stdout is left to the table.
 pid_t start(const SweepArguments& arguments, const PlannedRun& run) {
   std::vector<std::string> words{"moiety train", arguments.config};
   for (const std::string& setting : run.overrides) words.insert(words.end(), {"--set", setting});
-  std::vector<char*> raw;
-  for (std::string& word : words) raw.push_back(word.data());
-  raw.push_back(nullptr);
-  const pid_t parent = ::getpid(), child = ::fork();
-  if (child < 0) fail(ErrorKind::Io, "cannot start a run: {}", std::strerror(errno));
-  if (child > 0) return child;
-  ::setpgid(0, 0);
-  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-  if (::getppid() != parent) ::_exit(1);
-  const int nowhere = ::open("/dev/null", O_WRONLY);
-  if (nowhere >= 0) ::dup2(nowhere, STDOUT_FILENO);
-  ::execv("/proc/self/exe", raw.data());
-  ::_exit(127);
+  return comm::start_process(std::move(words), {}, /*is_silent=*/true);
 }
 
 // The exit status, 128 and the signal if one ended it.
 int wait_for(pid_t child, const std::function<int()>& signal) {
   bool told = false;
   for (;;) {
-    int status = 0;
-    const pid_t ended = ::waitpid(child, &status, WNOHANG);
-    if (ended == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    if (ended < 0 && errno != EINTR) return 1;
+    if (const comm::Ended ended = comm::look_after(child); ended.has_ended) return ended.status;
     if (signal() != 0 && !told) {
       ::kill(child, SIGTERM);
       told = true;

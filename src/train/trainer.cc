@@ -83,24 +83,6 @@ Mode mode_of(const TrainConfig::Train& config) {
   return {config.precision == "bf16" ? GemmType::Bf16 : GemmType::F32, config.keep == "inputs" ? Keep::Inputs : Keep::Products};
 }
 
-// By layer, of all domains' held-out text together, and how far domains differ.
-Json routing_of_all(const std::vector<DomainScore>& scores) {
-  if (scores.empty()) return Json::array();
-  RoutingFigures all = scores[0].routing;
-  std::vector<const RoutingFigures*> domains = {&scores[0].routing};
-  for (size_t i = 1; i < scores.size(); ++i) {
-    all.add(scores[i].routing);
-    domains.push_back(&scores[i].routing);
-  }
-  Json list = all.by_layer();
-  const std::vector<double> specialisation = specialisation_by_layer(domains);
-  for (size_t layer = 0; layer < list.size(); ++layer) {
-    list[layer].erase("dropped");  // held-out text never is
-    list[layer]["specialisation"] = specialisation[layer];
-  }
-  return list;
-}
-
 }  // namespace
 
 Trainer::Trainer(const TrainConfig& config, const PreparedData& data, Activity& activity, comm::Group* ranks, const Elastic& elastic)
@@ -141,17 +123,11 @@ TrainConfig::Schedule Trainer::schedule() const {
   return schedule;
 }
 
-std::vector<TensorPart> Trainer::state_tensors() {
-  std::vector<TensorPart> state = std::as_const(weights_).tensors();
-  std::ranges::move(optimizer_.state_tensors(), std::back_inserter(state));
-  return state;
-}
-
 // False if there is none, or lost ranks held what nobody else did.
 bool Trainer::go_on_from_snapshot() {
   const int64_t step = elastic_.crew == nullptr ? -1 : elastic_.crew->generation().step;
   if (step < 0) return false;
-  const auto restored = elastic_.snapshots->restore(step, state_tensors(), *ranks_.all());
+  const auto restored = elastic_.snapshots->restore(step, state_tensors(weights_, optimizer_), *ranks_.all());
   if (!restored) {
     if (is_first()) fmt::print(stderr, "ranks were lost that held the same of step {}: training goes on from the newest checkpoint\n", step);
     return false;
@@ -168,7 +144,7 @@ void Trainer::keep_snapshot() {
   if (elastic_.crew == nullptr) return;
   const Activity::Span span(&activity_, "snapshot");
   state_.domains = sampler_.state();
-  elastic_.snapshots->commit(state_.step, state_tensors(), to_json(state_), *ranks_.all());
+  elastic_.snapshots->commit(state_.step, state_tensors(weights_, optimizer_), to_json(state_), *ranks_.all());
   elastic_.crew->set_step_seconds(last_step_seconds_);
 }
 
@@ -473,24 +449,10 @@ Json Trainer::validate_now(bool last) {
   };
   scores_ = validate(forward, spec_, data_, {.rules_L = training.rules_L, .first_expert_only = training.first_expert_only}, static_cast<size_t>(config_.train.sequence), batch,
                      last ? 0 : static_cast<size_t>(config_.validate.batches) * batch, my_share());
-  Json domains = Json::array();
-  for (const DomainScore& score : scores_) {
-    domains.push_back({{"name", score.name},
-                       {"nats_per_token", score.nats_per_token},
-                       {"bits_per_byte", score.bits_per_byte},
-                       {"tokens", score.tokens},
-                       {"visits", score.routing.visits()}});
-  }
-  Json report = {{"step", state_.step}, {"validation", domains}, {"routing", routing_of_all(scores_)}};
+  Json report = {{"step", state_.step}};
+  report.update(report_of(scores_));
   if (last) report["final"] = true;
   return report;
-}
-
-// For people.
-std::string Trainer::describe_scores() const {
-  std::string line = fmt::format("step {:>6}  bits per byte:", state_.step);
-  for (const DomainScore& score : scores_) line += fmt::format("  {} {:.3f}", score.name, score.bits_per_byte);
-  return line;
 }
 
 void Trainer::checkpoint() {
@@ -507,7 +469,7 @@ Outcome Trainer::run(const TrainHooks& hooks) {
   begin_or_resume();
   first_step_ = state_.step;
   if (elastic_.crew != nullptr) {
-    elastic_.snapshots->lay_out(state_tensors(), *ranks_.all());
+    elastic_.snapshots->lay_out(state_tensors(weights_, optimizer_), *ranks_.all());
     keep_snapshot();
     going_at_ = comm::crew::now();
     if (elastic_.crew->generation().is_resting) {
@@ -561,7 +523,7 @@ Outcome Trainer::run(const TrainHooks& hooks) {
     if (!last && due(config_.validate.every, state_.step)) {
       const Json report = validate_now(false);
       if (is_first()) metrics->add(report);
-      if (is_first()) progress->print(describe_scores());
+      if (is_first()) progress->print(fmt::format("step {:>6}  {}", state_.step, describe(scores_)));
     }
     const bool stopping = !last && asked_to_stop;
     // Before the number of steps is known there is nothing that could be gone on with.
@@ -579,7 +541,7 @@ Outcome Trainer::run(const TrainHooks& hooks) {
   if (outcome.finished) {
     const Json report = validate_now(true);
     if (is_first()) metrics->add(report);
-    if (is_first()) progress->print(describe_scores());
+    if (is_first()) progress->print(fmt::format("step {:>6}  {}", state_.step, describe(scores_)));
   }
   outcome.step = state_.step;
   outcome.steps = state_.steps;

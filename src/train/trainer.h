@@ -57,7 +57,6 @@ class Trainer {
   void begin_or_resume();
   bool go_on_from_snapshot();
   void keep_snapshot();
-  std::vector<TensorPart> state_tensors();
   void rest(const TrainHooks& hooks);
   Json regrouped() const;
   void fix_steps();
@@ -67,7 +66,6 @@ class Trainer {
   double change_weights(double learning_rate);
   void update_bias();
   Json validate_now(bool last);
-  std::string describe_scores() const;
   void checkpoint();
   PassOrder pass_order();
   void add_cut_offs(const Routes& routes, float share);

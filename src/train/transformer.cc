@@ -71,7 +71,7 @@ RoutedLayers Transformer::routed_layers(const Batch& batch, const PassOrder& ord
 }
 
 Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order) {
-  if (loss_weights.consistency > 0) return forward_twice(batch, loss_weights, routes, order);
+  if (loss_weights.passes_twice()) return forward_twice(batch, loss_weights, routes, order);
   RoutedLayers routed = routed_layers(batch, order);
   routed.with_entropy = loss_weights.entropy != 0;
   const Tensor x_TD = hidden_states(batch, routed);

@@ -25,10 +25,13 @@ struct LossWeights {
   float consistency = 0;  // above 0: the batch is passed twice, and experts of chance are drawn anew
   float cross_entropy = 1;
   float spread = 0;
+  bool is_part_of_two = false;  // of a batch that is passed twice, with no target of its own, maybe: ranks make the same passes
+
+  bool passes_twice() const { return consistency > 0 || is_part_of_two; }
 
   // For a part of a pass, with so much of its tokens and of its targets: the parts' losses add up to the pass's.
   LossWeights of_part(float tokens, float targets) const {
-    return {tokens * balance, tokens * z, tokens * entropy, targets * consistency, targets * cross_entropy, tokens * spread};
+    return {tokens * balance, tokens * z, tokens * entropy, targets * consistency, targets * cross_entropy, tokens * spread, passes_twice()};
   }
 };
 

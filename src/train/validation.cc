@@ -44,6 +44,24 @@ DomainScore score(const ForwardPass& forward, const spec::ModelSpec& spec, const
   return result;
 }
 
+// By layer, of all domains' held-out text together, and how far domains differ.
+Json routing_of_all(const std::vector<DomainScore>& scores) {
+  if (scores.empty()) return Json::array();
+  RoutingFigures all = scores[0].routing;
+  std::vector<const RoutingFigures*> domains = {&scores[0].routing};
+  for (size_t i = 1; i < scores.size(); ++i) {
+    all.add(scores[i].routing);
+    domains.push_back(&scores[i].routing);
+  }
+  Json list = all.by_layer();
+  const std::vector<double> specialisation = specialisation_by_layer(domains);
+  for (size_t layer = 0; layer < list.size(); ++layer) {
+    list[layer].erase("dropped");  // held-out text never is
+    list[layer]["specialisation"] = specialisation[layer];
+  }
+  return list;
+}
+
 }  // namespace
 
 std::vector<DomainScore> validate(const ForwardPass& forward, const spec::ModelSpec& spec, const PreparedData& data, const PassOrder& order, size_t sequence,
@@ -53,6 +71,24 @@ std::vector<DomainScore> validate(const ForwardPass& forward, const spec::ModelS
     scores.push_back(score(forward, spec, domain, order, sequence, sequences, windows, share));
   }
   return scores;
+}
+
+Json report_of(const std::vector<DomainScore>& scores) {
+  Json domains = Json::array();
+  for (const DomainScore& score : scores) {
+    domains.push_back({{"name", score.name},
+                       {"nats_per_token", score.nats_per_token},
+                       {"bits_per_byte", score.bits_per_byte},
+                       {"tokens", score.tokens},
+                       {"visits", score.routing.visits()}});
+  }
+  return {{"validation", domains}, {"routing", routing_of_all(scores)}};
+}
+
+std::string describe(const std::vector<DomainScore>& scores) {
+  std::string line = "bits per byte:";
+  for (const DomainScore& score : scores) line += fmt::format("  {} {:.3f}", score.name, score.bits_per_byte);
+  return line;
 }
 
 }  // namespace moiety::train

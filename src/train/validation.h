@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "train/prepare.h"
 #include "train/routing_figures.h"
 #include "train/transformer.h"
@@ -33,5 +34,9 @@ using ForwardPass = std::function<Losses(const Batch&, Routes*, const PassOrder&
 // the rules. With several ranks each scores its share, and all get the scores of the whole.
 std::vector<DomainScore> validate(const ForwardPass& forward, const spec::ModelSpec& spec, const PreparedData& data, const PassOrder& order, size_t sequence,
                                   size_t sequences, size_t windows, const Share& share = {});
+
+// For metrics.jsonl, and for people.
+Json report_of(const std::vector<DomainScore>& scores);
+std::string describe(const std::vector<DomainScore>& scores);
 
 }  // namespace moiety::train

@@ -1,7 +1,7 @@
 #include "train/whole_tensors.h"
 
 #include <algorithm>
-#include <map>
+#include <cassert>
 #include <memory>
 
 #include "train/part_exchange.h"
@@ -21,24 +21,17 @@ struct Run {
 };
 
 // From whom each number of the whole comes, ascending.
-std::vector<Run> runs_of(const std::vector<Part>& part_W) {
-  std::map<size_t, Run> by_begin;
-  for (size_t rank = 0; rank < part_W.size(); ++rank) {
-    size_t at = 0;
-    for (const Stretch& stretch : part_W[rank].stretches()) {
-      auto next = by_begin.upper_bound(stretch.begin);
-      size_t from = next == by_begin.begin() ? stretch.begin : std::max(stretch.begin, std::prev(next)->second.end());
-      while (from < stretch.end()) {
-        const size_t to = next == by_begin.end() ? stretch.end() : std::min(stretch.end(), next->first);
-        if (from < to) by_begin[from] = {from, to - from, static_cast<int>(rank), at + from - stretch.begin};
-        if (next == by_begin.end()) break;
-        from = next++->second.end();
-      }
-      at += stretch.size;
-    }
-  }
+std::vector<Run> runs_of(size_t whole, const std::vector<Part>& part_W) {
   std::vector<Run> runs;
-  for (const auto& [begin, run] : by_begin) runs.push_back(run);
+  Part lacking({{0, whole}});
+  for (size_t rank = 0; rank < part_W.size(); ++rank) {
+    const Part given = lacking.with(part_W[rank]);
+    lacking = lacking.without(given);
+    PlacesIn places(part_W[rank]);
+    for (const Stretch& stretch : given.stretches()) runs.push_back({stretch.begin, stretch.size, static_cast<int>(rank), places(stretch.begin)});
+  }
+  assert(lacking.size() == 0);
+  std::ranges::sort(runs, {}, &Run::begin);
   return runs;
 }
 
@@ -112,7 +105,7 @@ std::vector<format::TensorSource> whole_tensors(const std::vector<TensorPart>& m
   for (const TensorPart& tensor : mine) my_parts.push_back(tensor.part);
   const std::vector<std::vector<Part>> part_NW = gather_parts(my_parts, *group);
   for (size_t i = 0; i < mine.size(); ++i) {
-    const std::vector<Run> runs = runs_of(part_NW[i]);
+    const std::vector<Run> runs = runs_of(mine[i].here.elements(), part_NW[i]);
     const auto reader = std::make_shared<TensorReader>(mine[i].here);
     if (!group->is_first()) {
       for_each_message(runs, [&](const std::vector<Run>& message) { send(message, *reader, *group); });

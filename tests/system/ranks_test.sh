@@ -49,6 +49,7 @@ case_of searched model.gate=\"tree\" anneal.search_steps=5
 case_of bias balance.bias_rate=0.01 balance.aux_loss=0 model.score=\"sigmoid\"
 case_of drawn model.weigh=\"sparse_mixer\" model.score=\"logits\" model.renormalise=false
 case_of chance model.gate=\"random\" balance.consistency=0.1
+case_of fewer model.gate=\"random\" balance.consistency=0.1 train.batch=1
 case_of free model.zero_experts=1 model.null_experts=2 model.attention_experts=3
 
 # Experts spread over ranks: the losses of one process, and its checkpoints. Eight experts on three ranks are 2, 3 and 3.
