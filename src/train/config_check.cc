@@ -109,7 +109,6 @@ void check_ranks(const TrainConfig& c, const std::string& where) {
   together(c.train.frozen_experts + c.train.frozen_attention_experts > 0, "train.frozen_experts");
   check_stages(c, where);
   if (c.ranks.tensor > 1) {
-    require(c.ranks.stages == 1, "{}: ranks.tensor = {} and ranks.stages = {} do not go together yet", where, c.ranks.tensor, c.ranks.stages);
     require(c.balance.scope != "sequence" && c.trace.file.empty(),
             "{}: balance.scope = \"sequence\" and trace.file look at whole sequences, whose tokens ranks.tensor = {} shares out", where, c.ranks.tensor);
     require(c.optimizer.state != "factored", "{}: optimizer.state = \"factored\" is of whole matrices, of which ranks.tensor = {} gives each rank slices",

@@ -184,60 +184,6 @@ TEST(ExpertRanks, EveryBlockLearnsTheSameWithBorrowedExperts) {
   }
 }
 
-// What ranks that share dense matrices can train.
-constexpr Block kSharedBlocks[] = {
-    {"plain", [](spec::ModelSpec&) {}},
-    {"shared experts", [](spec::ModelSpec& s) { s.moe.shared_hidden = 13, s.moe.shared_gate = true; }},
-    {"shared mix", [](spec::ModelSpec& s) { s.moe.shared_hidden = 9, s.moe.shared_mix = true; }},
-    {"a chain", [](spec::ModelSpec& s) { s.moe.iterations = 3, s.moe.shared_hidden = 8; }},
-    {"sticks", [](spec::ModelSpec& s) { s.attention.weigh = spec::AttentionWeigh::StickBreaking; }},
-    {"momentum", [](spec::ModelSpec& s) { s.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0.7f, .step = 0.8f}; }},
-    {"momentum of Adam", [](spec::ModelSpec& s) { s.moe.momentum = {.kind = spec::Momentum::Adam, .decay = 0.7f, .eps = 1e-2f}; }},
-    {"chance", [](spec::ModelSpec& s) { s.moe.router.gate = spec::Gate::Random; }},
-    {"sparse mixer", [](spec::ModelSpec& s) {
-       s.moe.router.score = spec::Score::Logits, s.moe.router.weigh = spec::Weigh::SparseMixer, s.moe.router.renormalise = false;
-       s.moe.router.experts_per_token = 1;
-     }},
-    {"its own router", [](spec::ModelSpec& s) { s.moe.router.gate = spec::Gate::Decoupled, s.moe.router.gate_width = 6; }},
-    {"free experts", [](spec::ModelSpec& s) { s.moe.router.zero_experts = s.moe.router.copy_experts = s.moe.router.null_experts = 1; }},
-    {"tied embeddings", [](spec::ModelSpec& s) { s.tied_embeddings = true; }},
-    {"dense alone", [](spec::ModelSpec& s) { s.feed_forward.assign(2, spec::FeedForward::Dense), s.dense_hidden = 11; }},
-};
-
-TEST(TensorRanks, EveryLayoutLearnsWhatOneProcessDoes) {
-  Random random(23);
-  const auto below = [&](int n) { return static_cast<int>(random.below(static_cast<uint64_t>(n))); };
-  for (int i = 0; i < 26; ++i) {
-    const Block& block = kSharedBlocks[static_cast<size_t>(i) % std::size(kSharedBlocks)];
-    spec::ModelSpec spec = random_spec(random);
-    Layout layout{.chunks = 1 + below(2), .tensor = 2 + below(3)};
-    // Matrices and experts are shared in ways that know nothing of each other; heads and hidden units are not always multiples.
-    std::vector<int> sizes;
-    for (int ranks = layout.tensor; ranks <= 8; ranks += layout.tensor) sizes.push_back(ranks);
-    layout.ranks = sizes[random.below(sizes.size())];
-    std::vector<int> sharing;
-    for (int ranks = 1; ranks <= layout.ranks; ++ranks) {
-      if (layout.ranks % ranks == 0) sharing.push_back(ranks);
-    }
-    layout.sharing = sharing[random.below(sharing.size())];
-    spec.attention.num_kv_heads = layout.tensor + below(2);
-    spec.attention.num_heads = spec.attention.num_kv_heads * (1 + below(2));
-    spec.attention.qk_norm = below(3) == 0 ? spec::QkNorm::None : spec::QkNorm::PerHead;
-    block.change(spec);
-    const bool passes_state = spec.moe.momentum.kind != spec::Momentum::None || spec.moe.router.gate == spec::Gate::Decoupled;
-    const bool draws = spec.moe.router.gate == spec::Gate::Random || spec.moe.router.weigh == spec::Weigh::SparseMixer;
-    const bool is_cut = !draws && spec.attention.weigh == spec::AttentionWeigh::Softmax && layout.ranks % (2 * layout.tensor) == 0;
-    if (is_cut && below(2) == 0) layout.sequence = 2;
-    layout.shared = below(2) == 0;
-    PassOrder order;
-    order.recompute_layers = !passes_state && below(3) == 0;
-    Batch batch = test::random_batch(spec, 1 + random.below(7), random);
-    batch.draw = draws ? 77 : 0;
-    SCOPED_TRACE(described(layout, block.name));
-    expect_as_one(layout, spec, {.keep = below(2) == 0 ? Keep::Products : Keep::Inputs}, batch, order);
-  }
-}
-
 // What all ranks have whole they change alike, to the bit, whatever they share; and the slices of each group are those of any other.
 TEST(TensorRanks, WhatAllHaveStaysTheSameToTheBit) {
   Random random(31);
@@ -274,26 +220,6 @@ TEST(TensorRanks, WhatAllHaveStaysTheSameToTheBit) {
     EXPECT_TRUE(sliced_R[2] == sliced_R[0] && sliced_R[3] == sliced_R[1]);
     EXPECT_FALSE(sliced_R[0] == sliced_R[1]);
   }
-}
-
-TEST(TensorRanks, WhatCanNotBeSharedOutIsASentence) {
-  const auto sentence = [](void (*change)(spec::ModelSpec&)) -> std::string {
-    Random random(1);
-    spec::ModelSpec spec = random_spec(random);
-    change(spec);
-    try {
-      Weights(spec, {}, {}, {.rank = 0, .ranks = 2});
-      return "none";
-    } catch (const Error& error) {
-      return error.what();
-    }
-  };
-  EXPECT_EQ(sentence([](spec::ModelSpec&) {}), "none");
-  EXPECT_EQ(sentence([](spec::ModelSpec& s) { s.attention.num_kv_heads = 1; }), "ranks.tensor is 2, and there are 1 key-value heads to share out");
-  EXPECT_EQ(sentence([](spec::ModelSpec& s) { s.moe.shared_hidden = 1; }),
-            "ranks.tensor is 2, and there are 1 hidden units of the shared experts to share out");
-  EXPECT_NE(sentence([](spec::ModelSpec& s) { s.attention.qk_norm = spec::QkNorm::Whole; }).find("qk_norm"), std::string::npos);
-  EXPECT_NE(sentence([](spec::ModelSpec& s) { s.attention.experts = spec::AttentionExperts{5, 2}; }).find("attention experts"), std::string::npos);
 }
 
 TEST(ExpertRanks, RowsInBf16AreNearlyTheSame) {

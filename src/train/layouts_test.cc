@@ -1,4 +1,4 @@
-// Every layout, one loss: random layouts of up to eight ranks, in stages that share experts and sequences among them, held to one
+// Every layout, one loss: random layouts of up to eight ranks, in stages that share experts, dense matrices and sequences among them, held to one
 // process: the loss, each weight's gradient, the norm, and the loss of text that nothing is learnt from.
 #include <gtest/gtest.h>
 #include <omp.h>
@@ -37,6 +37,25 @@ constexpr Model kModels[] = {
        for (int layer = 0; layer < s.num_layers; ++layer) s.moe.experts_L.push_back(s.feed_forward[static_cast<size_t>(layer)] == spec::FeedForward::Moe ? 3 + layer : 0);
        s.moe.router.num_experts = std::ranges::max(s.moe.experts_L);
      }},
+};
+
+// What ranks that share dense matrices can train. Momentum of Adam divides by roots of squares, which enlarges the rounding of sums made in
+// another order: not by much with this eps.
+constexpr Model kSharedModels[] = {
+    {"plain", [](spec::ModelSpec&) {}},
+    {"shared experts", [](spec::ModelSpec& s) { s.moe.shared_hidden = 13, s.moe.shared_gate = true; }},
+    {"shared mix", [](spec::ModelSpec& s) { s.moe.shared_hidden = 9, s.moe.shared_mix = true; }},
+    {"a chain", [](spec::ModelSpec& s) { s.moe.iterations = 3, s.moe.shared_hidden = 8; }},
+    {"sticks", [](spec::ModelSpec& s) { s.attention.weigh = spec::AttentionWeigh::StickBreaking; }},
+    {"heavy ball", [](spec::ModelSpec& s) { s.moe.momentum = {.kind = spec::Momentum::HeavyBall, .decay = 0.7f}; }, true},
+    {"momentum", [](spec::ModelSpec& s) { s.moe.momentum = {.kind = spec::Momentum::Adam, .decay = 0.7f, .eps = 1e-2f}; }, true},
+    {"random gate", [](spec::ModelSpec& s) { s.moe.router.gate = Gate::Random; }},
+    {"sparse mixer", [](spec::ModelSpec& s) {
+       s.moe.router.score = spec::Score::Logits, s.moe.router.weigh = spec::Weigh::SparseMixer, s.moe.router.renormalise = false;
+       s.moe.router.experts_per_token = 1;
+     }},
+    {"decoupled gate", [](spec::ModelSpec& s) { s.moe.router.gate = Gate::Decoupled, s.moe.router.gate_width = 6; }, true},
+    {"free experts", [](spec::ModelSpec& s) { s.moe.router.zero_experts = s.moe.router.copy_experts = s.moe.router.null_experts = 1; }},
 };
 
 spec::ModelSpec random_spec(Random& random) {
@@ -110,6 +129,7 @@ void sum_gradients(Weights& weights, comm::Mesh& mesh) {
   sum(weights.dense(Holders::EveryStage), &mesh.all());
   sum(weights.dense(Holders::BothEnds), mesh.both_ends());
   sum(weights.dense(Holders::OneStage), mesh.same_dense());
+  sum(weights.sliced(), mesh.same_tensor());
   sum(weights.experts(), mesh.same_experts());
 }
 
@@ -122,9 +142,9 @@ Learnt of_ranks(const Case& of) {
   test::on_ranks(of.ranks, [&](comm::Group& group) {
     omp_set_num_threads(1);
     RankLayout layout(of.layout, &group);
-    Weights weights(of.spec, layout.expert_share(), layout.stage_share());
+    Weights weights(of.spec, layout.expert_share(), layout.stage_share(), layout.tensor_share());
     weights.initialise(of.spec, 3);
-    Transformer model(of.spec, weights, of.mode, layout.experts());
+    Transformer model(of.spec, weights, of.mode, layout.experts(), layout.tensor());
     Pipeline pipeline(model, *layout.mesh(), layout.stage_share());
 
     PassOrder order = of.order;
@@ -196,6 +216,14 @@ int64_t random_divisor(int number, Random& random) {
   return divisor;
 }
 
+void add_passes(Case& c, const Model& model, Random& random) {
+  c.order.recompute_layers = !model.hands_on && random.below(2) == 0;
+  c.mode.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs;
+  const auto stages = static_cast<uint64_t>(c.layout.stages);
+  const uint64_t passes = c.layout.virtual_stages == 1 ? 1 + random.below(5) : stages * (1 + random.below(2));
+  for (uint64_t i = 0; i < passes; ++i) c.passes.push_back(test::random_batch(c.spec, 1 + random.below(5), random));
+}
+
 Case random_case(const Model& model, Random& random) {
   Case c{.spec = random_spec(random)};
   model.change(c.spec);
@@ -211,12 +239,45 @@ Case random_case(const Model& model, Random& random) {
 
   c.order.scope = (BalanceScope[]){BalanceScope::Micro, BalanceScope::Sequence, BalanceScope::Global}[random.below(l.sequence > 1 ? 1 : 3)];
   if (l.sequence > 1 && random.below(2) == 0) c.order.scope = BalanceScope::Global;
-  c.order.recompute_layers = !model.hands_on && random.below(2) == 0;
-  c.mode.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs;
   c.optimizer = {.state = random.below(3) == 0 ? "factored" : "f32", .shared = random.below(2) == 0};
-  const uint64_t passes = l.virtual_stages == 1 ? 1 + random.below(5) : static_cast<uint64_t>(l.stages) * (1 + random.below(2));
-  for (uint64_t i = 0; i < passes; ++i) c.passes.push_back(test::random_batch(c.spec, 1 + random.below(5), random));
+  add_passes(c, model, random);
   return c;
+}
+
+// Of ranks that share matrices, and experts in a way that knows nothing of it; neither heads nor hidden units are always multiples.
+Case random_sharing(const Model& model, Random& random) {
+  const auto below = [&](int64_t n) { return static_cast<int>(random.below(static_cast<uint64_t>(n))); };
+  Case c{.spec = random_spec(random)};
+  TrainConfig::Ranks& l = c.layout;
+  l.stages = 1 + below(3);
+  if (l.stages > 1 && 2 * l.stages <= c.spec.num_layers) l.virtual_stages = 1 + below(2);
+  const int64_t most = 8 / l.stages;
+  l.tensor = 2 + below(std::min<int64_t>(3, most - 1));
+  const int64_t a_stage = l.tensor * (1 + below(most / l.tensor));
+  c.ranks = static_cast<int>(l.stages * a_stage);
+  l.experts = random_divisor(static_cast<int>(a_stage), random);
+  l.chunks = 1 + below(2);
+  l.lend = (const char*[]){"none", "hot", "all"}[below(3)];
+  c.spec.attention.num_kv_heads = static_cast<int>(l.tensor) + below(2);
+  c.spec.attention.num_heads = c.spec.attention.num_kv_heads * (1 + below(2));
+  c.spec.dense_hidden = 20 + below(3);
+  if (below(2) == 0) c.spec.attention.qk_norm = spec::QkNorm::None;
+  model.change(c.spec);
+  spec::check(c.spec, model.name);
+  const bool draws = c.spec.moe.router.gate == Gate::Random || c.spec.moe.router.weigh == spec::Weigh::SparseMixer;
+  const bool wants_whole = draws || c.spec.attention.weigh == spec::AttentionWeigh::StickBreaking;
+  if (!wants_whole) l.sequence = random_divisor(static_cast<int>(a_stage / l.tensor), random);
+  c.order.scope = below(2) == 0 ? BalanceScope::Micro : BalanceScope::Global;
+  c.optimizer = {.shared = below(2) == 0};
+  add_passes(c, model, random);
+  for (Batch& batch : c.passes) batch.draw = draws ? 77 : 0;
+  return c;
+}
+
+std::string described(const Case& c, const Model& model) {
+  return fmt::format("{} ranks: {} stages of {} chunks, {} share experts (lend {}), {} matrices, {} sequences; {} passes, {} layers, recomputed {}: {}", c.ranks,
+                     c.layout.stages, c.layout.virtual_stages, c.layout.experts, c.layout.lend, c.layout.tensor, c.layout.sequence, c.passes.size(),
+                     c.spec.num_layers, c.order.recompute_layers, model.name);
 }
 
 TEST(Layouts, EveryOneLearnsWhatOneProcessDoes) {
@@ -224,8 +285,17 @@ TEST(Layouts, EveryOneLearnsWhatOneProcessDoes) {
   for (size_t i = 0; i < 24; ++i) {
     const Model& model = kModels[i % std::size(kModels)];
     const Case c = random_case(model, random);
-    SCOPED_TRACE(fmt::format("{} ranks: {} stages of {} chunks, {} share experts, {} sequences; {} passes, {} layers, recomputed {}: {}", c.ranks, c.layout.stages,
-                             c.layout.virtual_stages, c.layout.experts, c.layout.sequence, c.passes.size(), c.spec.num_layers, c.order.recompute_layers, model.name));
+    SCOPED_TRACE(described(c, model));
+    expect_as_one(c);
+  }
+}
+
+TEST(Layouts, RanksThatShareMatricesLearnWhatOneProcessDoes) {
+  Random random(29);
+  for (size_t i = 0; i < 22; ++i) {
+    const Model& model = kSharedModels[i % std::size(kSharedModels)];
+    const Case c = random_sharing(model, random);
+    SCOPED_TRACE(described(c, model));
     expect_as_one(c);
   }
 }

@@ -147,7 +147,7 @@ std::vector<int64_t> Transformer::handed_widths(int layer) const {
 }
 
 Tensor Transformer::take_over(const Handed& came, const Batch& batch, RoutedLayers& routed) {
-  grow_rotary(batch, routed);
+  begin(batch, routed);
   gates_.begin(batch, {came[kGateState], came[kAhead]});
   routed.logits_TC = came[kLogits];
   routed.momentum_TD = came[kMomentum];
@@ -202,7 +202,9 @@ Tensor Transformer::hidden_states(const Batch& batch, RoutedLayers& routed) {
   return routed.overflowed ? Tensor() : rms_norm(x_TD, weights_.vector(Role::FinalNorm), spec_.norm_eps);
 }
 
-void Transformer::grow_rotary(const Batch& batch, const RoutedLayers& routed) {
+// Whose tokens come together where matrices are shared out, and angles for the longest document among them.
+void Transformer::begin(const Batch& batch, RoutedLayers& routed) {
+  if (tensor_ != nullptr) routed.together = bring_together(*tensor_, batch);
   int longest = 0;
   for (const Segment& segment : routed.seen(batch.segments)) longest = std::max(longest, segment.position + segment.length);
   if (static_cast<size_t>(longest) > rotary_.cosine.rows()) rotary_ = rotary_table(spec_.attention, longest);
@@ -210,8 +212,7 @@ void Transformer::grow_rotary(const Batch& batch, const RoutedLayers& routed) {
 
 // What comes before all layers.
 Tensor Transformer::enter(const Batch& batch, RoutedLayers& routed) {
-  if (tensor_ != nullptr) routed.together = bring_together(*tensor_, batch);
-  grow_rotary(batch, routed);
+  begin(batch, routed);
   const Tensor x_TD = embed(anchor_, weights_.matrix(Role::Embedding), batch.tokens_T);
   Gates::State own;
   if (spec_.has_own_router()) own.state_TG = gates_.own_router(attention_block(spec_.num_layers, x_TD, batch.segments, routed));

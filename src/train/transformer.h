@@ -78,7 +78,7 @@ class Transformer {
   Losses forward_twice(const Batch& batch, const LossWeights& loss_weights, Routes* routes, const PassOrder& order);
   RoutedLayers routed_layers(const Batch& batch, const PassOrder& order) const;
   Tensor hidden_states(const Batch& batch, RoutedLayers& routed);
-  void grow_rotary(const Batch& batch, const RoutedLayers& routed);
+  void begin(const Batch& batch, RoutedLayers& routed);
   Tensor enter(const Batch& batch, RoutedLayers& routed);
   Tensor run_layers(LayerRange layers, Tensor x_TD, const Batch& batch, RoutedLayers& routed);
   Tensor take_over(const Handed& came, const Batch& batch, RoutedLayers& routed);

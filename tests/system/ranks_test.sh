@@ -100,6 +100,7 @@ slices=(model.heads=4 model.kv_heads=2 model.dense_layers=1 model.shared_hidden=
 $moiety train tiny.toml --set run.dir=slices-1 "${slices[@]/#/--set=}" > out 2> err || fail "slices alone: $(tail -n 3 err)"
 spread slices-1 slices-2 2 "${slices[@]}" ranks.tensor=2
 spread slices-1 slices-6 6 "${slices[@]}" ranks.tensor=2 ranks.experts=3
+spread slices-1 slices-pipe 4 "${slices[@]}" ranks.tensor=2 ranks.stages=2
 spread slices-1 slices-4 4 "${slices[@]}" ranks.tensor=2 ranks.sequence=2 train.recompute=\"layers\" checkpoint.every=4
 rm -r slices-4/checkpoints/step-00000008
 $moiety train tiny.toml --set run.dir=slices-4 "${slices[@]/#/--set=}" > out 2> err || fail "one process does not go on from slices: $(tail -n 3 err)"
