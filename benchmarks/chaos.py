@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Kills, stops, adds and retires ranks of a run, at random and as long as asked, and holds its losses to those of an undisturbed run.
 
-    benchmarks/chaos.py build/release/bin/moiety --events 100 [--ranks 4] [--experts 4] [--kinds kill,stop,add,retire] [--seed 1] [--drift] [--plot FILE.svg]
+    benchmarks/chaos.py build/release/bin/moiety --events 100 [--ranks 4] [--experts 4] [--kinds kill,stop,add,retire,slow] [--seed 1] [--drift] [--plot FILE.svg]
 
-Prints how long ranks took to notice a loss (from the signal on), to meet, to have the state again, and to end their first step, and whether a step
+"slow" lets a rank run a third of the time until it is named. Prints how long ranks took to notice a loss (from the signal on), to meet, to have the state again, and to end their first step, and whether a step
 was lost. Everything is in a folder of its own, which is removed. Needs python3 and nothing else.
 """
 import argparse
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -76,14 +77,39 @@ def regroups(run):
     return [line["regrouped"] for line in steps_of(run) if "regrouped" in line]
 
 
+def slow_down(job, victim):
+    """Steps until the rank is named, and what with."""
+    began, read = job.steps(), os.path.getsize(f"{job.run}.log")
+    name = f"rank {victim['rank']} is slow"
+    end = time.monotonic() + 60
+    while True:
+        os.kill(victim["pid"], signal.SIGSTOP)
+        time.sleep(0.02)
+        os.kill(victim["pid"], signal.SIGCONT)
+        time.sleep(0.01)
+        with open(f"{job.run}.log", errors="replace") as log:
+            log.seek(read)
+            said = re.search(f"step +([0-9]+) +.*{name}[^;]*(; [a-z]+ takes)?", log.read())
+        if said:
+            return int(said[1]) - began, said[0]
+        if time.monotonic() > end:
+            sys.exit(f"{name}: nobody said so")
+
+
 def disturb(job, args, chance):
-    """Does something to the job, and waits until it goes on. Returns (kind, when)."""
+    """Does something to the job, and waits until it goes on. Returns (kind, when), or of what became slow (kind, steps until it was named)."""
     workers = job.workers()
     kinds = [kind for kind in args.kinds.split(",") if not (kind == "add" and len(workers) > args.ranks) and not (kind != "add" and len(workers) < 3)]
     kind = chance.choice(kinds) if kinds else "add"
     before = len(regroups(job.run))
     victim = chance.choice(workers)
     at = time.monotonic()
+    if kind == "slow":
+        steps, said = slow_down(job, victim)
+        print(f"\n{said}", file=sys.stderr)
+        settled = job.steps() + 30
+        job.wait_for(lambda: job.steps() >= settled, 60, "going on after slowness")
+        return kind, steps
     if kind == "kill":
         os.kill(victim["pid"], signal.SIGKILL)
     elif kind == "stop":
@@ -171,6 +197,9 @@ def main():
         again = regroups("disturbed")
         counts = {kind: sum(1 for each, _ in signals if each == kind) for kind in sorted({kind for kind, _ in signals})}
         print(f"{steps} steps, {len(again)} generations, {counts}; no step lost\n")
+        named = [steps for each, steps in signals if each == "slow"]
+        if named:
+            print(f"a rank that runs a third of the time is named after {statistics.median(named):.0f} steps (median), {max(named)} (most)\n")
         print("| milliseconds | median | 95 % | most |\n| --- | --- | --- | --- |")
         for kind, what in (("kill", "killed, until the others have left"), ("stop", "stopped, until the others have left")):
             noticed = []

@@ -39,8 +39,18 @@ fs::path folder_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
-fs::path beside(const fs::path& path) {
-  return folder_of(path) / fmt::format(".{}.{}.tmp", path.filename().string(), ::getpid());
+fs::path beside(const fs::path& path, int64_t pid = ::getpid()) {
+  return folder_of(path) / fmt::format(".{}.{}.tmp", path.filename().string(), pid);
+}
+
+void write_at(int fd, size_t offset, std::string_view bytes, const fs::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) fail_errno(path, "cannot write");
+    bytes.remove_prefix(static_cast<size_t>(put));
+    offset += static_cast<size_t>(put);
+  }
 }
 
 }  // namespace
@@ -139,12 +149,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 void AtomicFile::overwrite(size_t offset, std::string_view text) {
   assert(offset + text.size() <= written_);
   flush();
-  for (size_t done = 0; done < text.size();) {
-    const ssize_t put = ::pwrite(fd_, text.data() + done, text.size() - done, static_cast<off_t>(offset + done));
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) fail_errno(path_, "cannot write");
-    done += static_cast<size_t>(put);
-  }
+  write_at(fd_, offset, text, path_);
 }
 
 void AtomicFile::commit() {
@@ -160,6 +165,27 @@ void write_file(const fs::path& path, std::string_view text) {
   file.write(text);
   file.commit();
 }
+
+SharedFile::SharedFile(fs::path path) : path_(std::move(path)) {
+  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  if (fd_ < 0) fail_errno(path_, "cannot create");
+}
+
+SharedFile::~SharedFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+SharedFile::SharedFile(SharedFile&& other) noexcept : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
+
+void SharedFile::write(size_t offset, std::span<const std::byte> bytes) {
+  write_at(fd_, offset, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path_);
+}
+
+void SharedFile::flush() {
+  if (::fsync(fd_) != 0) fail_errno(path_, "cannot flush to disk");
+}
+
+fs::path AtomicFolder::path_of(const fs::path& path, int64_t pid) { return beside(path, pid); }
 
 AtomicFolder::AtomicFolder(fs::path path) : path_(std::move(path)) {
   if (!path_.has_filename()) path_ = path_.parent_path();  // "out/" means "out"

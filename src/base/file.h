@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -62,6 +63,23 @@ class AtomicFile {
 
 void write_file(const fs::path& path, std::string_view text);
 
+// A file of which several processes each write some bytes, in any order; it is there once the first has opened it.
+class SharedFile {
+ public:
+  explicit SharedFile(fs::path path);
+  ~SharedFile();
+  SharedFile(SharedFile&& other) noexcept;
+  SharedFile& operator=(SharedFile&&) = delete;
+
+  void write(size_t offset, std::span<const std::byte> bytes);
+  // What this process has written is on disk.
+  void flush();
+
+ private:
+  fs::path path_;
+  int fd_ = -1;
+};
+
 // A folder written beside its final place: fill path(), then commit() flushes and renames it. A folder of the same
 // name is replaced. Without commit() nothing is left behind.
 class AtomicFolder {
@@ -72,6 +90,8 @@ class AtomicFolder {
   AtomicFolder& operator=(const AtomicFolder&) = delete;
 
   const fs::path& path() const { return beside_; }
+  // The same of a folder that the process `pid` has begun, for others that fill it, too.
+  static fs::path path_of(const fs::path& path, int64_t pid);
   void commit();
 
  private:

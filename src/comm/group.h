@@ -74,8 +74,6 @@ class Group {
   Pending all_gather(std::span<const std::byte> out, std::span<std::byte> in);
 
   // Between two ranks alone, by lane in their order: what is sent first is received first.
-  void send(int to, std::span<const float> numbers) { start_send(to, numbers).wait(); }
-  void receive(int from, std::span<float> numbers) { start_receive(from, numbers).wait(); }
   Pending start_send(int to, std::span<const float> numbers, int lane = 0);
   Pending start_receive(int from, std::span<float> numbers, int lane = 0);
 

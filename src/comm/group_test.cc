@@ -77,8 +77,8 @@ TEST(Group, GathersAndSendsFromEachToEach) {
 
       if (ranks == 1) return;
       std::vector<float> numbers{1, 2};
-      if (me == 0) group.receive(ranks - 1, numbers);
-      if (me == ranks - 1) group.send(0, std::vector<float>{3, 4});
+      if (me == 0) group.start_receive(ranks - 1, numbers).wait();
+      if (me == ranks - 1) group.start_send(0, std::vector<float>{3, 4}).wait();
       EXPECT_EQ(numbers, me == 0 ? (std::vector<float>{3, 4}) : (std::vector<float>{1, 2}));
     });
   }

@@ -82,26 +82,34 @@ SafetensorsContents parse_safetensors(std::span<const std::byte> bytes, const st
 SafetensorsFile::SafetensorsFile(const fs::path& path)
     : file_(path), contents_(parse_safetensors(file_.bytes(), path.string())) {}
 
-void write_safetensors(const fs::path& path, const std::vector<TensorSource>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  Json header = Json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
+SafetensorsHeader safetensors_header(const std::string& name, const std::vector<TensorSource>& tensors,
+                                     const std::map<std::string, std::string>& metadata) {
+  Json json = Json::object();
+  if (!metadata.empty()) json["__metadata__"] = metadata;
+  SafetensorsHeader header;
   size_t offset = 0;
   for (const TensorSource& tensor : tensors) {
     const std::string_view dtype = spec::info(tensor.type).safetensors_name;
-    require(!dtype.empty(), "{}: tensor {}: safetensors has no {}; choose f32, f16 or bf16", path.string(), tensor.name,
-            spec::name(tensor.type));
+    require(!dtype.empty(), "{}: tensor {}: safetensors has no {}; choose f32, f16 or bf16", name, tensor.name, spec::name(tensor.type));
     const size_t end = offset + spec::bytes_of(tensor.type, tensor.elements());
-    header[tensor.name] = {{"dtype", dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    json[tensor.name] = {{"dtype", dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    header.begin_N.push_back(offset);
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text = json.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data starts aligned
+  const uint64_t size = text.size();
+  header.bytes.assign(reinterpret_cast<const char*>(&size), sizeof size);
+  header.bytes += text;
+  for (size_t& begin : header.begin_N) begin += header.bytes.size();
+  return header;
+}
 
+void write_safetensors(const fs::path& path, const std::vector<TensorSource>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  const SafetensorsHeader header = safetensors_header(path.string(), tensors, metadata);
   AtomicFile file(path);
-  const uint64_t header_bytes = text.size();
-  file.write(std::as_bytes(std::span(&header_bytes, 1)));
-  file.write(text);
+  file.write(header.bytes);
   for (const TensorSource& tensor : tensors) write_elements(file, tensor);
   file.commit();
 }

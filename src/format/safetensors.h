@@ -36,6 +36,15 @@ class SafetensorsFile {
   SafetensorsContents contents_;
 };
 
+// What stands before the tensors' bytes, and where these begin in the file; each ends where the next begins. Throws Error(Input), which
+// begins with `name`, if a type has no name in the format.
+struct SafetensorsHeader {
+  std::string bytes;
+  std::vector<size_t> begin_N;
+};
+SafetensorsHeader safetensors_header(const std::string& name, const std::vector<TensorSource>& tensors,
+                                     const std::map<std::string, std::string>& metadata = {});
+
 // Writes atomically, tensors in the order given. Throws Error(Input) if a type has no name in the format.
 void write_safetensors(const fs::path& path, const std::vector<TensorSource>& tensors,
                        const std::map<std::string, std::string>& metadata = {});

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "format/safetensors.h"
-#include "train/whole_tensors.h"
 
 namespace moiety::train {
 namespace {
@@ -62,32 +61,21 @@ std::vector<TensorPart> state_tensors(const Weights& weights, Optimizer& optimiz
   return state;
 }
 
-void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, const Weights& weights, Optimizer& optimizer,
-                      const RunState& state, const std::vector<format::TensorView>& more_state, comm::Group* ranks) {
-  const std::vector<TensorPart> mine = state_tensors(weights, optimizer);
-  const size_t weights_count = weights.entries().size();
-  std::vector<format::TensorSource> values = whole_tensors(mine, ranks);
-  if (ranks != nullptr && !ranks->is_first()) return;
-  std::vector<format::TensorSource> moments(values.begin() + static_cast<ptrdiff_t>(weights_count), values.end());
-  values.resize(weights_count);
-  moments.insert(moments.end(), more_state.begin(), more_state.end());
-  fs::create_directories(files.folder);
-  AtomicFolder folder(files.folder / fmt::format("{}{:08}", kPrefix, state.step));
+fs::path checkpoint_path(const fs::path& folder, int64_t step) { return folder / fmt::format("{}{:08}", kPrefix, step); }
+
+void seal_checkpoint(AtomicFolder& folder, const CheckpointFiles& files, const spec::ModelSpec& spec, Json state) {
   const fs::path& path = folder.path();
   write_file(path / "config.json", spec::to_json(spec).dump(2) + "\n");
   write_file(path / "generation_config.json", Json{{"eos_token_id", spec.eos_tokens}}.dump(2) + "\n");
   if (fs::exists(files.tokenizer)) write_file(path / "tokenizer.json", read_file(files.tokenizer));
-  format::write_safetensors(path / "model.safetensors", values, {{"format", "pt"}});
-  format::write_safetensors(path / "optimizer.safetensors", moments);
 
   Json hashes = Json::object();
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(path)) names.push_back(entry.path().filename().string());
   std::ranges::sort(names);
   for (const std::string& name : names) hashes[name] = hash_of(path / name);
-  Json json = to_json(state);
-  json["files"] = hashes;
-  write_file(path / kState, json.dump(2) + "\n");
+  state["files"] = hashes;
+  write_file(path / kState, state.dump(2) + "\n");
   folder.commit();
 }
 
@@ -96,6 +84,14 @@ std::optional<fs::path> newest_checkpoint(const fs::path& folder) {
     if (is_whole(checkpoint)) return checkpoint;
   }
   return std::nullopt;
+}
+
+std::chrono::steady_clock::time_point last_sealed(const fs::path& folder) {
+  const std::vector<fs::path> found = checkpoints_in(folder);
+  std::error_code error;
+  const auto written = found.empty() ? fs::file_time_type() : fs::last_write_time(found.front() / kState, error);
+  if (found.empty() || error) return {};
+  return std::chrono::steady_clock::now() - (fs::file_time_type::clock::now() - written);
 }
 
 RunState read_checkpoint(const fs::path& checkpoint, const spec::ModelSpec& spec, Weights& weights,

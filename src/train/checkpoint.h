@@ -2,12 +2,12 @@
 // beside it.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 
 #include "base/file.h"
 #include "base/json.h"
-#include "comm/group.h"
 #include "spec/model_spec.h"
 #include "train/optimizer.h"
 #include "train/weights.h"
@@ -34,19 +34,23 @@ struct CheckpointFiles {
 // Weights and moments, what is here of them: weights first.
 std::vector<TensorPart> state_tensors(const Weights& weights, Optimizer& optimizer);
 
-// `more_state` lies beside the optimizer's, in optimizer.safetensors. All `ranks` call this: the first writes what one process would,
-// and gets from the others what it does not have, some numbers at a time.
-void write_checkpoint(const CheckpointFiles& files, const spec::ModelSpec& spec, const Weights& weights, Optimizer& optimizer,
-                      const RunState& state, const std::vector<format::TensorView>& more_state = {}, comm::Group* ranks = nullptr);
+// Where the one of a step is.
+fs::path checkpoint_path(const fs::path& folder, int64_t step);
+
+// The last of writing one: weights and moments are in `folder`. Adds what else belongs to it, with the hashes of all, and gives it its name.
+void seal_checkpoint(AtomicFolder& folder, const CheckpointFiles& files, const spec::ModelSpec& spec, Json state);
 
 // The newest checkpoint whose files are all there with the bytes they were written with.
 std::optional<fs::path> newest_checkpoint(const fs::path& folder);
+
+// When the newest was sealed; long ago if there is none.
+std::chrono::steady_clock::time_point last_sealed(const fs::path& folder);
 
 // Fills weights and moments, with the experts that are here; throws if the checkpoint's model isn't `spec`.
 RunState read_checkpoint(const fs::path& checkpoint, const spec::ModelSpec& spec, Weights& weights,
                          Optimizer& optimizer);
 
-// Deletes all but the newest `keep`.
+// Deletes all but the newest `keep`, and what was never sealed.
 void remove_old_checkpoints(const fs::path& folder, int64_t keep);
 
 }  // namespace moiety::train

@@ -3,6 +3,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
+#include <thread>
+
+#include "support/rank_threads.h"
+#include "support/write_checkpoint.h"
 #include "train/metrics.h"
 
 namespace moiety::train {
@@ -21,7 +26,7 @@ class CheckpointTest : public testing::Test {
     return model_spec(config, 300, 0);
   }
   void write(int64_t step) {
-    write_checkpoint({folder_, folder_ / "tokenizer.json"}, spec_, weights_, optimizer_,
+    test::write_checkpoint({folder_, folder_ / "tokenizer.json"}, spec_, weights_, optimizer_,
                      {.step = step, .steps = 100, .tokens = 7, .domains = Json::array()});
   }
   fs::path at(int64_t step) const { return folder_ / fmt::format("step-{:08}", step); }
@@ -69,6 +74,46 @@ TEST_F(CheckpointTest, OldOnesGo) {
   EXPECT_FALSE(fs::exists(at(1)));
   EXPECT_TRUE(fs::exists(at(2)) && fs::exists(at(3)));
   EXPECT_FALSE(fs::exists(folder_ / ".step-00000004.99.tmp"));
+}
+
+// Of three ranks one could not write its share; then, what belongs to it could not be read; and then all is well again.
+TEST_F(CheckpointTest, OneThatCannotBeWrittenIsDroppedAndThoseBeforeItStay) {
+  write(5);
+  const RunState state{.step = 6, .steps = 100, .tokens = 7, .domains = Json::array()};
+  const auto none_is_half_there = [&] {
+    return std::ranges::none_of(fs::directory_iterator(folder_), [](const fs::directory_entry& entry) { return entry.path().filename().string().starts_with('.'); });
+  };
+  test::on_ranks(3, [&](comm::Group& group) {
+    Weights weights(spec_);
+    Optimizer optimizer({}, weights);
+    CheckpointWriter writer({folder_, {}}, 2, spec_, &group);
+    writer.begin(weights, optimizer, state);
+    writer.let_go();
+    while (writer.news().written == 0) std::this_thread::yield();
+    EXPECT_EQ(writer.hear({2, 0}), std::nullopt);  // one is not ready
+    EXPECT_EQ(writer.hear({3, 1}).has_value(), group.is_first());
+    EXPECT_NO_THROW(writer.finish());  // it has been said
+  });
+  EXPECT_EQ(newest_checkpoint(folder_), at(5));
+  EXPECT_TRUE(none_is_half_there());
+
+  fs::create_directories(folder_ / "tokenizer.json");  // which can't be read
+  test::on_ranks(2, [&](comm::Group& group) {
+    Weights weights(spec_);
+    Optimizer optimizer({}, weights);
+    CheckpointWriter writer({folder_, folder_ / "tokenizer.json"}, 2, spec_, &group);
+    writer.begin(weights, optimizer, state);
+    EXPECT_THROW(writer.finish(), Error);  // on both
+    EXPECT_TRUE(none_is_half_there());
+    EXPECT_EQ(newest_checkpoint(folder_), at(5));
+    std::array all_are_here{0.0};
+    group.sum(all_are_here);
+    if (group.is_first()) fs::remove(folder_ / "tokenizer.json");
+    group.sum(all_are_here);
+    writer.begin(weights, optimizer, state);
+    EXPECT_NO_THROW(writer.finish());
+  });
+  EXPECT_EQ(newest_checkpoint(folder_), at(6));
 }
 
 TEST_F(CheckpointTest, AnotherModelsCheckpointIsRefused) {

@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "support/random_batch.h"
 #include "support/rank_threads.h"
+#include "support/write_checkpoint.h"
 #include "train/checkpoint.h"
 #include "train/optimizer.h"
 #include "train/rank_layout.h"
@@ -283,9 +284,9 @@ TEST(ExpertRanks, ACheckpointIsThatOfOneProcessAndAnyLayoutGoesOnFromIt) {
     weights.initialise(spec, 3);
     Optimizer optimizer(config, weights);
     step(weights, optimizer, 0);
-    write_checkpoint({folder.path / "one", {}}, spec, weights, optimizer, {.step = 1, .steps = 2, .domains = Json::array()});
+    test::write_checkpoint({folder.path / "one", {}}, spec, weights, optimizer, {.step = 1, .steps = 2, .domains = Json::array()});
     step(weights, optimizer, 1);
-    write_checkpoint({folder.path / "one", {}}, spec, weights, optimizer, {.step = 2, .steps = 2, .domains = Json::array()});
+    test::write_checkpoint({folder.path / "one", {}}, spec, weights, optimizer, {.step = 2, .steps = 2, .domains = Json::array()});
 
     // The first step on three ranks, the second on two.
     on_ranks(3, [&](comm::Group& group) {
@@ -293,14 +294,14 @@ TEST(ExpertRanks, ACheckpointIsThatOfOneProcessAndAnyLayoutGoesOnFromIt) {
       mine.initialise(spec, 3);
       Optimizer my_optimizer(config, mine);
       step(mine, my_optimizer, 0);
-      write_checkpoint({folder.path / "ranks", {}}, spec, mine, my_optimizer, {.step = 1, .steps = 2, .domains = Json::array()}, {}, &group);
+      test::write_checkpoint({folder.path / "ranks", {}}, spec, mine, my_optimizer, {.step = 1, .steps = 2, .domains = Json::array()}, &group);
     });
     on_ranks(2, [&](comm::Group& group) {
       Weights mine = share_of(group);
       Optimizer my_optimizer(config, mine);
       EXPECT_EQ(read_checkpoint(folder.path / "ranks" / "step-00000001", spec, mine, my_optimizer).step, 1);
       step(mine, my_optimizer, 1);
-      write_checkpoint({folder.path / "ranks", {}}, spec, mine, my_optimizer, {.step = 2, .steps = 2, .domains = Json::array()}, {}, &group);
+      test::write_checkpoint({folder.path / "ranks", {}}, spec, mine, my_optimizer, {.step = 2, .steps = 2, .domains = Json::array()}, &group);
     });
     for (const char* name : {"step-00000001/model.safetensors", "step-00000001/optimizer.safetensors", "step-00000002/model.safetensors",
                              "step-00000002/optimizer.safetensors"}) {

@@ -112,6 +112,7 @@ void print_json(const train::Outcome& outcome) {
                      {"steps", outcome.steps},           {"tokens", outcome.tokens},
                      {"seconds", outcome.seconds},       {"tokens_per_s", outcome.tokens_per_s},
                      {"checkpoint", outcome.checkpoint}, {"domains", domains},
+                     {"checkpoints", {{"written", outcome.checkpoints.complete}, {"stalled_seconds", outcome.checkpoints.stalled}}},
                      {"activation_bytes", outcome.activation_bytes},
                      {"peak_memory_bytes", outcome.peak_bytes},
                      {"optimizer", optimizer_json(outcome.optimizer)}};
@@ -125,6 +126,9 @@ void print_summary(const train::Outcome& outcome) {
     fmt::print("{:<20} {:>14.4f} {:>14.4f}\n", score.domain, score.nats_per_token, score.bits_per_byte);
   }
   fmt::print("checkpoint: {}\n", outcome.checkpoint);
+  if (const auto [complete, stalled] = outcome.checkpoints; complete > 0) {
+    fmt::print("{} checkpoints written; training stood still {:.2f} s of {:.1f} s for them\n", complete, stalled, outcome.seconds);
+  }
   if (const train::OptimizerFigures& o = outcome.optimizer; o.streamed_groups > 0) {
     fmt::print("optimizer state: {} of {} groups in a file; steps waited {:.1f} s of {:.1f} s for it, and {} binds\n", o.streamed_groups,
                o.groups, o.times.waited, o.times.visits, o.times.binding());

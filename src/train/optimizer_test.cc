@@ -6,16 +6,25 @@
 
 #include <cmath>
 #include <map>
+#include <mutex>
 
 #include "base/random.h"
 #include "format/safetensors.h"
-#include "train/parallel.h"
-#include "train/torch.h"
-#include "train/whole_tensors.h"
 #include "support/rank_threads.h"
+#include "train/parallel.h"
+#include "train/share_writer.h"
+#include "train/tensor_reader.h"
+#include "train/torch.h"
 
 namespace moiety::train {
 namespace {
+
+// Of one process's state.
+std::vector<format::TensorSource> wholes(Optimizer& optimizer) {
+  std::vector<format::TensorSource> tensors;
+  for (TensorPart& tensor : optimizer.state_tensors()) tensors.push_back(std::move(tensor.here));
+  return tensors;
+}
 
 // Moving experts between two steps is the same as beginning with them moved.
 TEST(Optimizer, ExpertsMoveWithTheirMoments) {
@@ -86,6 +95,7 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
 
       std::vector<std::vector<float>> values(static_cast<size_t>(ranks));
       std::map<std::string, std::vector<float>> saved;
+      std::mutex mutex;
       size_t bytes = 0;
       test::on_ranks(ranks, [&](comm::Group& group) {
         Weights weights(spec);
@@ -98,13 +108,15 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
           for (const float gradient : weights.gradients()) ASSERT_EQ(gradient, 0);
         }
         const std::vector<TensorPart> mine = optimizer.state_tensors();
-        const std::vector<format::TensorSource> tensors = whole_tensors(mine, &group);
-        for (const format::TensorSource& tensor : tensors) {
-          std::vector<float>& numbers = saved[tensor.name];
-          for (const auto& make : tensor.made) {
-            const std::vector<float> made = make();
-            numbers.insert(numbers.end(), made.begin(), made.end());
-          }
+        const std::vector<Part> share_N = share_of(mine, &group);
+        for (size_t n = 0; n < mine.size(); ++n) {
+          const format::TensorSource& tensor = mine[n].here;
+          std::vector<float> numbers(mine[n].part.size());
+          TensorReader(tensor).read(0, numbers);
+          const std::lock_guard lock(mutex);
+          std::vector<float>& whole = saved[tensor.name];
+          whole.resize(tensor.elements());
+          copy_part(share_N[n], mine[n].part, std::span(std::as_const(numbers)), Part({{0, whole.size()}}), std::span(whole));
         }
         if (group.is_first()) bytes = optimizer.figures().state_bytes;
         values[static_cast<size_t>(group.rank())] = {weights.values().begin(), weights.values().end()};
@@ -120,8 +132,8 @@ TEST(Optimizer, RanksThatShareItsStateAreAsOne) {
         comm::Mesh mesh(group, {});
         Optimizer optimizer(settings, weights, here, &mesh);
         std::vector<format::TensorView> tensors;
-        for (const format::TensorSource& wanted : whole_tensors(Optimizer(settings, weights, here).state_tensors(), nullptr)) {
-          tensors.push_back({wanted.name, spec::ElementType::F32, wanted.shape, std::as_bytes(std::span(saved.at(wanted.name)))});
+        for (const TensorPart& wanted : Optimizer(settings, weights, here).state_tensors()) {
+          tensors.push_back({wanted.here.name, spec::ElementType::F32, wanted.here.shape, std::as_bytes(std::span(saved.at(wanted.here.name)))});
         }
         optimizer.read_state(tensors, "saved");
         for (int64_t step = kBefore; step < kBefore + kAfter; ++step) {
@@ -241,7 +253,7 @@ struct Training {
   // The state as a checkpoint has it.
   std::map<std::string, std::vector<float>> state() {
     const fs::path path = fs::temp_directory_path() / fmt::format("moiety-state-{}", ::getpid());
-    format::write_safetensors(path, whole_tensors(optimizer.state_tensors(), nullptr));
+    format::write_safetensors(path, wholes(optimizer));
     std::map<std::string, std::vector<float>> state;
     const format::SafetensorsFile file(path);
     for (const format::TensorView& tensor : file.tensors()) {
@@ -253,7 +265,7 @@ struct Training {
   }
   void take_state_of(Training& other) {
     const fs::path path = fs::temp_directory_path() / fmt::format("moiety-state-{}", ::getpid());
-    format::write_safetensors(path, whole_tensors(other.optimizer.state_tensors(), nullptr));
+    format::write_safetensors(path, wholes(other.optimizer));
     optimizer.read_state(format::SafetensorsFile(path).tensors(), "state");
     std::ranges::copy(other.weights.values(), weights.values().begin());
     fs::remove(path);

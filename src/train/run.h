@@ -7,6 +7,7 @@
 
 #include "comm/crew.h"
 #include "comm/group.h"
+#include "train/checkpoint_writer.h"
 #include "train/config.h"
 #include "train/optimizer.h"
 
@@ -29,6 +30,7 @@ struct Outcome {
   size_t activation_bytes = 0;  // what the last pass kept for its gradients
   size_t peak_bytes = 0;        // largest resident memory while training
   std::string checkpoint;      // the newest; empty if there is none yet
+  CheckpointFigures checkpoints;
   std::vector<FinalScore> scores;
 };
 

@@ -5,7 +5,7 @@
 namespace moiety::train {
 namespace {
 
-constexpr size_t kTogether = 1 << 16;  // numbers that are kept by the same ranks, at most
+constexpr size_t kTogether = 1 << 16;  // numbers that are kept or written by the same ranks, at most
 
 // body(stretch, holders) for stretches of a tensor that the same ranks have, ascending and short.
 template <class Body>
@@ -50,6 +50,18 @@ SnapshotPlan plan_snapshot(const std::vector<std::vector<Part>>& part_NW, int ra
     });
   }
   return plan;
+}
+
+std::vector<Part> plan_writing(const std::vector<std::vector<Part>>& part_NW, int rank) {
+  std::vector<Part> written;
+  size_t turn = 0;
+  for (const std::vector<Part>& part_W : part_NW) {
+    Part& mine = written.emplace_back();
+    for_each_held(part_W, [&](const Stretch& stretch, const std::vector<int>& holders) {
+      if (holders[turn++ % holders.size()] == rank) mine.add(stretch);
+    });
+  }
+  return written;
 }
 
 }  // namespace moiety::train

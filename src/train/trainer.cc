@@ -20,7 +20,6 @@
 #include "moe/join.h"
 #include "trace/trace_recorder.h"
 #include "train/by_rank.h"
-#include "train/checkpoint.h"
 #include "train/explain.h"
 #include "train/loops.h"
 #include "train/metrics.h"
@@ -98,7 +97,8 @@ Trainer::Trainer(const TrainConfig& config, const PreparedData& data, Activity& 
       model_(spec_, weights_, mode_of(config.train), ranks_.experts(), ranks_.tensor()),
       sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
       routers_(routers_of(spec_)),
-      step_routing_(experts_by_router(spec_)) {
+      step_routing_(experts_by_router(spec_)),
+      checkpoints_({dir_ / "checkpoints", data_.tokenizer}, config.checkpoint.keep, spec_, ranks_.all()) {
   if (ranks_.stage_share().stages > 1) pipeline_.emplace(model_, *ranks_.mesh(), ranks_.stage_share());
   if (config.anneal.search_steps > 0) {
     require(elastic.crew == nullptr, "anneal.search_steps: a search for the experts' order needs ranks that stay; leave out --elastic");
@@ -151,6 +151,7 @@ void Trainer::keep_snapshot() {
 // Until enough ranks are there, or it is told to stop.
 void Trainer::rest(const TrainHooks& hooks) {
   if (step_count_is_fixed()) checkpoint();
+  checkpoints_.finish();
   while (!hooks.stop() && !elastic_.crew->is_change_wanted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
 }
 
@@ -237,21 +238,23 @@ Share Trainer::my_share() {
   return {static_cast<size_t>(mesh->place_in_stage()), static_cast<size_t>(mesh->stage_size()), mesh->stage() == mesh->stages() - 1, ranks_.sum()};
 }
 
-// How many steps rank 0 has fixed, whether anybody is to stop, and whether rank 0 wants a checkpoint; and where each rank's time went.
+// How many steps rank 0 has fixed, whether anybody is to stop, whether rank 0 wants a checkpoint, and how far the last one is; and where each
+// rank's time went.
 Trainer::Agreed Trainer::agree(int64_t steps, bool stopping, bool saving) {
   comm::Group* const all = ranks_.all();
-  if (all == nullptr) return {steps, stopping, saving, false};
+  const CheckpointWriter::News saved = checkpoints_.news();
+  if (all == nullptr) return {steps, stopping, saving, false, saved};
   const bool speaks = is_first();
   std::vector<double> told = by_rank_->mine(activity_, last_step_seconds_, visits_, all->bytes_sent());
   const size_t figures = told.size();
   const bool regroups = speaks && elastic_.crew != nullptr && elastic_.crew->is_change_wanted();
-  told.insert(told.end(), {speaks ? static_cast<double>(steps) : 0, stopping ? 1.0 : 0, speaks && saving ? 1.0 : 0, regroups ? 1.0 : 0});
+  told.insert(told.end(), {speaks ? static_cast<double>(steps) : 0, stopping ? 1.0 : 0, speaks && saving ? 1.0 : 0, regroups ? 1.0 : 0, saved.written, saved.failed});
   {
     const Activity::Span span(&activity_, "agree");
     all->sum(told);
   }
   by_rank_->add(std::span(told).first(figures));
-  return {std::llround(told[figures]), told[figures + 1] > 0, told[figures + 2] > 0, told[figures + 3] > 0};
+  return {std::llround(told[figures]), told[figures + 1] > 0, told[figures + 2] > 0, told[figures + 3] > 0, {told[figures + 4], told[figures + 5]}};
 }
 
 // Returns the line for metrics.jsonl.
@@ -267,6 +270,7 @@ Json Trainer::step() {
                                  /*cross_entropy=*/1,
                                  static_cast<float>(config_.balance.concentration - config_.balance.mutual_information)};
   if (config_.anneal.spawn_step > 0 && state_.step == config_.anneal.spawn_step) {
+    checkpoints_.let_go();
     spawn_experts(weights_, config_.anneal.spawn_noise, static_cast<uint64_t>(config_.run.seed));
   }
   PassOrder order = pass_order();
@@ -341,6 +345,7 @@ Json Trainer::step() {
 
 // The norm of the gradient.
 double Trainer::change_weights(double learning_rate) {
+  checkpoints_.let_go();
   const Activity::Span span(&activity_, "optimizer");
   return optimizer_.step(state_.step, learning_rate);
 }
@@ -455,14 +460,12 @@ Json Trainer::validate_now(bool last) {
   return report;
 }
 
+// It is written while training goes on.
 void Trainer::checkpoint() {
   const Activity::Span span(&activity_, "checkpoint");
   last_checkpoint_ = Clock::now();
   state_.domains = sampler_.state();
-  const auto search = searches() ? search_->state_tensors() : std::vector<format::TensorView>();
-  write_checkpoint({dir_ / "checkpoints", data_.tokenizer}, spec_, weights_, optimizer_, state_, search, ranks_.all());
-  if (!is_first()) return;
-  remove_old_checkpoints(dir_ / "checkpoints", config_.checkpoint.keep);
+  checkpoints_.begin(weights_, optimizer_, state_, searches() ? search_->state_tensors() : std::vector<format::TensorView>());
 }
 
 Outcome Trainer::run(const TrainHooks& hooks) {
@@ -494,7 +497,8 @@ Outcome Trainer::run(const TrainHooks& hooks) {
     explainer.emplace(spec_, mode_of(config_.train).type, sequences, static_cast<size_t>(config_.train.sequence),
                       PipelineShape{stages.stages, stages.chunks, static_cast<int>(config_.train.accumulate)}, all);
   }
-  last_checkpoint_ = Clock::now();
+  const bool goes_on = elastic_.crew != nullptr && elastic_.crew->generation().number > 0;
+  last_checkpoint_ = goes_on ? last_sealed(dir_ / "checkpoints") : Clock::now();
   Outcome outcome{.was_finished = step_count_is_fixed() && state_.step >= state_.steps};
 
   const auto due = [](int64_t every, int64_t at) { return every > 0 && at % every == 0; };
@@ -506,11 +510,15 @@ Outcome Trainer::run(const TrainHooks& hooks) {
     }
     if (!step_count_is_fixed() && is_first()) fix_steps();
     const bool clock_says = config_.checkpoint.minutes > 0 && seconds_since(last_checkpoint_) > config_.checkpoint.minutes * 60;
-    const auto [steps, asked_to_stop, by_clock, regroups] = agree(state_.steps, hooks.stop(), clock_says);
+    const auto [steps, asked_to_stop, by_clock, regroups, saved] = agree(state_.steps, hooks.stop(), clock_says);
     state_.steps = steps;
+    if (const auto lost = checkpoints_.hear(saved)) {
+      if (progress) progress->print(*lost);
+      else fmt::print(stderr, "{}\n", *lost);
+    }
     if (is_first()) {
       if (by_rank_ && state_.step % kLoadEvery == 0) line["ranks"] = by_rank_->take_means();
-      if (elastic_.crew != nullptr && elastic_.crew->generation().number > 0 && state_.step == first_step_ + 1) line["regrouped"] = regrouped();
+      if (goes_on && state_.step == first_step_ + 1) line["regrouped"] = regrouped();
       metrics->add(line);
       if (by_rank_) {
         if (const auto sentence = by_rank_->news()) progress->print(fmt::format("step {:>6}  {}", state_.step, *sentence));
@@ -528,11 +536,14 @@ Outcome Trainer::run(const TrainHooks& hooks) {
     const bool stopping = !last && asked_to_stop;
     // Before the number of steps is known there is nothing that could be gone on with.
     const bool wanted = last || stopping || due(config_.checkpoint.every, state_.step) || by_clock;
+    if (!last && !stopping) keep_snapshot();
     if (wanted && step_count_is_fixed()) checkpoint();
     if (timeline) timeline->step_ended();
     if (stopping) break;
-    keep_snapshot();
-    if (regroups && !last) return {.is_to_regroup = true};
+    if (regroups && !last) {
+      checkpoints_.finish();
+      return {.is_to_regroup = true};
+    }
   }
   if (timeline) timeline->finish();
   if (progress) progress->finish();
@@ -543,6 +554,7 @@ Outcome Trainer::run(const TrainHooks& hooks) {
     if (is_first()) metrics->add(report);
     if (is_first()) progress->print(fmt::format("step {:>6}  {}", state_.step, describe(scores_)));
   }
+  checkpoints_.finish();
   outcome.step = state_.step;
   outcome.steps = state_.steps;
   outcome.tokens = state_.tokens;
@@ -550,6 +562,7 @@ Outcome Trainer::run(const TrainHooks& hooks) {
   outcome.optimizer = optimizer_.figures();
   outcome.activation_bytes = activation_bytes_;
   outcome.peak_bytes = peak_memory();
+  outcome.checkpoints = checkpoints_.figures();
   outcome.tokens_per_s = tokens_per_second();
   if (const auto newest = newest_checkpoint(dir_ / "checkpoints")) outcome.checkpoint = newest->string();
   for (const DomainScore& score : scores_) {

@@ -11,7 +11,7 @@
 #include "moe/load.h"
 #include "trace/trace_recorder.h"
 #include "train/by_rank.h"
-#include "train/checkpoint.h"
+#include "train/checkpoint_writer.h"
 #include "train/optimizer.h"
 #include "train/permutation_search.h"
 #include "train/pipeline.h"
@@ -88,6 +88,7 @@ class Trainer {
   struct Agreed {
     int64_t steps;
     bool stops, saves, regroups;
+    CheckpointWriter::News saved;
   };
   Agreed agree(int64_t steps, bool stopping, bool saving);
 
@@ -114,6 +115,7 @@ class Trainer {
   std::vector<DomainScore> scores_;
 
   std::chrono::steady_clock::time_point last_checkpoint_{};
+  CheckpointWriter checkpoints_;  // reads what is above
   double going_at_ = 0;            // when the state was there, in seconds of crew::now()
   std::optional<ByRank> by_rank_;  // with several
   int64_t visits_ = 0;             // of the last step's tokens on this rank
