@@ -58,7 +58,7 @@ struct Gemm {
 
   template <GemmType kType, int kStrips, int kRows>
   static void tile(const std::byte* const* a, const GemmStrips& strips, size_t steps, float* c, size_t c_stride, size_t cols,
-                   bool add, Fetch& fetch) {
+                   bool add, Fetch& fetch, size_t rows_after) {
     Sums sums[kRows][kStrips];
     MOIETY_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -72,7 +72,14 @@ struct Gemm {
     for (int r = 0; r < kRows; ++r) {
       for (int s = 0; s < kStrips; ++s) __builtin_prefetch(c + static_cast<size_t>(r) * c_stride + kLanes * static_cast<size_t>(s), 1);
     }
+    // So do the rows of the next tile, which may lie anywhere.
+    const std::byte* next[kRows];
+    for (size_t r = 0; r < kRows; ++r) next[r] = a[r < rows_after ? kRows + r : r];
     for (size_t k = 0; k < steps; fetch.some()) {
+      if (k % kLanes == 0) {
+        MOIETY_UNROLL
+        for (int r = 0; r < kRows; ++r) __builtin_prefetch(next[r] + kWord * k, 0, 2);
+      }
       for (const size_t end = std::min(steps, k + Fetch::kEvery); k < end; ++k) {
         Words w[kStrips];
         MOIETY_UNROLL
@@ -115,7 +122,7 @@ struct Gemm {
     size_t r = 0;
     const auto take = [&]<int kRows>() {
       for (; r + kRows <= rows; r += kRows) {
-        tile<kType, kStrips, kRows>(a + r, strips, steps, c + r * c_stride, c_stride, cols, add, fetch);
+        tile<kType, kStrips, kRows>(a + r, strips, steps, c + r * c_stride, c_stride, cols, add, fetch, rows - r - kRows);
       }
     };
     take.template operator()<Isa::kRows>();
