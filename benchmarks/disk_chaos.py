@@ -12,7 +12,9 @@ user namespaces. Needs python3 and nothing else.
 import argparse
 import glob
 import os
+import pathlib
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -42,16 +44,19 @@ threads = 1
 DISK = 40  # MiB; a checkpoint has some 3
 
 
+logs = "."
+
+
 def start(moiety, run, steps, ranks):
     several = ["--ranks", str(ranks)] if ranks > 1 else []
     return subprocess.Popen([moiety, "train", "run.toml", "--set", f"run.dir={run}", "--set", f"train.steps={steps}", *several], start_new_session=True,
-                            stdout=subprocess.DEVNULL, stderr=open(f"{run}.log", "w"))
+                            stdout=subprocess.DEVNULL, stderr=open(f"{logs}/{run}.log", "w"))
 
 
 def finish(moiety, run, steps, ranks):
     status = start(moiety, run, steps, ranks).wait(timeout=600)
     if status != 0:
-        sys.exit(f"{run}: ended with {status}: {open(f'{run}.log').read()[-2000:]}")
+        sys.exit(f"{run}: ended with {status}: {open(f'{logs}/{run}.log').read()[-2000:]}")
 
 
 def checkpoints(run):
@@ -88,11 +93,12 @@ def fill(path):
 
 
 def on_small_disk():
-    """Runs this again where the current temporary folder is a small disk."""
-    folder = tempfile.mkdtemp()
+    """Runs this again where the temporary folder is a small disk; what runs say is kept outside."""
+    folder, outside = tempfile.mkdtemp(), tempfile.mkdtemp()
     unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
     inside = f'mount -t tmpfs -o size={DISK}m moiety "$0" && TMPDIR="$0" exec "$@"'
-    status = subprocess.run([*unshare, "sh", "-c", inside, folder, sys.executable, *sys.argv, "--inside"]).returncode
+    status = subprocess.run([*unshare, "sh", "-c", inside, folder, sys.executable, *sys.argv, "--inside", outside]).returncode
+    shutil.rmtree(outside)
     os.rmdir(folder)
     sys.exit(status)
 
@@ -105,11 +111,13 @@ def main():
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--steps-a-cycle", type=int, default=6)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
     args = parser.parse_args()
     kinds = args.kinds.split(",")
     if "full" in kinds and not args.inside:
         on_small_disk()
+    global logs
+    logs = args.inside or logs
     moiety, chance = os.path.abspath(args.moiety), random.Random(args.seed)
     steps = 3 * args.cycles * args.steps_a_cycle
     with tempfile.TemporaryDirectory() as folder:
@@ -131,17 +139,21 @@ def main():
                 if kind == "full" and ballast is None and len(steps_of("disturbed")) > done:
                     ballast = "ballast"
                     fill(ballast)
-                    wanted += args.steps_a_cycle
+                    time.sleep(chance.random() * 0.5)
+                    if chance.random() < 0.5:  # killed while there is no room
+                        break
+                    os.remove(ballast)
                 time.sleep(0.002)
             time.sleep(chance.random() * 0.05)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            said = open("disturbed.log").read()
-            if process.returncode not in (0, -signal.SIGKILL) and "No space left" not in said:
+            said = open(f"{logs}/disturbed.log").read()
+            ended_without_room = kind == "full" and process.returncode == 1 and "No space left" in said and len(steps_of("disturbed")) == steps
+            if process.returncode not in (0, -signal.SIGKILL) and not ended_without_room:
                 sys.exit(f"cycle {cycle}, {kind}: the run ended with {process.returncode}: {said[-2000:]}")
             if ballast:
-                os.remove(ballast)
+                pathlib.Path(ballast).unlink(missing_ok=True)
                 dropped += said.count("could not be written")
             if found and (not checkpoints("disturbed") or number(checkpoints("disturbed")[-1]) < number(found[-1])):
                 sys.exit(f"cycle {cycle}, {kind}: checkpoints are lost: {found} became {checkpoints('disturbed')}")

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <iostream>
 
+#include "base/say.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/conversation.h"
@@ -107,14 +108,14 @@ bool obey(Conversation& chat, const std::string& line) {
     chat.set_system(line.size() > 8 ? line.substr(8) : "");
     chat.clear();
   } else {
-    fmt::print(stderr, "/clear forgets the conversation, /system TEXT sets the system prompt, /exit ends\n");
+    say("/clear forgets the conversation, /system TEXT sets the system prompt, /exit ends\n");
   }
   return true;
 }
 
 int converse(Conversation& chat, const ChatArguments& a) {
   std::string line;
-  while (fmt::print(stderr, "> "), std::getline(std::cin, line)) {
+  while (say("> "), std::getline(std::cin, line)) {
     if (line.empty()) continue;
     if (line[0] == '/') {
       if (!obey(chat, line)) return 0;
@@ -123,11 +124,11 @@ int converse(Conversation& chat, const ChatArguments& a) {
     try {
       answer_once(chat, a, line);
     } catch (const Error& error) {  // a template that refuses, a context that is full: the conversation goes on
-      fmt::print(stderr, "moiety: {}\n", error.what());
+      say("moiety: {}\n", error.what());
       chat.take_back();
     }
   }
-  fmt::print(stderr, "\n");
+  say("\n");
   return 0;
 }
 

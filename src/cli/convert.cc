@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/json.h"
+#include "base/say.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/gguf_metadata.h"
@@ -105,7 +106,7 @@ int convert(int argc, char** argv) {
     write_hf(model, family, type, out);
   }
   if (to_gguf && format::features_of(model.spec()).has(format::Feature::YarnUntruncated)) {
-    fmt::print(stderr, "convert: this model's yarn is not truncated, llama.cpp's always is: its numbers will differ slightly\n");
+    say("convert: this model's yarn is not truncated, llama.cpp's always is: its numbers will differ slightly\n");
   }
   const char* architecture = to_gguf ? family.gguf.architecture : family.hf.architecture;
   if (json) {

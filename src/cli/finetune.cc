@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "base/progress.h"
+#include "base/say.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/open_tokenizer.h"
@@ -322,7 +323,7 @@ void make_start(const CLI::App& app, const Arguments& a) {
                        {"active_parameters", s.active_parameters()},
                        {"preserves", made.preserves}};
   if (!a.config.empty()) {
-    fmt::print(stderr, "{}\n", sentence(report));  // stdout is the training's
+    say("{}\n", sentence(report));  // stdout is the training's
   } else if (a.json) {
     fmt::print("{}\n", report.dump());
   } else {

@@ -1,4 +1,5 @@
 // moiety generate: a prompt in, its continuation out.
+#include "base/say.h"
 #include "engine/generate.h"
 
 #include <fmt/ranges.h>
@@ -73,9 +74,9 @@ void print_json(const engine::SamplingOptions& sampling, const OpenModel& model,
 }
 
 void print_timings(size_t prompt_tokens, const Generated& result) {
-  fmt::print(stderr, "\n[prompt {} tokens, {:.1f}/s; new {} tokens, {:.1f}/s; stopped: {}]\n", prompt_tokens,
-             rate(prompt_tokens, result.prefill_seconds), result.tokens.size(),
-             rate(decoded(result), result.decode_seconds), name_of(result.stop));
+  say("\n[prompt {} tokens, {:.1f}/s; new {} tokens, {:.1f}/s; stopped: {}]\n", prompt_tokens,
+      rate(prompt_tokens, result.prefill_seconds), result.tokens.size(),
+      rate(decoded(result), result.decode_seconds), name_of(result.stop));
 }
 
 }  // namespace
@@ -127,7 +128,7 @@ int generate(int argc, char** argv) {
     fmt::print("{}\n", fmt::join(result.tokens, ","));
   }
   print_timings(ids.size(), result);
-  if (const std::string experts = expert_statistics_text(model); !experts.empty()) fmt::print(stderr, "[{}]\n", experts);
+  if (const std::string experts = expert_statistics_text(model); !experts.empty()) say("[{}]\n", experts);
   return 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "base/progress.h"
+#include "base/say.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/open_model.h"
@@ -99,7 +100,7 @@ int importance(int argc, char** argv) {
     return 0;
   }
   for (const auto& [name, experts] : unvisited.items()) {
-    fmt::print(stderr, "importance: {}: no token came to {} of its matrices, {}\n", name, experts.size(), experts.dump());
+    say("importance: {}: no token came to {} of its matrices, {}\n", name, experts.size(), experts.dump());
   }
   fmt::print("{}: {} tensors, {} tokens\n", out, importance.tensors.size(), text.tokens.size());
   return 0;

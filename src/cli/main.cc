@@ -10,6 +10,7 @@
 #include <new>
 
 #include "base/error.h"
+#include "base/say.h"
 #include "cli/command.h"
 
 namespace {
@@ -82,17 +83,17 @@ int main(int argc, char** argv) {
   try {
     const int status = run(argc, argv);
     if (std::fflush(stdout) != 0) {
-      fmt::print(stderr, "moiety: cannot write the output: {}\n", std::strerror(errno));
+      say("moiety: cannot write the output: {}\n", std::strerror(errno));
       return 1;
     }
     return status;
   } catch (const Error& error) {
-    fmt::print(stderr, "moiety: {}\n", error.what());
+    say("moiety: {}\n", error.what());
     return error.kind() == ErrorKind::Usage ? 2 : 1;
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "moiety: not enough memory\n");
+    say("moiety: not enough memory\n");
   } catch (const std::exception& error) {
-    fmt::print(stderr, "moiety: {}\n", error.what());
+    say("moiety: {}\n", error.what());
   }
   return 1;
 }

@@ -7,6 +7,7 @@
 #include "base/block_memory.h"
 #include "base/error.h"
 #include "base/progress.h"
+#include "base/say.h"
 #include "base/system_memory.h"
 #include "cli/past_visits.h"
 #include "model/step_memory.h"
@@ -124,13 +125,12 @@ void fit_memory(OpenModel& model, const ModelArguments& arguments, const RunMemo
   const double rate = experts.store().measure_read_rate(0.1);
   const double visits = static_cast<double>(spec.moe_layers()) * spec.moe.router.experts_per_token;
   const double misses = visits * (1 - static_cast<double>(stay) / static_cast<double>(experts.count()));
-  fmt::print(stderr,
-             "moiety: {} of memory: {} of {} experts stay in it, the others are read when tokens choose them, at {:.2f} GB/s: about "
+  say("moiety: {} of memory: {} of {} experts stay in it, the others are read when tokens choose them, at {:.2f} GB/s: about "
              "{:.1f} tokens/s if all are chosen alike\n",
              gib(budget), stay, experts.count(), rate / 1e9, rate / (misses * static_cast<double>(experts.bytes_as_read())));
   if (static_cast<double>(stay) < visits) {
-    fmt::print(stderr, "moiety: that is less than the {:.0f} a token visits: nearly all will be read again and again; {} would hold them\n",
-               visits, enough_gib(held + reads * experts.reading_bytes() + experts.room_for(static_cast<size_t>(visits))));
+    say("moiety: that is less than the {:.0f} a token visits: nearly all will be read again and again; {} would hold them\n",
+        visits, enough_gib(held + reads * experts.reading_bytes() + experts.room_for(static_cast<size_t>(visits))));
   }
 }
 

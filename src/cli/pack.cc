@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/progress.h"
+#include "base/say.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/gguf_metadata.h"
@@ -147,7 +148,7 @@ int pack(int argc, char** argv) {
                             {"low_bytes_by_type", second}, {"remarks", lines}}.dump());
     return 0;
   }
-  for (const std::string& line : lines) fmt::print(stderr, "pack: {}\n", line);
+  for (const std::string& line : lines) say("pack: {}\n", line);
   const std::string time = seconds < 60 ? fmt::format("{:.1f} s", seconds) : short_time(seconds);
   fmt::print("{}: {} in {}; experts {}{}\n", out, bytes_text(bytes), time, types_text(first), second.empty() ? "" : "; low " + types_text(second));
   return 0;

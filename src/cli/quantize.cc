@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/progress.h"
+#include "base/say.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/gguf_metadata.h"
@@ -185,7 +186,7 @@ int quantize(int argc, char** argv) {
     return 0;
   }
   if (dry_run) print_plan(plan);
-  for (const std::string& line : lines) fmt::print(stderr, "quantize: {}\n", line);
+  for (const std::string& line : lines) say("quantize: {}\n", line);
   fmt::print("{}: {}B to {}B, {:.2f} bits a weight{}\n", out, short_number(static_cast<double>(total.bytes_before)),
              short_number(static_cast<double>(total.bytes)), total.bits(), dry_run ? " (nothing was written)" : "");
   return 0;

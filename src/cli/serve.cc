@@ -12,6 +12,7 @@
 
 #include "base/ordered_json.h"
 #include "base/progress.h"
+#include "base/say.h"
 #include "base/system_memory.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
@@ -143,15 +144,14 @@ std::vector<std::string> other_names(const Arguments& a) {
 void warn_of_strangers(const server::HttpOptions& http) {
   const bool is_local = !http.unix_socket.empty() || http.host == "localhost" || http.host.starts_with("127.") || http.host == "::1";
   if (is_local) return;
-  if (http.keys.empty()) fmt::print(stderr, "moiety: whoever reaches {} may ask: --keys FILE lets only those in who have a key\n", http.host);
-  if (http.certificate.empty()) fmt::print(stderr, "moiety: what is asked and answered can be read on the way: --tls-cert and --tls-key prevent it\n");
+  if (http.keys.empty()) say("moiety: whoever reaches {} may ask: --keys FILE lets only those in who have a key\n", http.host);
+  if (http.certificate.empty()) say("moiety: what is asked and answered can be read on the way: --tls-cert and --tls-key prevent it\n");
 }
 
 void say_ready(const Arguments& a, const server::HttpServer& server) {
   const std::string where = a.http.unix_socket.empty() ? server.address() : "--unix-socket " + a.http.unix_socket + " http://localhost";
   const char* key = a.http.keys.empty() ? "" : " -H \"Authorization: Bearer $KEY\"";
-  fmt::print(stderr,
-             "moiety: {} is ready at {}, in {:.2f} GiB of memory. Try:\n"
+  say("moiety: {} is ready at {}, in {:.2f} GiB of memory. Try:\n"
              "  curl {}/v1/chat/completions{} -H \"Content-Type: application/json\" \\\n"
              "    -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"What is a mixture of experts?\"}}]}}'\n",
              a.names[0], server.address(), static_cast<double>(resident_memory()) / 0x1p30, where, key);
@@ -214,7 +214,7 @@ int serve(int argc, char** argv) {
     if (is_loading) std::_Exit(0);  // a model that is being read can't be told to stop
   });
   warn_of_strangers(a.http);
-  fmt::print(stderr, "moiety: listening on {}; {} is being loaded\n", server->address(), a.names[0]);
+  say("moiety: listening on {}; {} is being loaded\n", server->address(), a.names[0]);
 
   OpenModel model(a.model);
   fill_in(a.engine, model);

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <thread>
 
+#include "base/say.h"
 #include "comm/processes.h"
 #include "comm/watch.h"
 
@@ -57,7 +58,7 @@ class Ranks {
       status_ = ended.status;
       failed_at_ = Clock::now();
       say_gone(store_, {static_cast<int>(rank), ended.how});  // unless it did itself
-      if (ended.was_killed) fmt::print(stderr, "rank {} {}\n", rank, ended.how);
+      if (ended.was_killed) say("rank {} {}\n", rank, ended.how);
     }
   }
 

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/say.h"
 #include "comm/watch.h"
 
 namespace moiety::comm {
@@ -66,7 +67,7 @@ class Meeting {
              place_.port, whom());
       }
       if (waited > kSaysAfter && !has_said && place_.rank == 0) {
-        fmt::print(stderr, "rank 0 of {} waits at {}:{} for{}\n", place_.ranks, place_.address, place_.port, whom());
+        say("rank 0 of {} waits at {}:{} for{}\n", place_.ranks, place_.address, place_.port, whom());
         has_said = true;
       }
       std::this_thread::sleep_for(kPause);

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/say.h"
 #include "comm/crew.h"
 #include "comm/processes.h"
 #include "comm/watch.h"
@@ -122,7 +123,7 @@ class Supervisor {
       }
       const double silent = std::chrono::duration<double>(Clock::now() - child.heard).count();
       if (silent < std::max(kSilentAtLeast, kSilentSteps * child.step_seconds)) continue;
-      fmt::print(stderr, "worker {} has given no sign for {:.1f} s: it is ended\n", worker, silent);
+      say("worker {} has given no sign for {:.1f} s: it is ended\n", worker, silent);
       ::kill(child.process, SIGKILL);
       child.heard = Clock::now();
     }
@@ -168,10 +169,10 @@ class Supervisor {
     next.is_resting = static_cast<int>(members_.size()) < of_.at_least;
     if (members_.empty()) return;
     announce(next);
-    fmt::print(stderr, "{}: {} {}{}\n", next.why, next.workers.size(), next.workers.size() == 1 ? "rank" : "ranks",
-               next.is_resting ? fmt::format(" left, of {} at least, which wait for others", of_.at_least)
-               : next.step >= 0 ? fmt::format(" go on from step {}", next.step)
-                                : " go on");
+    say("{}: {} {}{}\n", next.why, next.workers.size(), next.workers.size() == 1 ? "rank" : "ranks",
+        next.is_resting ? fmt::format(" left, of {} at least, which wait for others", of_.at_least)
+        : next.step >= 0 ? fmt::format(" go on from step {}", next.step)
+                         : " go on");
     coming_.clear();
     lost_at_ = 0;
     next_.reset();

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/json.h"
+#include "base/say.h"
 
 namespace moiety::comm {
 namespace {
@@ -164,8 +165,8 @@ void Watch::warn(const Flight& waiting) {
   if (std::ranges::any_of(others, waits_too)) return;
   const auto culprit = find_culprit(waiting, others, find_gone(store_));
   const double seconds = std::chrono::duration<double>(Flight::Clock::now() - *waiting.waited_since).count();
-  fmt::print(stderr, "rank {} has waited {:.0f} s in {}{}\n", rank_, seconds, describe(waiting),
-             culprit ? fmt::format(" for rank {}: {}", culprit->rank, culprit->deed) : "");
+  moiety::say("rank {} has waited {:.0f} s in {}{}\n", rank_, seconds, describe(waiting),
+      culprit ? fmt::format(" for rank {}: {}", culprit->rank, culprit->deed) : "");
 }
 
 }  // namespace moiety::comm

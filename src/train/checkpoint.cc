@@ -30,10 +30,18 @@ std::vector<fs::path> checkpoints_in(const fs::path& folder) {
   return found;
 }
 
+// Of all that is said beside it.
+std::string hash_of(Json state) {
+  state.erase("hash");
+  const std::string text = state.dump();
+  return fmt::format("{:016x}", XXH64(text.data(), text.size(), 0));
+}
+
 bool is_whole(const fs::path& checkpoint) {
   try {
     const fs::path path = checkpoint / kState;
     const Json json = parse_json(read_file(path), path.string());
+    if (!json.is_object() || json.value("hash", Json()) != hash_of(json)) return false;
     const JsonObject files = JsonObject(json, path.string()).object("files");
     for (const auto& [name, hash] : files.json().items()) {
       if (!hash.is_string() || hash_of(checkpoint / fs::path(name).filename()) != hash.get<std::string>()) return false;
@@ -75,6 +83,7 @@ void seal_checkpoint(AtomicFolder& folder, const CheckpointFiles& files, const s
   std::ranges::sort(names);
   for (const std::string& name : names) hashes[name] = hash_of(path / name);
   state["files"] = hashes;
+  state["hash"] = hash_of(state);
   write_file(path / kState, state.dump(2) + "\n");
   folder.commit();
 }

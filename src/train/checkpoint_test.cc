@@ -63,7 +63,16 @@ TEST_F(CheckpointTest, TheNewestWholeOneIsFound) {
   EXPECT_EQ(newest_checkpoint(folder_), at(12));
   fs::resize_file(at(12) / "optimizer.safetensors", 100);
   EXPECT_EQ(newest_checkpoint(folder_), at(5));
-  fs::remove(at(5) / "state.json");
+  const fs::path state = at(5) / "state.json";
+  const std::string text = read_file(state);
+  for (size_t i = 0; i < text.size(); ++i) {  // whichever byte is another
+    std::string bent = text;
+    bent[i] ^= 1;
+    write_file(state, bent);
+    const bool is_found = newest_checkpoint(folder_).has_value();
+    EXPECT_TRUE(!is_found || Json::parse(bent) == Json::parse(text)) << bent;
+  }
+  fs::remove(state);
   EXPECT_EQ(newest_checkpoint(folder_), std::nullopt);
 }
 

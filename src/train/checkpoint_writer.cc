@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "base/say.h"
 #include "format/safetensors.h"
 
 namespace moiety::train {
@@ -50,7 +51,7 @@ double CheckpointWriter::sum(double mine) {
 
 void CheckpointWriter::begin(const Weights& weights, Optimizer& optimizer, const RunState& state, const std::vector<format::TensorView>& more_state) {
   const Stall stall(figures_.stalled);
-  if (const End end = this->end(); end.failure) fmt::print(stderr, "{}\n", *end.failure);
+  if (const End end = this->end(); end.failure) say("{}\n", *end.failure);
 
   step_ = state.step;
   state_ = to_json(state);
@@ -66,7 +67,7 @@ void CheckpointWriter::begin(const Weights& weights, Optimizer& optimizer, const
   // The others write into the first one's folder, and only once it is there.
   const auto pid = static_cast<int64_t>(sum(is_first() && folder_ ? static_cast<double>(::getpid()) : 0.0));
   if (pid == 0) {
-    if (is_first()) fmt::print(stderr, "{}: {}\n", headline(), failure);
+    if (is_first()) say("{}\n", because(failure));
     return;
   }
 
@@ -97,8 +98,9 @@ CheckpointWriter::News CheckpointWriter::news() const {
   return {1, share_->failure() ? 1.0 : 0.0};
 }
 
-std::string CheckpointWriter::headline() const {
-  return fmt::format("step {}: its checkpoint could not be written, those before it stay", step_);
+std::string CheckpointWriter::because(const std::string& why) const {
+  const std::string who = ranks_ == nullptr ? "" : fmt::format("rank {}: ", ranks_->rank());
+  return fmt::format("step {}: its checkpoint could not be written, those before it stay: {}{}", step_, who, why);
 }
 
 std::optional<std::string> CheckpointWriter::hear(const News& of_all) {
@@ -111,8 +113,8 @@ std::optional<std::string> CheckpointWriter::hear(const News& of_all) {
     }
     is_ended_ = true;
     folder_.reset();
-    if (mine) return fmt::format("{}: {}", headline(), *mine);
-    return is_first() ? std::optional(headline() + ": another rank says why") : std::nullopt;
+    if (mine) return because(*mine);
+    return is_first() ? std::optional(because("another one says why")) : std::nullopt;
   }
   if (!commit_.valid() || commit_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return std::nullopt;
   try {
@@ -120,7 +122,7 @@ std::optional<std::string> CheckpointWriter::hear(const News& of_all) {
     ++figures_.complete;
   } catch (const std::exception& error) {
     folder_.reset();
-    return fmt::format("{}: {}", headline(), error.what());
+    return because(error.what());
   }
   return std::nullopt;
 }
@@ -141,7 +143,7 @@ CheckpointWriter::End CheckpointWriter::end() {
 }
 
 void CheckpointWriter::finish() {
-  if (const End end = this->end(); end.is_lost) throw Error(ErrorKind::Io, end.failure.value_or(headline() + ": another rank says why"));
+  if (const End end = this->end(); end.is_lost) throw Error(ErrorKind::Io, end.failure.value_or(because("another one says why")));
 }
 
 void CheckpointWriter::commit() {

@@ -42,7 +42,7 @@ class CheckpointWriter {
 
  private:
   bool is_first() const { return ranks_ == nullptr || ranks_->is_first(); }
-  std::string headline() const;
+  std::string because(const std::string& why) const;
   void commit();
   // Waits for the one under way.
   struct End {

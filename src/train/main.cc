@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/say.h"
 #include "comm/crew.h"
 #include "comm/group.h"
 #include "comm/launch.h"
@@ -201,9 +202,9 @@ int run(const Arguments& arguments) {
     print_summary(outcome);
   }
   if (outcome.finished) return 0;
-  if (speaks) fmt::print(stderr, "stopped after step {}; the same command {}\n", outcome.step,
-             outcome.checkpoint.empty() ? "begins anew: there is no checkpoint yet"
-                                        : "goes on from " + outcome.checkpoint);
+  if (speaks) say("stopped after step {}; the same command {}\n", outcome.step,
+      outcome.checkpoint.empty() ? "begins anew: there is no checkpoint yet"
+                                 : "goes on from " + outcome.checkpoint);
   return 128 + (Signals::first() != 0 ? Signals::first() : SIGTERM);  // a signal may have come to another rank
 }
 
@@ -228,12 +229,12 @@ int told(const Body& body) {
   try {
     return body();
   } catch (const moiety::Error& error) {
-    fmt::print(stderr, "moiety train: {}\n", error.what());
+    say("moiety train: {}\n", error.what());
     return error.kind() == ErrorKind::Usage ? 2 : 1;
   } catch (const std::exception& error) {
     // What libtorch throws goes on with a list of addresses.
     const std::string_view what = error.what();
-    fmt::print(stderr, "moiety train: {}\n", what.substr(0, what.find('\n')));
+    say("moiety train: {}\n", what.substr(0, what.find('\n')));
     return 1;
   }
 }

@@ -36,14 +36,20 @@ Metrics::Metrics(const fs::path& path, int64_t step) : path_(path) {
 Metrics::~Metrics() { ::close(fd_); }
 
 void Metrics::add(const Json& line) {
-  const std::string text = line.dump() + "\n";
+  waiting_ += line.dump() + "\n";
   size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t put = ::write(fd_, text.data() + done, text.size() - done);
+  while (done < waiting_.size()) {
+    const ssize_t put = ::write(fd_, waiting_.data() + done, waiting_.size() - done);
     if (put < 0 && errno == EINTR) continue;
+    if (put < 0 && (errno == ENOSPC || errno == EDQUOT)) break;
     if (put < 0) fail(ErrorKind::Io, "{}: cannot write: {}", path_.string(), std::strerror(errno));
     done += static_cast<size_t>(put);
   }
+  waiting_.erase(0, done);
+}
+
+void Metrics::finish() {
+  if (!waiting_.empty()) fail(ErrorKind::Io, "{}: no space is left on the disk for its last lines", path_.string());
 }
 
 }  // namespace moiety::train

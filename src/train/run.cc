@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/activity.h"
+#include "base/say.h"
 #include "base/system_memory.h"
 #include "train/checkpoint.h"
 #include "train/hyper_parameters.h"
@@ -108,7 +109,7 @@ Settled settle(const TrainConfig& asked, comm::Group* ranks, Activity& activity)
   const Chosen chosen = is_first || !leaves_open(config) ? choose(config, spec, data) : read_plan(config.run.dir).chosen.value();
   TrainConfig settled = with_chosen(config, chosen);
   if (is_first) {
-    fmt::print(stderr, "{}: {}\n", config.run.dir, describe(config, chosen, spec));
+    say("{}: {}\n", config.run.dir, describe(config, chosen, spec));
     write_run_record(config, settled, spec);
   }
   return {std::move(settled), std::move(data)};

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/file.h"
+#include "base/say.h"
 #include "comm/processes.h"
 #include "runs/table.h"
 #include "train/config.h"
@@ -133,12 +134,12 @@ int run_sweep(const SweepArguments& arguments, const std::function<int()>& signa
   std::vector<std::string> failed;
   for (size_t i = 0; i < planned.size(); ++i) {
     PlannedRun& run = planned[i];
-    fmt::print(stderr, "run {} of {}: {}{}\n", i + 1, planned.size(), run.name, run.is_finished ? ": finished already" : "");
+    say("run {} of {}: {}{}\n", i + 1, planned.size(), run.name, run.is_finished ? ": finished already" : "");
     if (!run.is_finished) {
       if (earlier != nullptr) share_data(earlier->folder, run.folder);
       const int status = wait_for(start(arguments, run), signal);
       if (signal() != 0) {
-        fmt::print(stderr, "the sweep was stopped at {}; the same command goes on\n", run.name);
+        say("the sweep was stopped at {}; the same command goes on\n", run.name);
         return 128 + signal();
       }
       run.is_finished = status == 0;
@@ -147,7 +148,7 @@ int run_sweep(const SweepArguments& arguments, const std::function<int()>& signa
     if (run.is_finished) earlier = &run;
   }
   print_comparison(planned, arguments.json);
-  for (const std::string& name : failed) fmt::print(stderr, "moiety train: the run {} failed\n", name);
+  for (const std::string& name : failed) say("moiety train: the run {} failed\n", name);
   return failed.empty() ? 0 : 1;
 }
 

@@ -14,6 +14,7 @@
 #include "base/activity.h"
 #include "base/progress.h"
 #include "base/random.h"
+#include "base/say.h"
 #include "base/system_memory.h"
 #include "format/safetensors.h"
 #include "moe/expert_choice.h"
@@ -129,7 +130,7 @@ bool Trainer::go_on_from_snapshot() {
   if (step < 0) return false;
   const auto restored = elastic_.snapshots->restore(step, state_tensors(weights_, optimizer_), *ranks_.all());
   if (!restored) {
-    if (is_first()) fmt::print(stderr, "ranks were lost that held the same of step {}: training goes on from the newest checkpoint\n", step);
+    if (is_first()) say("ranks were lost that held the same of step {}: training goes on from the newest checkpoint\n", step);
     return false;
   }
   const std::string where = fmt::format("step {}", step);
@@ -514,7 +515,7 @@ Outcome Trainer::run(const TrainHooks& hooks) {
     state_.steps = steps;
     if (const auto lost = checkpoints_.hear(saved)) {
       if (progress) progress->print(*lost);
-      else fmt::print(stderr, "{}\n", *lost);
+      else say("{}\n", *lost);
     }
     if (is_first()) {
       if (by_rank_ && state_.step % kLoadEvery == 0) line["ranks"] = by_rank_->take_means();
@@ -555,6 +556,7 @@ Outcome Trainer::run(const TrainHooks& hooks) {
     if (is_first()) progress->print(fmt::format("step {:>6}  {}", state_.step, describe(scores_)));
   }
   checkpoints_.finish();
+  if (is_first()) metrics->finish();
   outcome.step = state_.step;
   outcome.steps = state_.steps;
   outcome.tokens = state_.tokens;
