@@ -58,7 +58,7 @@ Validation read_validation(const Json& line) {
 
 void add_step(const Json& line, Run& run) {
   const Step before = run.steps.empty() ? Step{} : run.steps.back();
-  Step step{static_cast<int64_t>(number(line, "step")), number(line, "tokens"), 0, number(line, "loss"), number(line, "balance_loss"),
+  Step step{static_cast<int64_t>(number(line, "step")), number(line, "tokens"), 0, number(line, "loss", std::nan("")), number(line, "balance_loss"),
             number(line, "lr")};
   // Runs of before there were seconds say how fast a step was.
   const double speed = number(line, "tokens_per_s");

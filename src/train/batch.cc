@@ -16,6 +16,7 @@ Batch Batch::tokens(size_t first, size_t count) const {
     cut.begin = from - static_cast<int>(begin);
     cut.length = to - from;
     cut.position += from - segment.begin;
+    if (cut.at >= 0) cut.at += from - segment.begin;
   }
   return part;
 }

@@ -1,7 +1,7 @@
 # Two libraries: the arithmetic, the data and the checkpoints, which know no torch and compile in a second or two a
 # file; and the graph and the training loop, which do. libtorch is linked here and nowhere else: it brings 285 shared
 # objects and half a second of start-up.
-set(torch_files attention_experts consistency functions gate moe_block recompute tensor_tokens transformer validation micro_batch pipeline run trainer)  # those that include train/torch.h
+set(torch_files attention_experts consistency functions gate moe_block recompute tensor_tokens transformer validation micro_batch pipeline run selection_bias trainer)  # those that include train/torch.h
 list(TRANSFORM torch_files PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/train/)
 list(TRANSFORM torch_files APPEND .cc)
 list(REMOVE_ITEM sources ${torch_files} ${CMAKE_CURRENT_SOURCE_DIR}/train/main.cc)

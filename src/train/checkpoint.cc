@@ -55,12 +55,13 @@ bool is_whole(const fs::path& checkpoint) {
 }  // namespace
 
 Json to_json(const RunState& state) {
-  return {{"step", state.step}, {"steps", state.steps}, {"tokens", state.tokens}, {"domains", state.domains}};
+  return {{"step", state.step}, {"steps", state.steps}, {"tokens", state.tokens}, {"domains", state.domains}, {"usual", state.usual}, {"routers", state.routers}};
 }
 
 RunState run_state_from(const Json& json, const std::string& where) {
   const JsonObject object(json, where);
-  return {object.integer("step", 0, INT64_MAX), object.integer("steps", 0, INT64_MAX), object.integer("tokens", 0, INT64_MAX), object.array("domains")};
+  return {object.integer("step", 0, INT64_MAX), object.integer("steps", 0, INT64_MAX), object.integer("tokens", 0, INT64_MAX), object.array("domains"),
+          object.json().value("usual", Json()), object.json().value("routers", Json())};
 }
 
 std::vector<TensorPart> state_tensors(const Weights& weights, Optimizer& optimizer) {
@@ -101,6 +102,17 @@ std::chrono::steady_clock::time_point last_sealed(const fs::path& folder) {
   const auto written = found.empty() ? fs::file_time_type() : fs::last_write_time(found.front() / kState, error);
   if (found.empty() || error) return {};
   return std::chrono::steady_clock::now() - (fs::file_time_type::clock::now() - written);
+}
+
+std::optional<fs::path> checkpoint_before(const fs::path& folder, int64_t step) {
+  const fs::path last = checkpoint_path(folder, std::max<int64_t>(0, step));
+  std::optional<fs::path> oldest;
+  for (const fs::path& checkpoint : checkpoints_in(folder)) {
+    if (!is_whole(checkpoint)) continue;
+    oldest = checkpoint;
+    if (checkpoint <= last) break;
+  }
+  return oldest;
 }
 
 RunState read_checkpoint(const fs::path& checkpoint, const spec::ModelSpec& spec, Weights& weights,

@@ -20,6 +20,7 @@ struct RunState {
   int64_t steps = 0;   // of the whole run
   int64_t tokens = 0;  // trained on so far
   Json domains;        // of Sampler::state
+  Json usual, routers;  // of StepJudge and RouterHealth; null: of a run that began before there were any
 };
 
 Json to_json(const RunState& state);
@@ -42,6 +43,9 @@ void seal_checkpoint(AtomicFolder& folder, const CheckpointFiles& files, const s
 
 // The newest checkpoint whose files are all there with the bytes they were written with.
 std::optional<fs::path> newest_checkpoint(const fs::path& folder);
+
+// The newest of those up to a step, else the oldest; whole, both.
+std::optional<fs::path> checkpoint_before(const fs::path& folder, int64_t step);
 
 // When the newest was sealed; long ago if there is none.
 std::chrono::steady_clock::time_point last_sealed(const fs::path& folder);

@@ -55,6 +55,18 @@ TEST_F(CheckpointTest, AnotherFormOfStateIsRefusedUnlessItHoldsTheSame) {
   EXPECT_THROW(read_checkpoint(at(5), spec_, weights_, factored), Error);
 }
 
+TEST_F(CheckpointTest, OneOfBeforeAStepIsFound) {
+  EXPECT_EQ(checkpoint_before(folder_, 10), std::nullopt);
+  for (const int64_t step : {5, 9, 20}) write(step);
+  EXPECT_EQ(checkpoint_before(folder_, 100), at(20));
+  EXPECT_EQ(checkpoint_before(folder_, 20), at(20));
+  EXPECT_EQ(checkpoint_before(folder_, 19), at(9));
+  EXPECT_EQ(checkpoint_before(folder_, 4), at(5));  // the oldest there is
+  EXPECT_EQ(checkpoint_before(folder_, -6), at(5));
+  write_file(at(9) / "model.safetensors", "damaged");
+  EXPECT_EQ(checkpoint_before(folder_, 19), at(5));
+}
+
 TEST_F(CheckpointTest, TheNewestWholeOneIsFound) {
   EXPECT_EQ(newest_checkpoint(folder_), std::nullopt);
   EXPECT_EQ(newest_checkpoint(folder_ / "absent"), std::nullopt);

@@ -51,8 +51,7 @@ double CheckpointWriter::sum(double mine) {
 
 void CheckpointWriter::begin(const Weights& weights, Optimizer& optimizer, const RunState& state, const std::vector<format::TensorView>& more_state) {
   const Stall stall(figures_.stalled);
-  if (const End end = this->end(); end.failure) say("{}\n", *end.failure);
-
+  settle();
   step_ = state.step;
   state_ = to_json(state);
   const fs::path path = checkpoint_path(files_.folder, step_);
@@ -85,6 +84,10 @@ void CheckpointWriter::begin(const Weights& weights, Optimizer& optimizer, const
                   my_share_of(folder / "optimizer.safetensors", all.subspan(values), numbers_N.subspan(values), is_first())},
       /*may_copy=*/optimizer.figures().streamed_groups == 0);
   is_ended_ = false;
+}
+
+void CheckpointWriter::settle() {
+  if (const End end = this->end(); end.failure) say("{}\n", *end.failure);
 }
 
 void CheckpointWriter::let_go() {

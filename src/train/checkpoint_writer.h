@@ -27,6 +27,8 @@ class CheckpointWriter {
   // the one before is ended. Collective.
   void begin(const Weights& weights, Optimizer& optimizer, const RunState& state, const std::vector<format::TensorView>& more_state = {});
   void let_go();
+  // Until the one under way is complete, or it is said why it can't be. Collective.
+  void settle();
 
   // What this rank adds to the sums that hear() wants: whether its share is written, and whether it could not be.
   struct News {

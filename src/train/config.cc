@@ -166,6 +166,14 @@ void visit(Config& c, Visitor& v) {
   v.number("flops_a_byte", c.ranks.flops_a_byte, 0, 1e9);
   v.integer("node", c.ranks.node, 0, 1 << 20);
 
+  v.section("bad_steps");
+  v.choice("policy", c.bad_steps.policy, {"skip", "roll_back", "stop"});
+  v.number("loss", c.bad_steps.loss, 0, 1e6);
+  v.number("norm", c.bad_steps.norm, 0, 1e6);
+  v.integer("window", c.bad_steps.window, 20, 1 << 20);
+  v.integer("most", c.bad_steps.most, 0, 1 << 20);
+  v.integer("back", c.bad_steps.back, 0, kMany);
+
   v.section("validate");
   v.integer("every", c.validate.every, 0, kMany);
   v.integer("batches", c.validate.batches, 0, kMany);

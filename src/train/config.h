@@ -139,6 +139,15 @@ struct TrainConfig {
     int64_t node = 0;                      // ranks of a node; 0: as the launcher says
   } ranks;
 
+  // train/bad_step.h
+  struct BadSteps {
+    std::string policy = "skip";  // skip, roll_back, stop
+    double loss = 10, norm = 10;  // spreads above the median from which on a step is bad; 0: whatever it is, if it is a number
+    int64_t window = 100;         // good steps that median and spread are of
+    int64_t most = 10;            // of the last so many steps; with another one the run stops
+    int64_t back = 10;            // steps that a checkpoint lies behind at least to be rolled back to
+  } bad_steps;
+
   struct Validate {
     int64_t every = 0, batches = 8;  // 0: only at the end; 0: all
     double held_out = 0.02;

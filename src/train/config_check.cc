@@ -172,6 +172,11 @@ void check(const TrainConfig& c, const std::string& where) {
   check_ranks(c, where);
   require(c.optimizer.offload == "none" || c.optimizer.state != "factored",
           "{}: optimizer.offload is \"{}\", expected \"none\" with optimizer.state \"factored\"", where, c.optimizer.offload);
+  require(c.bad_steps.most < c.bad_steps.window, "{}: bad_steps.most ({}) is of the last bad_steps.window ({}) steps and must be less", where,
+          c.bad_steps.most, c.bad_steps.window);
+  require(c.bad_steps.policy != "roll_back" || (c.anneal.spawn_step == 0 && c.anneal.search_steps == 0),
+          "{}: anneal.spawn_step and anneal.search_steps make experts others than a checkpoint of before has, to which bad_steps.policy = "
+          "\"roll_back\" goes back", where);
   const int64_t moe_layers = count_moe_layers(c.model);
   require(c.model.experts_by_layer.empty() || static_cast<int64_t>(c.model.experts_by_layer.size()) == moe_layers,
           "{}: model.experts holds {} numbers, but {} of the layers have experts", where, c.model.experts_by_layer.size(), moe_layers);

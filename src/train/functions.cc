@@ -314,15 +314,15 @@ Tensor add_zero_cost(const Tensor& residual_TD, const Tensor& x_TD, const Tensor
 }
 
 Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const std::vector<int32_t>& targets_T,
-                          GemmType type) {
+                          GemmType type, std::vector<float>* nats_T) {
   const int64_t counted = std::ranges::count_if(targets_T, [](int32_t target) { return target >= 0; });
   const float factor = 1.0f / static_cast<float>(std::max<int64_t>(1, counted));
   const auto mean = [&](const CrossEntropy& sum) { return torch::tensor(static_cast<float>(sum.nats * factor)); };
   if (!torch::GradMode::is_enabled()) return mean(cross_entropy(type, view(x_TD), {head_VD.value, head_VD.packed}, targets_T));
 
   const Tensor dx_TD = torch::empty_like(x_TD), dhead_VD = empty(head_VD.value.rows(), head_VD.value.cols());
-  const CrossEntropy sum = cross_entropy_with_gradients(type, view(x_TD), {head_VD.value, head_VD.packed}, targets_T, factor, view(dx_TD),
-                                                        view(dhead_VD));
+  CrossEntropy sum = cross_entropy_with_gradients(type, view(x_TD), {head_VD.value, head_VD.packed}, targets_T, factor, view(dx_TD), view(dhead_VD));
+  if (nats_T != nullptr) *nats_T = std::move(sum.nats_T);
   return record({x_TD}, {mean(sum)}, [=](const tensor_list& d) -> tensor_list {
     const float upstream = d[0].item<float>();
     parallel_ranges(static_cast<size_t>(dhead_VD.numel()), [&](size_t begin, size_t end, size_t) {

@@ -81,8 +81,8 @@ Tensor add_experts_of_clusters(const Tensor& residual_TD, const Tensor& x_TD, co
 Tensor add_zero_cost(const Tensor& residual_TD, const Tensor& x_TD, const Tensor& mix_M, const spec::RouterRule& rule,
                      const moe::Visits& visits, const ConstantWeights& constants);
 
-// Mean over the positions that have a target.
+// Mean over the positions that have a target; on wish also what each of them costs, the others 0.
 Tensor mean_cross_entropy(const Tensor& x_TD, const WeightMatrix& head_VD, const std::vector<int32_t>& targets_T,
-                          GemmType type = GemmType::F32);
+                          GemmType type = GemmType::F32, std::vector<float>* nats_T = nullptr);
 
 }  // namespace moiety::train

@@ -41,6 +41,7 @@ CrossEntropy measure(MatrixView<float> logits_TV, std::span<const int32_t> targe
     result.nats += nats_T[t];
     ++result.counted;
   }
+  result.nats_T.assign(nats_T.begin(), nats_T.end());
   return result;
 }
 
@@ -57,6 +58,7 @@ CrossEntropy by_chunks(GemmType type, MatrixView<const float> x_TD, const Operan
     const CrossEntropy part = measure(logits, targets, factor);
     total.nats += part.nats;
     total.counted += part.counted;
+    total.nats_T.insert(total.nats_T.end(), part.nats_T.begin(), part.nats_T.end());
     body(begin, count, logits);
   }
   return total;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "base/matrix.h"
 #include "train/gemm.h"
@@ -13,6 +14,7 @@ namespace moiety::train {
 struct CrossEntropy {
   double nats = 0;     // summed
   size_t counted = 0;  // positions with a target
+  std::vector<float> nats_T;  // of each position; 0 without a target
 };
 
 CrossEntropy cross_entropy(GemmType type, MatrixView<const float> x_TD, const Operand& head_VD,

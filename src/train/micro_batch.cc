@@ -60,11 +60,12 @@ TrainedMicroBatch train_in_pieces(Transformer& model, const Batch& whole, const 
     order.others = &others;
     order.decided = &plans[i];
     const float targets = share_of(pieces[i].num_targets(), whole.num_targets()), tokens = share_of(pieces[i].num_tokens(), whole.num_tokens());
-    TrainedPass pass{pieces[i], {}};
+    TrainedPass pass{pieces[i], {}, {}};
     const size_t allocated = allocated_memory();
-    const Losses losses = forward(model, pass, weights.of_part(tokens, targets), order);
+    Losses losses = forward(model, pass, weights.of_part(tokens, targets), order);
     result.activation_bytes = allocated_memory() - allocated;
     backward(losses, share, order);
+    pass.nats_T = std::move(losses.nats_T);
     result.cross_entropy += targets * losses.cross_entropy;
     result.balance += tokens * losses.balance;
     result.z += tokens * losses.z;
@@ -78,13 +79,14 @@ TrainedMicroBatch train_in_pieces(Transformer& model, const Batch& whole, const 
 
 TrainedMicroBatch train_micro_batch(Transformer& model, const Batch& batch, const LossWeights& weights, const PassOrder& order,
                                     float share) {
-  TrainedPass pass{batch, {}};
+  TrainedPass pass{batch, {}, {}};
   {
     const size_t before = allocated_memory();
-    const Losses losses = forward(model, pass, weights, order);
+    Losses losses = forward(model, pass, weights, order);
     if (!losses.overflowed) {
       TrainedMicroBatch result{losses.cross_entropy, losses.balance, losses.z, losses.entropy, losses.spread, losses.consistency, allocated_memory() - before, {}};
       backward(losses, share, order);
+      pass.nats_T = std::move(losses.nats_T);
       result.passes.push_back(std::move(pass));
       return result;
     }

@@ -17,6 +17,7 @@ namespace moiety::train {
 struct TrainedPass {
   Batch batch;
   Routes routes;
+  std::vector<float> nats_T;  // Losses::nats_T
 };
 
 struct TrainedMicroBatch {

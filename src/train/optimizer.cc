@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -45,6 +46,18 @@ void permute_parts(const std::vector<int32_t>& from, Floats parts) {
 }
 
 }  // namespace
+
+AdamStep adam_step(const TrainConfig::Optimizer& config, int64_t step, double learning_rate) {
+  const double t = static_cast<double>(step + 1);
+  return {.learning_rate = static_cast<float>(learning_rate),
+          .beta1 = static_cast<float>(config.beta1),
+          .beta2 = static_cast<float>(config.beta2),
+          .eps = static_cast<float>(config.eps),
+          .weight_decay = 0,
+          .gradient_scale = 1,
+          .bias_correction1 = static_cast<float>(1 - std::pow(config.beta1, t)),
+          .bias_correction2 = static_cast<float>(1 - std::pow(config.beta2, t))};
+}
 
 Optimizer::Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder, comm::Mesh* ranks)
     : config_(config), weights_(weights), ranks_(ranks) {
@@ -155,6 +168,24 @@ void Optimizer::cut_groups(const fs::path& folder) {
   stream_ = std::make_unique<StateStream>(bytes_G, budget, folder);
 }
 
+// Ranks that update it.
+int Optimizer::holders_of(const Piece& piece) const {
+  const Region& region = regions_[piece.region];
+  return region.ranks == nullptr || region.is_shared_out() ? 1 : region.ranks->size();
+}
+
+void Optimizer::for_each_own(const std::function<void(size_t, size_t, ConstFloats, ConstFloats, double)>& body) {
+  for (size_t entry = 0; entry < entries_.size(); ++entry) {
+    for (size_t i = entries_[entry].first; i < entries_[entry].first + entries_[entry].count; ++i) {
+      const Piece& piece = pieces_[i];
+      if (!is_own(piece)) continue;
+      const std::vector<float> second = has_moment(piece.form, Moment::Second) ? moment_of(piece, Moment::Second) : std::vector<float>();
+      body(entry, piece.begin - weights_.entries()[entry].begin, weights_.gradients().subspan(piece.begin, piece.size), second, 1.0 / holders_of(piece));
+    }
+  }
+  forget_read_group();
+}
+
 // Summed piece by piece in their order, so that it doesn't depend on the number of threads.
 double Optimizer::gradient_norm() {
   std::vector<double> squares(own_.size());
@@ -166,8 +197,7 @@ double Optimizer::gradient_norm() {
   double of_all = 0;
   std::array of_some{0.0};  // of pieces that some ranks update and others don't
   for (size_t i = 0; i < own_.size(); ++i) {
-    const Region& region = regions_[pieces_[own_[i]].region];
-    const int all = ranks_ == nullptr ? 1 : ranks_->all().size(), holders = region.ranks == nullptr || region.is_shared_out() ? 1 : region.ranks->size();
+    const int all = ranks_ == nullptr ? 1 : ranks_->all().size(), holders = holders_of(pieces_[own_[i]]);
     (holders == all ? of_all : of_some[0]) += squares[i] / (holders == all ? 1 : holders);
   }
   const bool is_same_everywhere = std::ranges::all_of(regions_, [&](const Region& region) {
@@ -177,22 +207,25 @@ double Optimizer::gradient_norm() {
   return std::sqrt(of_all + of_some[0]);
 }
 
-double Optimizer::step(int64_t step, double learning_rate) {
+double Optimizer::measure() {
   sum_gradients();
-  const double norm = gradient_norm();
-  // Before the weights are touched, so that the last checkpoint stays the last good one.
-  require(std::isfinite(norm), "step {}: the gradient's norm is {}; a lower optimizer.lr may help", step + 1, norm);
+  return norm_ = gradient_norm();
+}
 
-  const bool clipped = config_.clip > 0 && norm > config_.clip;
-  const double t = static_cast<double>(step + 1);
-  const AdamStep adam{.learning_rate = static_cast<float>(learning_rate),
-                      .beta1 = static_cast<float>(config_.beta1),
-                      .beta2 = static_cast<float>(config_.beta2),
-                      .eps = static_cast<float>(config_.eps),
-                      .weight_decay = 0,
-                      .gradient_scale = clipped ? static_cast<float>(config_.clip / norm) : 1.0f,
-                      .bias_correction1 = static_cast<float>(1 - std::pow(config_.beta1, t)),
-                      .bias_correction2 = static_cast<float>(1 - std::pow(config_.beta2, t))};
+void Optimizer::pass_over() { std::ranges::fill(weights_.gradients(), 0.0f); }
+
+double Optimizer::step(int64_t step, double learning_rate) {
+  const double norm = measure();
+  require(std::isfinite(norm), "step {}: the gradient's norm is {}; a lower optimizer.lr may help", step + 1, norm);
+  update(step, learning_rate);
+  return norm;
+}
+
+void Optimizer::update(int64_t step, double learning_rate) {
+  assert(std::isfinite(norm_));
+  const bool clipped = config_.clip > 0 && norm_ > config_.clip;
+  AdamStep adam = adam_step(config_, step, learning_rate);
+  if (clipped) adam.gradient_scale = static_cast<float>(config_.clip / norm_);
   factored_.move_on(adam);
   const std::span<float> values = weights_.values();
   stream_->visit([&](size_t group, std::span<std::byte> state) {
@@ -206,7 +239,6 @@ double Optimizer::step(int64_t step, double learning_rate) {
   if (std::ranges::any_of(regions_, &Region::is_shared_out)) take_from_others(values);
   weights_.set_packed();
   forget_read_group();
-  return norm;
 }
 
 // Weights that other ranks have updated; their gradients are done with.

@@ -1,5 +1,5 @@
-// AdamW over all weights at once, with clipping by the norm of the whole gradient. A step is two passes over the gradient: its norm;
-// and, on all threads, clipping, moments, decay and the weights' change together. Its state, the moments, has one of the forms of
+// AdamW over all weights at once, with clipping by the norm of the whole gradient. A step is two passes over the gradient: its norm, after
+// which it may be passed over; and, on all threads, clipping, moments, decay and the weights' change together. Its state, the moments, has one of the forms of
 // optimizer.state, and lies in memory or, in part, in a file. Of several ranks each has the moments of its own stretch of the weights, sums
 // and updates these, and gets the others' (Rajbhandari et al. 2020, "ZeRO", stage 1, with gradients summed as in stage 2).
 #pragma once
@@ -23,14 +23,27 @@ struct OptimizerFigures {
   StreamTimes times;
 };
 
+// Of the step that `step` others came before, without decay or clipping.
+AdamStep adam_step(const TrainConfig::Optimizer& config, int64_t step, double learning_rate);
+
 class Optimizer {
  public:
   // `folder` is where a file of offloaded state is made. With `ranks` all calls but figures() and read_state() are collective.
   Optimizer(const TrainConfig::Optimizer& config, Weights& weights, const fs::path& folder = {}, comm::Mesh* ranks = nullptr);
 
-  // Uses and clears the gradients, of which `ranks` have parts that add up; returns the norm of their sums, each weight counted once,
-  // before clipping. `step` counts from 0.
+  // A step is measure(), and then update() or pass_over(). The first sums the gradients, of which `ranks` have parts that add up, and returns
+  // the sums' norm, each weight counted once, before clipping: the same on every rank.
+  double measure();
+  // Uses and clears the gradients, whose norm must be a number. `step` counts from 0.
+  void update(int64_t step, double learning_rate);
+  // Clears the gradients; weights and state stay as they are, to the bit.
+  void pass_over();
+  // measure() and update(); throws if the norm is no number. Returns the norm.
   double step(int64_t step, double learning_rate);
+
+  // After measure(), of what this rank updates: body(entry, place in it, gradients, second moments or nothing, share), where ranks that update
+  // the same weights have equal shares of them.
+  void for_each_own(const std::function<void(size_t entry, size_t begin, ConstFloats gradient, ConstFloats second_moment, double share)>& body);
 
   // Experts of a layer change places, and their moments with them: to each comes the one that `from_E` says. Moments of 8 bits are
   // rounded again.
@@ -73,6 +86,7 @@ class Optimizer {
   void share_out(Region& region);
   double gradient_norm();
   bool is_own(const Piece& piece) const;
+  int holders_of(const Piece& piece) const;
   void cut_groups(const fs::path& folder);
   void take_from_others(Floats values);
   void update(const Piece& piece, AdamStep step, std::span<float> weight, std::span<std::byte> group_state);
@@ -95,6 +109,7 @@ class Optimizer {
   FactoredMoments factored_;
   std::unique_ptr<StateStream> stream_;
   size_t state_bytes_ = 0;
+  double norm_ = 0;  // measured last
 
   // The group that a checkpoint read last: its next tensor piece is likely to be there too.
   std::optional<size_t> read_group_;

@@ -34,7 +34,7 @@ void Pipeline::train(std::span<const Pass> passes, const PassOrder& order, float
     }
     const Losses& losses = flight.pass.losses;
     passed(m, {losses.cross_entropy, losses.balance, losses.z, losses.entropy, losses.spread, losses.consistency, allocated_memory() - allocated,
-               {{{}, flight.pass.routes}}});
+               {{passes[m].batch, flight.pass.routes, losses.nats_T}}});
   };
   const auto go_back = [&](const PipelineStep& step, Message came) {
     const Activity::Span span(order.activity, "backward");

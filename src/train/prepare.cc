@@ -169,7 +169,9 @@ class ShardBuilder {
     const double held_out = config_.validate.held_out;
     const uint64_t fingerprint = combine(tokenizer_hash_, fingerprint_of(domain, part, held_out));
     if (shard_fingerprint(path) != fingerprint) build(domain, part, path, fingerprint);
-    return std::make_unique<Shard>(path);
+    auto shard = std::make_unique<Shard>(path);
+    if (part == Part::Valid) shard->check_tokens();  // scores are of all of it
+    return shard;
   }
 
  private:

@@ -118,7 +118,8 @@ std::vector<Segment> segments_in(const Batch& whole, const std::vector<Stretch>&
       const Segment& segment = whole.segments[document];
       const int from = std::max(begin, segment.begin), to = std::min(end, segment.begin + segment.length);
       if (from >= to) continue;
-      parts.push_back({at + from - begin, to - from, segment.domain, segment.position + from - segment.begin, static_cast<int>(document)});
+      parts.push_back({at + from - begin, to - from, segment.domain, segment.position + from - segment.begin, static_cast<int>(document),
+                       segment.at < 0 ? -1 : segment.at + from - segment.begin});
     }
     at += end - begin;
   }

@@ -24,6 +24,7 @@ void RoutingFigures::add(const Routes& routes, bool with_entropy) {
     load_.add(static_cast<int>(layer), saved.plan->routing);
     to.tokens += tokens;
     to.dropped += saved.plan->dispatch.num_dropped();
+    to.z += saved.z_loss * tokens;
     for (size_t e = 0; e < std::min(saved.balance.wanted_E.size(), to.wanted_E.size()); ++e) to.wanted_E[e] += saved.balance.wanted_E[e];
     const auto scores_TE = saved.scores_TC.view();
     if (!with_entropy || scores_TE.rows() == 0) continue;  // no router was asked
@@ -38,6 +39,7 @@ void RoutingFigures::add(const RoutingFigures& other) {
     const Layer& from = other.layers_[layer];
     to.tokens += from.tokens;
     to.dropped += from.dropped;
+    to.z += from.z;
     to.entropy += from.entropy;
     to.entropy_tokens += from.entropy_tokens;
     for (size_t e = 0; e < to.wanted_E.size(); ++e) {
@@ -52,7 +54,7 @@ void RoutingFigures::sum(const SumOverRanks& sum_over_ranks) {
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     const Layer& from = layers_[layer];
     const auto visits_E = load_.of_layer(static_cast<int>(layer));
-    numbers.insert(numbers.end(), {from.tokens, from.dropped, from.entropy, from.entropy_tokens});
+    numbers.insert(numbers.end(), {from.tokens, from.dropped, from.z, from.entropy, from.entropy_tokens});
     numbers.insert(numbers.end(), from.wanted_E.begin(), from.wanted_E.end());
     numbers.insert(numbers.end(), visits_E.begin(), visits_E.end());
   }
@@ -61,11 +63,16 @@ void RoutingFigures::sum(const SumOverRanks& sum_over_ranks) {
   auto next = numbers.begin();
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     Layer& to = layers_[layer];
-    for (double* figure : {&to.tokens, &to.dropped, &to.entropy, &to.entropy_tokens}) *figure = *next++;
+    for (double* figure : {&to.tokens, &to.dropped, &to.z, &to.entropy, &to.entropy_tokens}) *figure = *next++;
     for (double& wanted : to.wanted_E) wanted = *next++;
     for (int expert = 0; expert < load.experts(); ++expert) load.add(static_cast<int>(layer), expert, std::llround(*next++));
   }
   load_ = std::move(load);
+}
+
+std::optional<size_t> RoutingFigures::no_numbers() const {
+  const auto found = std::ranges::find_if(layers_, [](const Layer& layer) { return !std::isfinite(layer.z); });
+  return found == layers_.end() ? std::nullopt : std::optional(static_cast<size_t>(found - layers_.begin()));
 }
 
 double RoutingFigures::dropped_share() const {
@@ -96,7 +103,8 @@ Json RoutingFigures::by_layer() const {
                     {"entropy", balance.entropy},
                     {"idle", balance.idle},
                     {"experts_per_token", layers_[layer].tokens == 0 ? 0.0 : visits / layers_[layer].tokens},
-                    {"dropped", visits == 0 ? 0.0 : layers_[layer].dropped / visits}};
+                    {"dropped", visits == 0 ? 0.0 : layers_[layer].dropped / visits},
+                    {"z_loss", layers_[layer].tokens == 0 ? 0.0 : layers_[layer].z / layers_[layer].tokens}};
     if (layers_[layer].entropy_tokens > 0) figures["router_entropy"] = layers_[layer].entropy / layers_[layer].entropy_tokens;
     list.push_back(std::move(figures));
   }

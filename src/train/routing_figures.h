@@ -2,6 +2,7 @@
 // fields docs/training.md lists.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "base/json.h"
@@ -26,7 +27,10 @@ class RoutingFigures {
   // Of all passes together, the mean over layers: what the Global scope minimises.
   double balance_loss() const;
 
-  // A list of objects, one a layer: max_over_mean, entropy, idle, dropped, and router_entropy if it was added.
+  // The first layer some of whose logits were no numbers.
+  std::optional<size_t> no_numbers() const;
+
+  // A list of objects, one a layer: max_over_mean, entropy, idle, dropped, z_loss, and router_entropy if it was added.
   Json by_layer() const;
   // [layer][expert]
   Json visits() const;
@@ -37,6 +41,7 @@ class RoutingFigures {
     std::vector<double> wanted_E;
     double tokens = 0, dropped = 0;
     double entropy = 0, entropy_tokens = 0;  // sum over entropy_tokens tokens
+    double z = 0;  // sum over tokens of the squared logarithm of their logits' exponentials' sum
   };
   std::span<const int64_t> visits_of(size_t layer) const;
 

@@ -74,20 +74,28 @@ void DomainStream::add_window(uint64_t window, Batch& batch) const {
     const uint32_t document = documents_[index];
     const uint64_t first = shard_.document_begin(document), last = shard_.document_end(document);
     const uint64_t offset = at - begins_[index], count = std::min(last - first - offset, end - at);
-    batch.segments.push_back({static_cast<int>(batch.tokens_T.size()), static_cast<int>(count)});
+    batch.segments.push_back({.begin = static_cast<int>(batch.tokens_T.size()), .length = static_cast<int>(count), .at = static_cast<int64_t>(first + offset)});
     for (uint64_t i = first + offset; i < first + offset + count; ++i) {
-      batch.tokens_T.push_back(shard_.token(i));
+      batch.tokens_T.push_back(token(i, batch));
       // Every document begins with the end-of-text token, which is what follows a document's last token.
-      batch.targets_T.push_back(shard_.token(i + 1 < last ? i + 1 : first));
+      batch.targets_T.push_back(token(i + 1 < last ? i + 1 : first, batch));
     }
     at += count;
   }
   if (batch.tokens_T.size() < row_end) {
     batch.segments.push_back({static_cast<int>(batch.tokens_T.size()),
                               static_cast<int>(row_end - batch.tokens_T.size())});
-    batch.tokens_T.resize(row_end, shard_.token(0));
+    batch.tokens_T.resize(row_end, token(0, batch));
     batch.targets_T.resize(row_end, -1);
   }
+}
+
+// The file may have been damaged since it was written, or while it is read.
+int32_t DomainStream::token(uint64_t at, Batch& batch) const {
+  const int32_t id = shard_.token(at);
+  if (shard_.is_token(id)) return id;
+  if (!batch.damage) batch.damage = Damage{.at = at, .id = static_cast<uint32_t>(id)};
+  return 0;
 }
 
 Sampler::Sampler(const std::vector<Domain>& domains, size_t sequence, uint64_t seed)
@@ -120,7 +128,9 @@ Batch Sampler::next(size_t sequences) {
   Batch batch;
   for (size_t i = 0; i < sequences; ++i) {
     const size_t domain = next_domain(), first = batch.segments.size();
+    const bool was_damaged = batch.damage.has_value();
     streams_[domain].take(batch);
+    if (batch.damage && !was_damaged) batch.damage->domain = static_cast<int>(domain);
     for (size_t s = first; s < batch.segments.size(); ++s) batch.segments[s].domain = static_cast<int>(domain);
   }
   return batch;

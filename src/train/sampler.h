@@ -32,12 +32,13 @@ class DomainStream {
   size_t windows_per_epoch() const { return windows_; }
 
   // Appends one sequence to the batch: always `sequence` tokens. The last window of an epoch may be shorter; what is
-  // missing is filled with tokens that aren't counted.
+  // missing is filled with tokens that aren't counted. For tokens that are none of the vocabulary stand others, and Batch::damage says so.
   void take(Batch& batch);
   void add_window(uint64_t window, Batch& batch) const;
 
  private:
   void start_epoch();
+  int32_t token(uint64_t at, Batch& batch) const;
 
   std::string name_;
   const Shard& shard_;

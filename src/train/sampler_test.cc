@@ -121,6 +121,48 @@ TEST_F(SamplerTest, AStateOfAnotherTextIsRefused) {
   EXPECT_THROW(after.restore(before.state(), "state.json"), Error);
 }
 
+// Bytes of a file turned after it was written.
+TEST_F(SamplerTest, ATokenThatIsNoneIsNamedAndPassedOver) {
+  ShardWriter writer(folder_ / "narrow", {7, 300});
+  for (int document = 0; document < 3; ++document) writer.add_document(kEnd, {{1, 2, 3, 4, 5, 6, 7}}, 10);
+  writer.commit();
+  std::string bytes = read_file(folder_ / "narrow");
+  bytes[2 * 13] = bytes[2 * 13 + 1] = '\xff';  // of the second document of eight tokens the sixth
+  write_file(folder_ / "narrow", bytes);
+
+  const Shard damaged(folder_ / "narrow");
+  EXPECT_THROW(damaged.check_tokens(), Error);
+  EXPECT_EQ(damaged.document_of(13), 1u);
+  EXPECT_EQ(damaged.document_of(7), 0u);
+  EXPECT_EQ(damaged.byte_of(13), 26u);
+  Sampler sampler({{"whole", &shard("whole", {200}), 1}, {"narrow", &damaged, 1}}, 8, 5);
+  int found = 0;
+  for (int i = 0; i < 3; ++i) {
+    const Batch batch = sampler.next(2);
+    for (const int32_t token : batch.tokens_T) EXPECT_LT(token, 1000);
+    if (!batch.damage) continue;
+    ++found;
+    EXPECT_EQ(batch.damage->domain, 1);
+    EXPECT_EQ(batch.damage->at, 13u);
+    EXPECT_EQ(batch.damage->id, 0xffff);
+  }
+  EXPECT_EQ(found, 1);
+}
+
+TEST_F(SamplerTest, SegmentsKnowTheirPlaceInTheShard) {
+  const Shard& text = shard("a", {20, 31, 7});
+  DomainStream stream("a", text, 16, 3);
+  for (size_t i = 0; i < stream.windows_per_epoch(); ++i) {
+    Batch batch;
+    stream.take(batch);
+    for (const Segment& segment : batch.segments) {
+      const auto first = static_cast<size_t>(segment.begin);
+      if (segment.at < 0) EXPECT_EQ(batch.targets_T[first], -1);
+      else EXPECT_EQ(batch.tokens_T[first], text.token(static_cast<uint64_t>(segment.at)));
+    }
+  }
+}
+
 TEST_F(SamplerTest, AShardCutShortIsRefused) {
   shard("a", {50, 20});
   const std::string bytes = read_file(folder_ / "a");

@@ -1,5 +1,6 @@
 #include "train/shard.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -85,11 +86,16 @@ Shard::Shard(const fs::path& path) : file_(path) {
     require(document_begin(d) < document_end(d) && document_end(d) <= num_tokens_,
             "{}: document {} has tokens {} to {}", name, d, document_begin(d), document_end(d));
   }
-  for (uint64_t i = 0; i < num_tokens_; ++i) {
-    require(token(i) >= 0 && static_cast<uint64_t>(token(i)) < info_.vocab_size,
-            "{}: token {} with a vocabulary of {}", name, token(i), info_.vocab_size);
+}
+
+void Shard::check_tokens() const {
+  for (uint64_t at = 0; at < num_tokens_; ++at) {
+    require(is_token(token(at)), "{}: token {} at byte {} with a vocabulary of {}: the file is damaged, delete it to have it made again", path().string(),
+            static_cast<uint32_t>(token(at)), byte_of(at), info_.vocab_size);
   }
 }
+
+size_t Shard::document_of(uint64_t at) const { return static_cast<size_t>(std::ranges::upper_bound(begins_, at) - begins_.begin()) - 1; }
 
 std::optional<uint64_t> shard_fingerprint(const fs::path& path) {
   std::error_code error;

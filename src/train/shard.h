@@ -42,10 +42,17 @@ class ShardWriter {
 
 class Shard {
  public:
-  // Throws Error(Input) unless the file is complete and says what a shard says.
+  // Throws Error(Input) unless the file is complete and says what a shard says. Tokens are looked at when they are read (is_token): a file
+  // that is damaged in one place is of use in others.
   explicit Shard(const fs::path& path);
+  // Throws Error(Input) if one of its tokens is none of the vocabulary.
+  void check_tokens() const;
 
   const ShardInfo& info() const { return info_; }
+  const fs::path& path() const { return file_.path(); }
+  bool is_token(int32_t id) const { return id >= 0 && static_cast<uint64_t>(id) < info_.vocab_size; }
+  uint64_t byte_of(uint64_t at) const { return at * (wide_ ? 4 : 2); }  // in the file
+  size_t document_of(uint64_t at) const;  // that this token is of
   uint64_t num_tokens() const { return num_tokens_; }
   size_t num_documents() const { return begins_.size(); }
   uint64_t document_begin(size_t document) const { return begins_[document]; }

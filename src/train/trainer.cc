@@ -17,7 +17,6 @@
 #include "base/say.h"
 #include "base/system_memory.h"
 #include "format/safetensors.h"
-#include "moe/expert_choice.h"
 #include "moe/join.h"
 #include "trace/trace_recorder.h"
 #include "train/by_rank.h"
@@ -32,6 +31,7 @@
 #include "train/rule_schedule.h"
 #include "train/sampler.h"
 #include "train/schedule.h"
+#include "train/selection_bias.h"
 #include "train/spawn.h"
 #include "train/start.h"
 #include "train/timeline.h"
@@ -68,6 +68,16 @@ Weights trained_weights(const spec::ModelSpec& spec, const TrainConfig& config, 
   return weights;
 }
 
+std::string name_of(const RouterPlace& place) {
+  return place.iteration == 0 ? fmt::format("layer {}", place.layer) : fmt::format("layer {}, iteration {}", place.layer, place.iteration + 1);
+}
+
+std::vector<std::string> names_of(const std::vector<RouterPlace>& places) {
+  std::vector<std::string> names;
+  for (const RouterPlace& place : places) names.push_back(name_of(place));
+  return names;
+}
+
 // Experts that change places take their moments with them, so every rank must have them.
 TrainConfig::Optimizer optimizer_settings(const TrainConfig& config) {
   TrainConfig::Optimizer settings = config.optimizer;
@@ -97,9 +107,11 @@ Trainer::Trainer(const TrainConfig& config, const PreparedData& data, Activity& 
       optimizer_(optimizer_settings(config), weights_, dir_, ranks_.mesh()),
       model_(spec_, weights_, mode_of(config.train), ranks_.experts(), ranks_.tensor()),
       sampler_(domains(), static_cast<size_t>(config.train.sequence), static_cast<uint64_t>(config.run.seed)),
+      health_(names_of(routers_of(spec_)), experts_by_router(spec_)),
       routers_(routers_of(spec_)),
       step_routing_(experts_by_router(spec_)),
-      checkpoints_({dir_ / "checkpoints", data_.tokenizer}, config.checkpoint.keep, spec_, ranks_.all()) {
+      checkpoints_({dir_ / "checkpoints", data_.tokenizer}, config.checkpoint.keep, spec_, ranks_.all()),
+      guard_(config, data_, spec_, weights_, optimizer_, checkpoints_, ranks_.all()) {
   if (ranks_.stage_share().stages > 1) pipeline_.emplace(model_, *ranks_.mesh(), ranks_.stage_share());
   if (config.anneal.search_steps > 0) {
     require(elastic.crew == nullptr, "anneal.search_steps: a search for the experts' order needs ranks that stay; leave out --elastic");
@@ -138,13 +150,15 @@ bool Trainer::go_on_from_snapshot() {
   optimizer_.read_state(restored->tensors, where);
   state_ = run_state_from(restored->where, where);
   sampler_.restore(state_.domains, where);
+  guard_.restore(state_.usual, where);
+  health_.restore(state_.routers, where);
   return true;
 }
 
 void Trainer::keep_snapshot() {
   if (elastic_.crew == nullptr) return;
   const Activity::Span span(&activity_, "snapshot");
-  state_.domains = sampler_.state();
+  note_state();
   elastic_.snapshots->commit(state_.step, state_tensors(weights_, optimizer_), to_json(state_), *ranks_.all());
   elastic_.crew->set_step_seconds(last_step_seconds_);
 }
@@ -175,12 +189,21 @@ void Trainer::begin_or_resume() {
     // A run given in steps may be made longer; one given in minutes was fixed when it began.
     if (config_.train.minutes == 0) state_.steps = wanted;
     sampler_.restore(state_.domains, found->string());
+    guard_.restore(state_.usual, found->string());
+    health_.restore(state_.routers, found->string());
     if (!searches()) return;
     const fs::path state = *found / "optimizer.safetensors";
     search_->read_state(format::SafetensorsFile(state).tensors(), state.string());
   } else {
     begin(config_, spec_, weights_);
   }
+}
+
+// What is not in state_ while steps are made.
+void Trainer::note_state() {
+  state_.domains = sampler_.state();
+  state_.usual = guard_.state();
+  state_.routers = health_.state();
 }
 
 void Trainer::fix_steps() {
@@ -207,6 +230,7 @@ Trainer::MicroBatch Trainer::next_micro_batch(int64_t number) {
   Batch batch = ranks_.part_of(whole);
   const float tokens = static_cast<float>(batch.num_tokens()) / static_cast<float>(whole.num_tokens());
   const float targets = static_cast<float>(batch.num_targets()) / static_cast<float>(std::max<size_t>(1, whole.num_targets()));
+  if (whole.damage && !traces_.damage) traces_.damage = whole.damage;
   return {std::move(batch), tokens, targets};
 }
 
@@ -223,11 +247,12 @@ void Trainer::add(const MicroBatch& of, const TrainedMicroBatch& done, bool tell
   sums.reruns += done.passes.size() > 1;
   activation_bytes_ = std::max(activation_bytes_, done.activation_bytes);
   for (const TrainedPass& pass : done.passes) {
+    add_text_losses(pass.batch, pass.nats_T, traces_.texts);
     step_routing_.add(pass.routes, tells_load);
     for (size_t router = 0; router < pass.routes.size(); ++router) {
       if (pass.routes[router]) step_choices_.add_choices(static_cast<int>(router), pass.routes[router]->plan->routing);
     }
-    add_cut_offs(pass.routes, 1 / accumulate);
+    add_cut_offs(pass.routes, 1 / accumulate, cut_offs_);
     if (trace_ && state_.step % config_.trace.every == 0) record(pass.batch, pass.routes);
   }
 }
@@ -273,6 +298,7 @@ Json Trainer::step() {
   if (config_.anneal.spawn_step > 0 && state_.step == config_.anneal.spawn_step) {
     checkpoints_.let_go();
     spawn_experts(weights_, config_.anneal.spawn_noise, static_cast<uint64_t>(config_.run.seed));
+    guard_.forget_usual();
   }
   PassOrder order = pass_order();
   const bool is_searching = searches();
@@ -283,6 +309,7 @@ Json Trainer::step() {
   cut_offs_.assign(routers_.size(), std::vector<float>(static_cast<size_t>(spec_.moe.router.num_experts), 0.0f));
   if (order.scope == BalanceScope::Global) order.others = &step_choices_;
   activation_bytes_ = 0;
+  traces_ = {};
   StepSums sums;
   if (pipeline_) {
     std::vector<MicroBatch> all;
@@ -299,28 +326,35 @@ Json Trainer::step() {
     }
   }
   auto [loss, balance, z, entropy, spread, consistency, reruns] = sums;
+  double damaged = traces_.damage.has_value();
   visits_ = visits_of(step_routing_.load());
   if (comm::Group* const all = ranks_.all()) {
     if (is_searching) {
       for (const WeightMatrix& share_EE : *order.shares) all->sum(share_EE.gradient.flat());
     }
-    std::array of_all{loss, balance, z, entropy, spread, consistency};
+    std::array of_all{loss, balance, z, entropy, spread, consistency, damaged};
     all->sum(of_all);
-    std::tie(loss, balance, z, entropy, spread, consistency) = std::tuple_cat(of_all);
+    std::tie(loss, balance, z, entropy, spread, consistency, damaged) = std::tuple_cat(of_all);
     step_routing_.sum(ranks_.sum());
   }
   // What the passes were held to one after the other grew towards this.
   if (order.scope == BalanceScope::Global && spec_.moe.router.zero_cost_experts() == 0) balance = step_routing_.balance_loss();
-  // Before the weights are touched, so that the last checkpoint stays good.
-  require(std::isfinite(loss), "step {}: the loss is {}; a lower optimizer.lr may help", state_.step + 1, loss);
 
   const double rate = learning_rate(schedule(), config_.optimizer.lr, state_.step, std::max<int64_t>(1, state_.steps));
-  const double norm = change_weights(rate);
-  update_bias();
-  const int64_t moved = is_searching ? follow_search(rate) : 0;
+  const Verdict verdict = guard_.judge({loss, measure_gradients(), damaged > 0});
+  Json bad;
+  int64_t moved = 0;
+  if (verdict.is_bad()) {
+    if (const auto router = step_routing_.no_numbers()) traces_.router = name_of(routers_[*router]);
+    bad = guard_.pass_over(verdict, std::move(traces_), state_.step);
+  } else {
+    change_weights(rate);
+    if (!order.first_expert_only) health_.add(step_routing_.load());
+    moved = is_searching ? follow_search(rate) : 0;
+    last_loss_ = loss;
+  }
   ++state_.step;
   state_.tokens += static_cast<int64_t>(tokens_per_step());
-  last_loss_ = loss;
 
   const double seconds = last_step_seconds_ = seconds_since(start);
   training_seconds_ += seconds;
@@ -330,40 +364,42 @@ Json Trainer::step() {
                {"z_loss", z},
                {"entropy_loss", entropy},
                {"spread", spread},
-               {"grad_norm", norm},
+               {"grad_norm", verdict.figures.norm},
                {"lr", rate},
                {"tokens", state_.tokens},
                {"seconds", seconds},
                {"tokens_per_s", std::round(static_cast<double>(tokens_per_step()) / seconds)},
                {"dropped", step_routing_.dropped_share()}};
   if (config_.balance.consistency > 0) line["consistency"] = consistency;
+  if (verdict.is_bad()) line["bad"] = bad;
   if (is_searching) line["moved"] = moved;
   if (reruns > 0) line["reruns"] = reruns;
   if (tells_load) line["load"] = step_routing_.by_layer();
+  if (tells_load && !verdict.is_bad() && !order.first_expert_only) {
+    if (const auto news = health_.look(line["load"]); !news.empty()) line["routers"] = news;
+  }
   if (tells_load) add_rules(order, line);
   return line;
 }
 
-// The norm of the gradient.
-double Trainer::change_weights(double learning_rate) {
-  checkpoints_.let_go();
+// Returns the norm of their sums over ranks.
+double Trainer::measure_gradients() {
   const Activity::Span span(&activity_, "optimizer");
-  return optimizer_.step(state_.step, learning_rate);
+  return optimizer_.measure();
+}
+
+void Trainer::change_weights(double learning_rate) {
+  checkpoints_.let_go();
+  {
+    const Activity::Span span(&activity_, "optimizer");
+    optimizer_.update(state_.step, learning_rate);
+  }
+  if (spec_.moe.router.has_selection_bias && state_.step >= config_.anneal.spawn_step) update_bias(config_.balance, spec_, state_.step, {step_routing_, cut_offs_}, weights_);
 }
 
 // How many experts have changed places.
 int64_t Trainer::follow_search(double learning_rate) {
-  const TrainConfig::Optimizer& o = config_.optimizer;
-  const double t = static_cast<double>(search_step() + 1);
-  const AdamStep adam{.learning_rate = static_cast<float>(learning_rate),
-                      .beta1 = static_cast<float>(o.beta1),
-                      .beta2 = static_cast<float>(o.beta2),
-                      .eps = static_cast<float>(o.eps),
-                      .weight_decay = 0,
-                      .gradient_scale = 1,
-                      .bias_correction1 = static_cast<float>(1 - std::pow(o.beta1, t)),
-                      .bias_correction2 = static_cast<float>(1 - std::pow(o.beta2, t))};
-  const std::vector<std::vector<int32_t>> moves = search_->follow(search_step(), adam);
+  const std::vector<std::vector<int32_t>> moves = search_->follow(search_step(), adam_step(config_.optimizer, search_step(), learning_rate));
   int64_t moved = 0;
   for (size_t router = 0; router < moves.size(); ++router) {
     if (moves[router].empty()) continue;
@@ -386,34 +422,6 @@ void Trainer::record(const Batch& batch, const Routes& routes) {
     trace_->add(routers_[first].layer, moe::join_visits(iterations));
   }
   trace_->end();
-}
-
-void Trainer::update_bias() {
-  if (!spec_.moe.router.has_selection_bias || state_.step < config_.anneal.spawn_step) return;
-  for (size_t router = 0; router < routers_.size(); ++router) {
-    const auto [layer, iteration] = routers_[router];
-    if (!weights_.is_here(spec::Role::SelectionBias, layer)) continue;
-    const spec::RouterRule rule = spec_.router(layer);
-    const size_t experts = static_cast<size_t>(rule.num_experts);
-    const size_t first = static_cast<size_t>(iteration) * static_cast<size_t>(rule.num_choices());
-    const auto bias_E = weights_.vector(spec::Role::SelectionBias, layer).value.subspan(first, experts);
-    if (rule.select == spec::Select::ExpertChoice) {
-      // A plain mean at first, so that it doesn't matter where it begins
-      const double rate = std::max(config_.balance.cut_off_rate, 1.0 / static_cast<double>(state_.step + 1));
-      moe::follow_cut_offs(bias_E, std::span(cut_offs_[router]).first(experts), static_cast<float>(rate));
-    } else {
-      moe::update_selection_bias(bias_E, step_routing_.load().of_layer(static_cast<int>(router)).first(experts),
-                                 static_cast<float>(config_.balance.bias_rate));
-    }
-  }
-}
-
-void Trainer::add_cut_offs(const Routes& routes, float share) {
-  for (size_t router = 0; router < routes.size(); ++router) {
-    if (routes[router] == nullptr) continue;
-    const std::vector<float>& cut_off_E = routes[router]->cut_off_E;
-    if (!cut_off_E.empty()) add_scaled(share, cut_off_E, std::span(cut_offs_[router]).first(cut_off_E.size()));
-  }
 }
 
 // What the passes of this step are told.
@@ -465,7 +473,7 @@ Json Trainer::validate_now(bool last) {
 void Trainer::checkpoint() {
   const Activity::Span span(&activity_, "checkpoint");
   last_checkpoint_ = Clock::now();
-  state_.domains = sampler_.state();
+  note_state();
   checkpoints_.begin(weights_, optimizer_, state_, searches() ? search_->state_tensors() : std::vector<format::TensorView>());
 }
 
@@ -525,6 +533,8 @@ Outcome Trainer::run(const TrainHooks& hooks) {
         if (const auto sentence = by_rank_->news()) progress->print(fmt::format("step {:>6}  {}", state_.step, *sentence));
         progress->set_rows(by_rank_->table());
       }
+      for (const Json& news : line.value("routers", Json::array())) progress->print(fmt::format("step {:>6}  {}", state_.step, news.get<std::string>()));
+      if (line.contains("bad")) progress->print(fmt::format("step {:>6}  {}", state_.step, line["bad"]["sentence"].get<std::string>()));
       progress->set_total(static_cast<double>(steps));
       progress->update(static_cast<double>(state_.step), fmt::format("loss {:.3f}  {} tokens/s", last_loss_, short_number(tokens_per_second())));
     }

@@ -17,10 +17,12 @@
 #include "train/pipeline.h"
 #include "train/prepare.h"
 #include "train/rank_layout.h"
+#include "train/router_health.h"
 #include "train/routing_figures.h"
 #include "train/run.h"
 #include "train/sampler.h"
 #include "train/snapshots.h"
+#include "train/step_guard.h"
 #include "train/transformer.h"
 #include "train/validation.h"
 
@@ -55,6 +57,7 @@ class Trainer {
 
   std::vector<Sampler::Domain> domains() const;
   void begin_or_resume();
+  void note_state();
   bool go_on_from_snapshot();
   void keep_snapshot();
   void rest(const TrainHooks& hooks);
@@ -63,12 +66,11 @@ class Trainer {
   bool step_count_is_fixed() const { return state_.steps > 0; }
   Json step();
   void record(const Batch& batch, const Routes& routes);
-  double change_weights(double learning_rate);
-  void update_bias();
+  double measure_gradients();
+  void change_weights(double learning_rate);
   Json validate_now(bool last);
   void checkpoint();
   PassOrder pass_order();
-  void add_cut_offs(const Routes& routes, float share);
   void add_rules(const PassOrder& order, Json& line) const;
   bool searches() const { return search_ && state_.step >= config_.anneal.spawn_step && search_step() < config_.anneal.search_steps; }
   int64_t search_step() const { return state_.step - config_.anneal.spawn_step; }
@@ -105,6 +107,8 @@ class Trainer {
   std::optional<Pipeline> pipeline_;  // of several stages
   Sampler sampler_;
   RunState state_;
+  RouterHealth health_;
+  StepTraces traces_;  // of this step
   std::vector<RouterPlace> routers_;
   RoutingFigures step_routing_;               // by router
   moe::Load step_choices_;                    // by router: the step's visits so far, also to experts that cost nothing
@@ -116,6 +120,7 @@ class Trainer {
 
   std::chrono::steady_clock::time_point last_checkpoint_{};
   CheckpointWriter checkpoints_;  // reads what is above
+  StepGuard guard_;
   double going_at_ = 0;            // when the state was there, in seconds of crew::now()
   std::optional<ByRank> by_rank_;  // with several
   int64_t visits_ = 0;             // of the last step's tokens on this rank

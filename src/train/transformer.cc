@@ -76,8 +76,10 @@ Losses Transformer::forward(const Batch& batch, const LossWeights& loss_weights,
   routed.with_entropy = loss_weights.entropy != 0;
   const Tensor x_TD = hidden_states(batch, routed);
   if (routed.overflowed) return {.overflowed = true};
-  const Tensor cross_entropy = mean_cross_entropy(x_TD, head(), batch.targets_T, mode_.type);
-  const Losses losses = losses_of(cross_entropy, routed, loss_weights);
+  std::vector<float> nats_T;
+  const Tensor cross_entropy = mean_cross_entropy(x_TD, head(), batch.targets_T, mode_.type, &nats_T);
+  Losses losses = losses_of(cross_entropy, routed, loss_weights);
+  losses.nats_T = std::move(nats_T);
   if (routes != nullptr) *routes = std::move(routed.routes);
   return losses;
 }
@@ -99,13 +101,15 @@ LayersPass Transformer::forward(LayerRange layers, const Batch& batch, Handed ca
   LayersPass pass{.layers = layers, .came = std::move(came), .routes = Routes(routers.size())};
   const Tensor x_TD = run_layers(layers, layers.first == 0 ? enter(batch, routed) : take_over(pass.came, batch, routed), batch, routed);
   Tensor cross_entropy = torch::tensor(0.0f);
+  std::vector<float> nats_T;
   if (layers.end == spec_.num_layers) {
     const Tensor normed_TD = rms_norm(x_TD, weights_.vector(Role::FinalNorm), spec_.norm_eps);
-    cross_entropy = mean_cross_entropy(normed_TD, head(), batch.targets_T, mode_.type);
+    cross_entropy = mean_cross_entropy(normed_TD, head(), batch.targets_T, mode_.type, &nats_T);
   } else {
     pass.left = hand_on(layers.end, x_TD, routed);
   }
   pass.losses = losses_of(cross_entropy, routed, loss_weights);
+  pass.losses.nats_T = std::move(nats_T);
   std::ranges::move(routed.routes, pass.routes.begin() + static_cast<ptrdiff_t>(routed.first));
   return pass;
 }
@@ -177,14 +181,15 @@ Losses Transformer::forward_twice(const Batch& batch, const LossWeights& loss_we
   const Choosing choosing{.in_training = torch::GradMode::is_enabled(), .chance = batch.draw, .first_token = batch.first_token};
   RoutedLayers routed{.order = order, .choosing = choosing, .sequence = batch.sequence}, routed_again = routed;
   const Tensor a_TD = hidden_states(batch, routed), b_TD = hidden_states(again, routed_again);
-  const Tensor cross_entropy = (mean_cross_entropy(a_TD, head(), batch.targets_T, mode_.type) +
+  std::vector<float> nats_T;  // of the first
+  const Tensor cross_entropy = (mean_cross_entropy(a_TD, head(), batch.targets_T, mode_.type, &nats_T) +
                                 mean_cross_entropy(b_TD, head(), batch.targets_T, mode_.type)) / 2;
   const Tensor consistency = mean_consistency(a_TD, b_TD, head(), batch.targets_T, mode_.type);
   const Tensor balance = mean_of(routed.balance_losses), z = mean_of(routed.z_losses);
   if (routes != nullptr) *routes = std::move(routed.routes);
   return {loss_weights.cross_entropy * cross_entropy + loss_weights.balance * balance + loss_weights.z * z +
               loss_weights.consistency * consistency,
-          cross_entropy.item<float>(), balance.item<float>(), z.item<float>(), 0, 0, consistency.item<float>()};
+          cross_entropy.item<float>(), balance.item<float>(), z.item<float>(), 0, 0, consistency.item<float>(), std::move(nats_T)};
 }
 
 Tensor Transformer::logits(const Batch& batch, Routes* routes) {

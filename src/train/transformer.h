@@ -17,6 +17,7 @@ struct Losses {
   float entropy = 0;                            // the same, if it has a weight
   float spread = 0;                             // the entropy of experts' mean probabilities, mean over layers
   float consistency = 0;                        // of two passes (train/consistency.h); 0 if there was only one
+  std::vector<float> nats_T;                    // of each token with a target, else 0, with a graph; empty: another stage knows
   bool overflowed = false;  // experts would have received more than the budget: nothing else here means anything
 };
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <tuple>
 
+#include "base/error.h"
 #include "base/progress.h"
 #include "train/sampler.h"
 
@@ -23,6 +24,7 @@ DomainScore score(const ForwardPass& forward, const spec::ModelSpec& spec, const
     const size_t first = (pass * share.ranks + share.rank) * sequences;
     Batch batch;
     for (size_t i = first; i < std::min(first + sequences, count); ++i) stream.add_window(i * all / count, batch);
+    require(!batch.damage, "{}: it is damaged at byte {}", domain.valid->path().string(), domain.valid->byte_of(batch.damage->at));
     const auto counted = static_cast<double>(batch.num_targets());
     Routes routes;
     nats += static_cast<double>(forward(batch, &routes, order).cross_entropy) * counted;
