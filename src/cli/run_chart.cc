@@ -62,6 +62,16 @@ std::string line(const std::vector<Point>& points, const char* colour, const std
                      colour, svg_escaped(title));
 }
 
+// Strokes on the axis, where steps were passed over.
+std::string marks(const runs::Run& run, runs::Axis axis, const char* colour, const auto& x) {
+  std::string svg;
+  for (const runs::Step& step : run.bad) {
+    svg += fmt::format("<line x1=\"{0:.1f}\" y1=\"{1:.1f}\" x2=\"{0:.1f}\" y2=\"{2:.1f}\" stroke=\"{3}\" stroke-width=\"1.5\"><title>{4}: step {5} was bad</title></line>\n",
+                       x(runs::at(run, step, axis)), kTop + kPanelHeight - 8, kTop + kPanelHeight, colour, svg_escaped(run.name), step.step);
+  }
+  return svg;
+}
+
 std::string draw_panel(const Panel& panel, double left, std::span<const runs::Run> all, const std::vector<runs::Group>& groups) {
   double most = 0, low = std::numeric_limits<double>::infinity(), high = 0;
   for (const runs::Run& run : all) {
@@ -88,7 +98,8 @@ std::string draw_panel(const Panel& panel, double left, std::span<const runs::Ru
   }
   for (size_t g = 0; g < groups.size(); ++g) {
     for (const size_t r : groups[g].runs) {
-      svg += line(curve(all[r], panel.axis), kSvgColours[g % std::size(kSvgColours)], all[r].name, x, y);
+      const char* const colour = kSvgColours[g % std::size(kSvgColours)];
+      svg += line(curve(all[r], panel.axis), colour, all[r].name, x, y) + marks(all[r], panel.axis, colour, x);
     }
   }
   return svg;

@@ -57,14 +57,17 @@ Validation read_validation(const Json& line) {
 }
 
 void add_step(const Json& line, Run& run) {
-  const Step before = run.steps.empty() ? Step{} : run.steps.back();
+  const auto later = [](const std::vector<Step>& steps, Step than) { return !steps.empty() && steps.back().step > than.step ? steps.back() : than; };
+  const Step before = later(run.bad, later(run.steps, {}));
   Step step{static_cast<int64_t>(number(line, "step")), number(line, "tokens"), 0, number(line, "loss", std::nan("")), number(line, "balance_loss"),
             number(line, "lr")};
   // Runs of before there were seconds say how fast a step was.
   const double speed = number(line, "tokens_per_s");
   const double seconds = number(line, "seconds", speed > 0 ? (step.tokens - before.tokens) / speed : 0);
   step.seconds = before.seconds + seconds;
-  if (step.step > before.step && step.tokens > before.tokens && std::isfinite(step.loss)) run.steps.push_back(step);
+  if (step.step <= before.step || step.tokens <= before.tokens) return;
+  if (line.contains("bad")) run.bad.push_back(step);
+  else if (std::isfinite(step.loss)) run.steps.push_back(step);
 }
 
 void read_record(const fs::path& path, Run& run) {

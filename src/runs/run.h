@@ -46,6 +46,7 @@ struct Run {
   double lr = 0;
   bool finished = false;
   std::vector<Step> steps;  // at least one
+  std::vector<Step> bad;    // that were passed over; their losses say nothing of the model
   std::vector<Validation> validations;
   std::optional<Load> load;  // the last that was measured
 

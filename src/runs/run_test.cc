@@ -78,6 +78,19 @@ TEST_F(RunTest, WhatAKillCutShortIsPassedOver) {
   EXPECT_EQ(run.last().step, 2);
 }
 
+// Their time and their tokens are spent, their losses are no points of a curve.
+TEST_F(RunTest, BadStepsStandApart) {
+  metrics(std::string(kTwoSteps) + R"({"step":3,"tokens":300,"seconds":2,"loss":null,"bad":{"what":"loss is no number"}})" + "\n" +
+          R"({"step":4,"tokens":400,"seconds":1,"loss":3})" + "\n");
+  const TrainingRun run = read();
+  ASSERT_EQ(run.steps.size(), 3u);
+  ASSERT_EQ(run.bad.size(), 1u);
+  EXPECT_EQ(run.bad[0].step, 3);
+  EXPECT_DOUBLE_EQ(run.bad[0].seconds, 2.75);
+  EXPECT_EQ(run.last().step, 4);
+  EXPECT_DOUBLE_EQ(run.last().seconds, 3.75);
+}
+
 TEST_F(RunTest, RunsWithoutSecondsHaveThemFromTheirSpeed) {
   metrics("{\"step\":1,\"tokens\":100,\"tokens_per_s\":200,\"loss\":5}\n");
   EXPECT_DOUBLE_EQ(read().last().seconds, 0.5);

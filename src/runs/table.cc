@@ -86,6 +86,7 @@ std::string comparison_table(std::span<const Run> runs, const std::vector<Group>
     text += "±: standard deviation over the runs of a configuration, which differ in their seed.\n";
   }
   for (const Run& run : runs) {
+    if (!run.bad.empty()) text += fmt::format("{}: {} bad steps were passed over\n", run.path.string(), run.bad.size());
     if (!run.finished) text += fmt::format("{}: {}\n", run.path.string(), state_of(run));
   }
   const auto other_vocabulary = [&](const Run& run) { return run.vocabulary != runs[0].vocabulary; };
@@ -105,7 +106,7 @@ Json comparison_json(std::span<const Run> runs, const std::vector<Group>& groups
     }
     for (size_t i = 0; i < group.runs.size(); ++i) {
       const Run& run = runs[group.runs[i]];
-      Json json = {{"path", run.path.string()}, {"finished", run.finished}, {"steps", run.last().step}, {"config", run.config}};
+      Json json = {{"path", run.path.string()}, {"finished", run.finished}, {"steps", run.last().step}, {"bad_steps", run.bad.size()}, {"config", run.config}};
       for (const Column& column : kColumns) {
         if (const auto value = group.figures[i].*column.figure) json[column.key] = *value;
       }

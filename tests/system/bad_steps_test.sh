@@ -40,6 +40,7 @@ for ranks in 1 2; do
 done
 [[ $(node bad.js damaged-1) == "$(node bad.js damaged-2)" ]] || fail "two ranks have other bad steps"
 $moiety report healthy damaged-1 --svg report.svg > out 2> err || fail "report: $(cat err)"
+grep -q "damaged-1: $count bad steps were passed over" out && grep -q "damaged-1: step $step was bad" report.svg || fail "report says nothing of bad steps: $(cat out)"
 
 # The damage in held-out text is said at once.
 node damage.js healthy/data/copy.valid.tokens 100
