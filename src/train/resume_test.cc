@@ -144,6 +144,15 @@ TEST_F(ResumeTest, SoDoesARunThatSearchesForTheOrderOfItsExperts) {
   EXPECT_EQ(losses("whole").back().find("\"moved\""), std::string::npos);
 }
 
+// Thresholds so low that steps of a healthy run are bad: what is usual goes on from the checkpoint, and so do rolls back.
+TEST_F(ResumeTest, SoDoesARunWithBadSteps) {
+  kill_and_compare({"bad_steps.policy=roll_back", "bad_steps.back=3", "bad_steps.norm=0.001", "bad_steps.window=20", "bad_steps.most=19",
+                    "optimizer.lr=0.03", "schedule.warmup=5"}, 4);
+  std::string all;
+  for (const std::string& line : losses("whole")) all += line;
+  EXPECT_NE(all.find("\"back_to\""), std::string::npos);
+}
+
 TEST_F(ResumeTest, KilledAtAnyMomentARunEndsWithTheSameBits) { kill_and_compare({}, 4); }
 
 TEST_F(ResumeTest, SoItDoesWithStateInAFileAndLayersMadeAgain) {
