@@ -34,21 +34,21 @@ std::vector<double> times_by_definition(const Matrix<int64_t>& visits_WE, const 
 }
 
 TEST(BorrowPlan, AHotExpertIsLentAndAColdOneIsNot) {
-  const Placement placement{{0, 2, 4}};
+  const Placement placement({0, 0, 1, 1}, 2);
   const Matrix<int64_t> visits_WE = matrix({{50, 5, 2, 2}, {50, 5, 2, 2}});
   EXPECT_EQ(borrow_hot(visits_WE, placement, {.visit = 1, .row = 0.1, .expert = 4}).experts_W, (Experts{{}, {0}}));
   EXPECT_TRUE(borrow_hot(visits_WE, placement, {.visit = 1, .row = 0.1, .expert = 400}).is_empty());
 }
 
 TEST(BorrowPlan, AllAreThoseThatTokensVisit) {
-  EXPECT_EQ(borrow_all(matrix({{1, 0, 0, 3}, {0, 0, 9, 9}, {1, 1, 1, 1}}), {{0, 1, 1, 4}}).experts_W, (Experts{{3}, {2, 3}, {0}}));
-  EXPECT_TRUE(borrow_all(matrix({{1, 0}, {0, 1}}), {{0, 1, 2}}).is_empty());
+  EXPECT_EQ(borrow_all(matrix({{1, 0, 0, 3}, {0, 0, 9, 9}, {1, 1, 1, 1}}), {{0, 2, 2, 2}, 3}).experts_W, (Experts{{3}, {2, 3}, {0}}));
+  EXPECT_TRUE(borrow_all(matrix({{1, 0}, {0, 1}}), {{0, 1}, 2}).is_empty());
 }
 
 TEST(BorrowPlan, AmongEqualsTheFirst) {
   // Of two hot experts one is enough to be lent, to one of two ranks.
-  EXPECT_EQ(borrow_hot(matrix({{0, 0}, {8, 8}, {8, 8}}), {{0, 2, 2, 2}}, {.visit = 1, .row = 0, .expert = 9}).experts_W, (Experts{{}, {}, {}}));
-  EXPECT_EQ(borrow_hot(matrix({{0, 0}, {8, 8}, {8, 8}}), {{0, 2, 2, 2}}, {.visit = 1, .row = 0, .expert = 6}).experts_W, (Experts{{}, {0}, {0}}));
+  EXPECT_EQ(borrow_hot(matrix({{0, 0}, {8, 8}, {8, 8}}), {{0, 0}, 3}, {.visit = 1, .row = 0, .expert = 9}).experts_W, (Experts{{}, {}, {}}));
+  EXPECT_EQ(borrow_hot(matrix({{0, 0}, {8, 8}, {8, 8}}), {{0, 0}, 3}, {.visit = 1, .row = 0, .expert = 6}).experts_W, (Experts{{}, {0}, {0}}));
 }
 
 TEST(BorrowPlan, TheSlowestRankIsNeverSlowerAndNoLoanIsForNothing) {
@@ -56,7 +56,9 @@ TEST(BorrowPlan, TheSlowestRankIsNeverSlowerAndNoLoanIsForNothing) {
   int lent = 0, faster = 0;
   for (int i = 0; i < 300; ++i) {
     const size_t ranks = 1 + random.below(6), experts = 1 + random.below(12);
-    const Placement placement = spread_evenly(static_cast<int>(experts), static_cast<int>(ranks));
+    std::vector<int> owner_E(experts);
+    for (int& owner : owner_E) owner = static_cast<int>(random.below(ranks));
+    const Placement placement(owner_E, static_cast<int>(ranks));
     Matrix<int64_t> visits_WE(ranks, experts);
     for (int64_t& visits : visits_WE.flat()) visits = static_cast<int64_t>(random.below(1 + random.below(40)));
     const BorrowCosts costs{.visit = 1, .row = 2 * random.uniform(), .expert = 30 * random.uniform()};

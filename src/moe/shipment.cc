@@ -1,7 +1,6 @@
 #include "moe/shipment.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace moiety::moe {
 namespace {
@@ -34,7 +33,7 @@ Shipment plan_shipment(const LayerPlan& plan, const Placement& placement, int se
     }
     ++to.visits_of_token.back();
     to.visits.push_back(visit);
-    to.experts.push_back(expert - placement.first(rank));
+    to.experts.push_back(placement.place(expert));
   });
 
   Shipment shipment{.first_row_W1 = {0}, .first_visit_R1 = {0}};
@@ -50,9 +49,7 @@ Shipment plan_shipment(const LayerPlan& plan, const Placement& placement, int se
 }
 
 OwnVisits own_visits(const LayerPlan& plan, const Placement& placement, int self, int first, int end) {
-  std::vector<int> experts(static_cast<size_t>(placement.count(self)));
-  std::iota(experts.begin(), experts.end(), placement.first(self));
-  return visits_to(plan, experts, first, end);
+  return visits_to(plan, placement.experts(self), first, end);
 }
 
 OwnVisits visits_to(const LayerPlan& plan, std::span<const int> experts, int first, int end) {

@@ -2,18 +2,32 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace moiety::moe {
 namespace {
 
 using List = std::vector<int32_t>;
 
 TEST(Placement, EvenlyAndOneMore) {
-  EXPECT_EQ(spread_evenly(64, 3).first_W1, (std::vector<int>{0, 21, 42, 64}));
+  const Placement on_three = spread_evenly(64, 3);
+  EXPECT_EQ((std::vector{on_three.count(0), on_three.count(1), on_three.count(2)}), (std::vector{21, 21, 22}));
+  EXPECT_EQ(on_three.owner(41), 1);
+  EXPECT_EQ(on_three.owner(42), 2);
+  EXPECT_EQ(on_three.place(42), 0);
   const Placement two_on_three = spread_evenly(2, 3);
-  EXPECT_EQ(two_on_three.first_W1, (std::vector<int>{0, 0, 1, 2}));
   EXPECT_EQ(two_on_three.count(0), 0);
   EXPECT_EQ(two_on_three.owner(0), 1);
   EXPECT_EQ(two_on_three.owner(1), 2);
+}
+
+TEST(Placement, ARankNumbersItsExpertsInTheirOrder) {
+  const Placement placement({1, 0, 1, 0, 0}, 2);
+  EXPECT_TRUE(std::ranges::equal(placement.experts(0), std::vector{1, 3, 4}));
+  EXPECT_TRUE(std::ranges::equal(placement.experts(1), std::vector{0, 2}));
+  for (int rank = 0; rank < 2; ++rank) {
+    for (const int expert : placement.experts(rank)) EXPECT_EQ(placement.experts(rank)[static_cast<size_t>(placement.place(expert))], expert);
+  }
 }
 
 // Tokens 0: experts 0, 4; 1: none; 2: experts 5, 1, 3; 3: expert 2, which is turned away, and 5.
@@ -25,8 +39,11 @@ LayerPlan plan() {
   return plan;
 }
 
+// Experts 0 and 1; 2; 3, 4 and 5.
+Placement consecutive() { return {{0, 0, 1, 2, 2, 2}, 3}; }
+
 TEST(Shipment, ATokenGoesOnceToEachRankThatItVisits) {
-  const Placement placement{{0, 2, 3, 6}};  // experts 0 and 1; 2; 3, 4 and 5
+  const Placement placement = consecutive();
   const Shipment shipment = plan_shipment(plan(), placement, 0, 0, 4);
   EXPECT_EQ(shipment.rows(0), 0);
   EXPECT_EQ(shipment.rows(1), 0);
@@ -45,16 +62,25 @@ TEST(Shipment, ATokenGoesOnceToEachRankThatItVisits) {
 }
 
 TEST(Shipment, WhatStaysIsARoutingOfItsOwn) {
-  const OwnVisits own = own_visits(plan(), {{0, 2, 3, 6}}, 2, 2, 4);
+  const OwnVisits own = own_visits(plan(), consecutive(), 2, 2, 4);
   EXPECT_EQ(own.routing.num_experts, 3);
   EXPECT_EQ(own.routing.begin_T1, (List{0, 2, 3}));
   EXPECT_EQ(own.routing.experts_N, (List{2, 0, 2}));
   EXPECT_EQ(own.visit_V, (List{2, 4, 6}));
 }
 
+TEST(Shipment, ExpertsThatAreNoNeighboursAreNumberedByTheirOwner) {
+  const Placement placement({0, 1, 0, 1, 1, 0}, 2);  // experts 0, 2 and 5; 1, 3 and 4
+  const Shipment shipment = plan_shipment(plan(), placement, 0, 0, 4);
+  EXPECT_EQ(shipment.token_of_row_R, (List{0, 2}));
+  EXPECT_EQ(shipment.visit_V, (List{1, 3, 4}));
+  EXPECT_EQ(shipment.expert_V, (List{2, 0, 1}));
+  EXPECT_EQ(own_visits(plan(), placement, 0, 0, 4).routing.experts_N, (List{0, 2, 2}));
+}
+
 TEST(Shipment, BorrowedExpertsAreVisitedAtHome) {
   const std::vector<int> borrowed{2, 4, 5};
-  const Shipment shipment = plan_shipment(plan(), {{0, 2, 3, 6}}, 0, 0, 4, borrowed);
+  const Shipment shipment = plan_shipment(plan(), consecutive(), 0, 0, 4, borrowed);
   EXPECT_EQ(shipment.token_of_row_R, (List{2}));
   EXPECT_EQ(shipment.visit_V, (List{4}));
   const OwnVisits at_home = visits_to(plan(), borrowed, 0, 4);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "train/loops.h"
 #include "train/parallel.h"
@@ -38,9 +39,18 @@ BorrowedExperts::BorrowedExperts(comm::Group& group, comm::Exchange& exchange, m
 std::vector<size_t> BorrowedExperts::lent_to(int borrower) const {
   std::vector<size_t> lent;
   for (const int expert : lending_.experts_W[static_cast<size_t>(borrower)]) {
-    if (placement_.owner(expert) == group_.rank()) lent.push_back(static_cast<size_t>(expert - placement_.first(group_.rank())));
+    if (placement_.owner(expert) == group_.rank()) lent.push_back(static_cast<size_t>(placement_.place(expert)));
   }
   return lent;
+}
+
+// Which of the borrowed experts parcels hold one after the other: owner by owner.
+std::vector<size_t> BorrowedExperts::in_parcels() const {
+  const std::vector<int>& borrowed = lending_.experts_W[static_cast<size_t>(group_.rank())];
+  std::vector<size_t> order(borrowed.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, {}, [&](size_t i) { return placement_.owner(borrowed[i]); });
+  return order;
 }
 
 // From owners to borrowers, or home.
@@ -85,10 +95,10 @@ void BorrowedExperts::forward(std::span<const float> mix_N, MatrixView<const flo
   const size_t experts = static_cast<size_t>(visits_.routing.num_experts);
   values_ = Buffer(kMatrices * experts, matrix_size());
   gradients_ = Buffer(kMatrices * experts, matrix_size());
-  // Owners are in the order of their experts.
   const std::byte* const all = parcels.memory.flat().data();
+  const std::vector<size_t> travels = in_parcels();
   parallel_tasks(kMatrices * experts, [&](size_t i) {
-    const std::span<float> to = values_.row(i % kMatrices * experts + i / kMatrices);
+    const std::span<float> to = values_.row(i % kMatrices * experts + travels[i / kMatrices]);
     std::memcpy(to.data(), all + i * to.size_bytes(), to.size_bytes());
   });
   if (experts == 0) return;
@@ -109,8 +119,9 @@ void BorrowedExperts::backward(std::span<const float> mix_N, MatrixView<const fl
   const Matrix<size_t> bytes_WW = bytes(/*home=*/true);
   comm::Parcels parcels(bytes_WW.row(static_cast<size_t>(group_.rank())));
   std::byte* const all = parcels.memory.flat().data();
+  const std::vector<size_t> travels = in_parcels();
   parallel_tasks(kMatrices * experts, [&](size_t i) {
-    const std::span<const float> from = gradients_.row(i % kMatrices * experts + i / kMatrices);
+    const std::span<const float> from = gradients_.row(i % kMatrices * experts + travels[i / kMatrices]);
     std::memcpy(all + i * from.size_bytes(), from.data(), from.size_bytes());
   });
   coming_ = exchange_.start(std::move(parcels), bytes_WW);

@@ -46,6 +46,7 @@ class BorrowedExperts {
 
  private:
   std::vector<size_t> lent_to(int borrower) const;
+  std::vector<size_t> in_parcels() const;
   size_t matrix_size() const { return lendable_.own.value.width * lendable_.own.value.hidden; }
   Matrix<size_t> bytes(bool home) const;
   template <class Number>

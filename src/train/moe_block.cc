@@ -139,10 +139,9 @@ Tensor MoeBlock::add_routed(int layer, const Tensor& sum_TD, const Tensor& x_TD,
 Tensor MoeBlock::add_visits(int layer, const Tensor& sum_TD, const Tensor& x_TD, const Permuted& visits, const RoutedLayers& routed) {
   const MakeExperts make = experts_here(layer);
   if (ranks_ == nullptr) return add_experts(sum_TD, x_TD, visits.mix_N, visits.plan, make(routed.segments));
-  const moe::Placement placement = placement_of(spec_, layer, {ranks_->group.rank(), ranks_->group.size()});
   const Documents documents = spec_.moe.gru_experts > 0 ? Documents::Whole : Documents::NoMatter;
   return add_experts(sum_TD, x_TD, visits.mix_N,
-                     std::make_shared<SpreadExperts>(*ranks_, visits.plan, placement, make, routed.segments, documents, lendable(layer, visits)));
+                     std::make_shared<SpreadExperts>(*ranks_, visits.plan, weights_.placement(layer), make, routed.segments, documents, lendable(layer, visits)));
 }
 
 // In the order in which the layer numbers them.

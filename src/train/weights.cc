@@ -1,6 +1,7 @@
 #include "train/weights.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <map>
 
@@ -53,37 +54,42 @@ struct {
     {Role::Head, Role::Head},             {Role::ExpertsDescend, Role::ExpertsDescend},   {Role::ExpertsAscend, Role::ExpertsAscend},
 };
 
-}  // namespace
-
-moe::Placement placement_of(const spec::ModelSpec& spec, int layer, const ExpertShare& share) {
-  return moe::spread_evenly(spec.experts(layer), share.ranks);
-}
-
-namespace {
-
-// Of the experts that have this weight, those that are here. A layer numbers them kind by kind.
-Stretch stack_here(const spec::ModelSpec& spec, const spec::Weight& weight, const ExpertShare& share) {
-  const int whole = spec::experts_with(spec, weight.layer, weight.role);
+// Which of the layer's experts is the first that has this weight.
+size_t first_with(const spec::ModelSpec& spec, const spec::Weight& weight) {
   int before = 0;
   for (const spec::ExpertKindInfo& info : spec::kExpertKinds) {
     if (info.kind == spec::kind_of(weight.role)) break;
     before += spec::experts_of(spec, weight.layer, info.kind);
   }
-  const moe::Placement placement = placement_of(spec, weight.layer, share);
-  const int first = std::clamp(placement.first(share.rank) - before, 0, whole);
-  const int end = std::clamp(placement.first(share.rank + 1) - before, 0, whole);
-  return {static_cast<size_t>(first), static_cast<size_t>(end - first)};
+  return static_cast<size_t>(before);
+}
+
+// Of a stack those that the rank holds.
+std::vector<Stretch> stack_on(const moe::Placement& placement, int rank, const Weights::Entry& entry) {
+  std::vector<Stretch> kept;
+  const size_t first = entry.first_expert, end = first + static_cast<size_t>(entry.whole_shape[0]);
+  for (const int id : placement.experts(rank)) {
+    const auto expert = static_cast<size_t>(id);
+    if (expert < first || expert >= end) continue;
+    if (!kept.empty() && kept.back().end() == expert - first) ++kept.back().size;
+    else kept.push_back({expert - first, 1});
+  }
+  return kept;
 }
 
 }  // namespace
 
 Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share, const StageShare& stages, const TensorShare& tensor) : share_(share), tensor_(tensor) {
   check_slices(spec, tensor);
+  for (int layer = 0; layer < spec.num_layers; ++layer) placement_L_.push_back(moe::spread_evenly(spec.experts(layer), share.ranks));
   for (const spec::Weight& weight : spec::weights_of(spec, false)) {
     Entry entry{.weight = weight, .name = format::our_name(weight), .whole_shape = spec::shape_of(spec, weight.role, weight.layer), .size = 1};
-    if (entry.is_stack()) entry.whole_shape.insert(entry.whole_shape.begin(), spec::experts_with(spec, weight.layer, weight.role));
+    if (entry.is_stack()) {
+      entry.whole_shape.insert(entry.whole_shape.begin(), spec::experts_with(spec, weight.layer, weight.role));
+      entry.first_expert = first_with(spec, weight);
+    }
     const bool is_of_stage = train::is_here(spec, weight, stages);
-    if (is_of_stage) entry.kept = {entry.is_stack() ? stack_here(spec, weight, share) : Stretch{0, static_cast<size_t>(entry.whole_shape[0])}};
+    if (is_of_stage) entry.kept = entry.is_stack() ? stack_on(placement(weight.layer), share.rank, entry) : std::vector{Stretch{0, static_cast<size_t>(entry.whole_shape[0])}};
     if (const auto slices = slices_of(spec, weight.role, tensor); slices && is_of_stage) {
       entry.axis = slices->axis;
       entry.kept = {slices->kept};
@@ -120,6 +126,15 @@ Weights::Weights(const spec::ModelSpec& spec, const ExpertShare& share, const St
   place([&](const Entry& entry) { return held(entry) == Held::Spread; });
   values_ = Matrix<float>(1, total);
   gradients_ = Matrix<float>(1, total);
+}
+
+void Weights::place(int layer, moe::Placement placement) {
+  for (Entry& entry : entries_) {
+    if (!entry.is_stack() || entry.weight.layer != layer || entry.kept.empty()) continue;
+    entry.kept = stack_on(placement, share_.rank, entry);
+    assert(entry.part().size() == entry.size);
+  }
+  placement_L_[static_cast<size_t>(layer)] = std::move(placement);
 }
 
 void Weights::freeze(Role role) {

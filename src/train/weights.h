@@ -34,7 +34,6 @@ struct WeightVector {
 struct ExpertShare {
   int rank = 0, ranks = 1;
 };
-moe::Placement placement_of(const spec::ModelSpec& spec, int layer, const ExpertShare& share);
 
 class Weights {
  public:
@@ -48,6 +47,7 @@ class Weights {
     std::vector<int64_t> whole_shape;  // on all ranks together
     size_t axis = 0;                   // what is here are these slices of the whole along this axis
     std::vector<Stretch> kept;
+    size_t first_expert = 0;  // of a stack: a layer numbers its experts kind by kind, and this kind's from here
     size_t begin = 0, size = 0;  // in the flat memory
     bool trained = true;         // the optimizer leaves it alone otherwise
     size_t frozen = 0;           // it leaves so many first numbers alone: the first experts of a stack
@@ -63,6 +63,11 @@ class Weights {
   const TensorShare& tensor_share() const { return tensor_; }
   // Of a layer's experts that have a weight of this role, so many are here.
   size_t experts_here(spec::Role role, int layer) const { return static_cast<size_t>(find(role, layer).shape[0]); }
+
+  // The homes of a layer's experts among the ranks that share them: at first neighbours, as many on each.
+  const moe::Placement& placement(int layer) const { return placement_L_[static_cast<size_t>(layer)]; }
+  // Other homes, for as many experts of each kind on each rank as before. Says whose numbers are here, and moves none (train/expert_homes.h).
+  void place(int layer, moe::Placement placement);
 
   // The weights of this role stay as they are.
   void freeze(spec::Role role);
@@ -122,6 +127,7 @@ class Weights {
   void pack_all();
 
   ExpertShare share_;
+  std::vector<moe::Placement> placement_L_;
   TensorShare tensor_;
   std::vector<Entry> entries_;
   std::array<Stretch, kHolders> dense_;  // numbers of all that is no expert's and not sliced
