@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Experts spread over ranks, with links so slow that unhidden exchanges take a given share of the step: chunked against sequential; or, with
---skew, experts by Zipf's law: static expert parallelism against borrowed experts.
+--skew, experts by Zipf's law: static expert parallelism against experts that change ranks after ten steps, borrowed experts, and both.
 
   benchmarks/distributed.py build/release/bin/moiety [--share 0.45] [--chunks 2,4,8] [--rounds 3] [--steps 12]
   benchmarks/distributed.py build/release/bin/moiety --skew 1.2 [--ranks 2] [--mbit 1000] [--flops-a-byte 1000] [--rounds 3]
@@ -50,6 +50,7 @@ threads = 1
 """
 SKIPPED = 3  # first steps of a run
 VOCABULARY, EXPERTS = 257, 16  # bytes and the end of a text
+WAYS = {"static": {}, "moved": {"ranks.rebalance": 10}, "hot": {"ranks.lend": '"hot"'}, "moved, hot": {"ranks.rebalance": 10, "ranks.lend": '"hot"'}, "all": {"ranks.lend": '"all"'}}
 # What --skew changes.
 SKEWED = {"model.layers": 1, "model.gate": '"hash"', "model.experts_per_token": 1, "model.expert_hidden": 1024, "tokenizer.vocab_size": VOCABULARY,
           "balance.aux_loss": 0, "balance.z_loss": 0, "train.steps": 40}
@@ -172,7 +173,7 @@ def write_skewed(path, tokenizer, skew, characters=400_000):
 
 
 def compare_skewed(runs, folder, arguments):
-    """Ways of lending take turns."""
+    """Ways take turns."""
     for part in ("train", "valid"):
         with open(f"{folder}/text/skewed.{part}.txt", "w") as file:
             file.write("".join(map(chr, range(33, 127))) * 2000)
@@ -180,20 +181,23 @@ def compare_skewed(runs, folder, arguments):
     for part in ("train", "valid"):
         write_skewed(f"{folder}/text/skewed.{part}.txt", f"{folder}/run1/tokenizer.json", arguments.skew)
     runs.link.shape(arguments.mbit * 1e6 / 8)
-    ways = {"none": [], "hot": [], "all": []}
+    ways = {way: [] for way in arguments.ways.split(";")}
     for _ in range(arguments.rounds):
         for way, found in ways.items():
-            lines = runs.run({**SKEWED, "ranks.lend": f'"{way}"', "ranks.flops_a_byte": arguments.flops_a_byte})
+            lines = runs.run({**SKEWED, **WAYS[way], "ranks.flops_a_byte": arguments.flops_a_byte})
+            moves = [line for line in lines if "rehomed" in line]
+            if moves:
+                print(f"{way}: " + ", ".join(f"after step {line['step']} {line['rehomed']}" for line in moves), flush=True)
             found.append(lines[-1])
     print(f"{len(runs.link.names)} ranks, links of {arguments.mbit:g} Mbit/s")
-    print(f"{'lend':>6} {'step, ms':>9} {'x':>6} {'busiest, ms':>12} {'x':>6} {'MB sent by one':>15}  busy by rank, ms; skew and loss")
+    print(f"{'way':>10} {'step, ms':>9} {'x':>6} {'busiest, ms':>12} {'x':>6} {'MB sent by one':>15}  busy by rank, ms; skew and loss")
     first = None
     for way, found in ways.items():
         step = statistics.median(max(line["ranks"]["seconds"]) for line in found)
         busy = [statistics.median(line["ranks"]["seconds"][r] - line["ranks"]["waited"][r] for line in found) for r in range(len(runs.link.names))]
         sent = max(sum(row) for row in found[0]["ranks"]["bytes"]) / 1e6
         first = first or (step, max(busy))
-        print(f"{way:>6} {step * 1e3:>9.0f} {first[0] / step:>6.2f} {max(busy) * 1e3:>12.0f} {first[1] / max(busy):>6.2f} {sent:>15.1f}  "
+        print(f"{way:>10} {step * 1e3:>9.0f} {first[0] / step:>6.2f} {max(busy) * 1e3:>12.0f} {first[1] / max(busy):>6.2f} {sent:>15.1f}  "
               + " ".join(f"{b * 1e3:.0f}" for b in busy) + f"; {found[0]['load'][0]['max_over_mean']:.2f} x the mean, loss {found[0]['loss']:.5f}", flush=True)
 
 
@@ -208,6 +212,7 @@ def main():
     parser.add_argument("--flops-a-byte", type=float, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--ways", default=";".join(WAYS), help="with --skew")
     arguments = parser.parse_args()
     ways = [1] + [int(chunks) for chunks in arguments.chunks.split(",")]
     moiety = os.path.abspath(arguments.moiety)

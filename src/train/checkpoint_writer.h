@@ -29,6 +29,8 @@ class CheckpointWriter {
   void let_go();
   // Until the one under way is complete, or it is said why it can't be. Collective.
   void settle();
+  // Ranks have other parts of the state from here on.
+  void lay_out_anew() { numbers_N_.clear(); }
 
   // What this rank adds to the sums that hear() wants: whether its share is written, and whether it could not be.
   struct News {

@@ -164,6 +164,7 @@ void visit(Config& c, Visitor& v) {
   v.choice("payload", c.ranks.payload, {"f32", "bf16"});
   v.choice("lend", c.ranks.lend, {"none", "hot", "all"});
   v.number("flops_a_byte", c.ranks.flops_a_byte, 0, 1e9);
+  v.integer("rebalance", c.ranks.rebalance, 0, kMany);
   v.integer("node", c.ranks.node, 0, 1 << 20);
 
   v.section("bad_steps");

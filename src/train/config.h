@@ -136,6 +136,7 @@ struct TrainConfig {
     std::string payload = "f32";          // of rows on their way: f32, bf16
     std::string lend = "none";             // experts whose weights travel instead of tokens: none, hot, all
     double flops_a_byte = 100;             // what a rank computes while it sends a byte: how "hot" weighs
+    int64_t rebalance = 0;                 // steps between two looks at which experts should change ranks; 0: none ever does
     int64_t node = 0;                      // ranks of a node; 0: as the launcher says
   } ranks;
 

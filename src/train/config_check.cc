@@ -107,6 +107,7 @@ void check_ranks(const TrainConfig& c, const std::string& where) {
   together(c.anneal.search_steps > 0, "anneal.search_steps");
   together(c.anneal.spawn_step > 0, "anneal.spawn_step");
   together(c.train.frozen_experts + c.train.frozen_attention_experts > 0, "train.frozen_experts");
+  require(c.ranks.rebalance == 0 || c.ranks.experts > 1, "{}: ranks.rebalance moves experts from rank to rank, and with ranks.experts = 1 each has all", where);
   check_stages(c, where);
   if (c.ranks.tensor > 1) {
     require(c.balance.scope != "sequence" && c.trace.file.empty(),

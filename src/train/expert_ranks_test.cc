@@ -8,6 +8,7 @@
 
 #include "base/random.h"
 #include "support/random_batch.h"
+#include "support/random_homes.h"
 #include "support/rank_threads.h"
 #include "support/write_checkpoint.h"
 #include "train/checkpoint.h"
@@ -27,6 +28,7 @@ struct Layout {
   Lend lend = Lend::Nothing;
   int tensor = 1, sequence = 1;
   bool shared = true;  // moments
+  bool moved = false;  // experts live somewhere
 
   TrainConfig::Ranks config() const {
     return {.sequence = sequence, .tensor = tensor, .experts = sharing, .dispatch = dispatch, .chunks = chunks, .payload = bf16 ? "bf16" : "f32", .lend = lend == Lend::Nothing ? "none" : lend == Lend::Hot ? "hot" : "all", .flops_a_byte = 1, .node = node};
@@ -91,6 +93,9 @@ Learnt of_ranks(const Layout& layout, const spec::ModelSpec& spec, const Mode& m
     RankLayout ranks(layout.config(), &group);
     comm::Mesh& mesh = *ranks.mesh();
     Weights weights(spec, ranks.expert_share(), ranks.stage_share(), ranks.tensor_share());
+    if (Random same(8); layout.moved) {
+      for (const auto& [layer, homes] : test::random_changes(spec, weights, same).placement_L) weights.place(layer, homes);
+    }
     weights.initialise(spec, 3);
     if (mode.type == GemmType::Bf16) weights.keep_packed(spec);
     Transformer model(spec, weights, mode, ranks.experts(), ranks.tensor());
@@ -149,8 +154,8 @@ void expect_as_one(const Layout& layout, const spec::ModelSpec& spec, const Mode
 }
 
 std::string described(const Layout& layout, const char* block) {
-  return fmt::format("{} ranks, {} share experts, {} matrices, {} sequences, {} chunks, {}, nodes of {}, lend {}: {}", layout.ranks, layout.sharing,
-                     layout.tensor, layout.sequence, layout.chunks, layout.dispatch, layout.node, static_cast<int>(layout.lend), block);
+  return fmt::format("{} ranks, {} share experts, {} matrices, {} sequences, {} chunks, {}, nodes of {}, lend {}, moved {}: {}", layout.ranks, layout.sharing,
+                     layout.tensor, layout.sequence, layout.chunks, layout.dispatch, layout.node, static_cast<int>(layout.lend), layout.moved, block);
 }
 
 TEST(ExpertRanks, EveryLayoutLearnsWhatOneProcessDoes) {
@@ -164,6 +169,7 @@ TEST(ExpertRanks, EveryLayoutLearnsWhatOneProcessDoes) {
     layout.dispatch = (const char*[]){"all_to_all", "all_gather", "two_level"}[random.below(3)];
     layout.lend = (Lend[]){Lend::Nothing, Lend::Hot, Lend::All}[random.below(3)];
     layout.node = layout.sharing % 2 == 0 ? 2 : 1;
+    layout.moved = random.below(2) == 0;
     PassOrder order{.scope = random.below(2) == 0 ? BalanceScope::Micro : BalanceScope::Sequence};
     order.recompute_layers = spec.moe.momentum.kind == spec::Momentum::None && random.below(3) == 0;
     const Mode mode{.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs};
@@ -178,7 +184,7 @@ TEST(ExpertRanks, EveryBlockLearnsTheSameWithBorrowedExperts) {
     for (const Lend lend : {Lend::Hot, Lend::All}) {
       spec::ModelSpec spec = random_spec(random);
       block.change(spec);
-      const Layout layout{.ranks = 3, .sharing = 3, .chunks = 1 + static_cast<int>(random.below(3)), .lend = lend};
+      const Layout layout{.ranks = 3, .sharing = 3, .chunks = 1 + static_cast<int>(random.below(3)), .lend = lend, .moved = random.below(2) == 0};
       SCOPED_TRACE(described(layout, block.name));
       expect_as_one(layout, spec, {.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs}, test::random_batch(spec, 5, random), {});
     }

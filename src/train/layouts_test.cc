@@ -7,6 +7,7 @@
 
 #include "base/random.h"
 #include "support/random_batch.h"
+#include "support/random_homes.h"
 #include "support/rank_threads.h"
 #include "train/optimizer.h"
 #include "train/pipeline.h"
@@ -75,6 +76,7 @@ spec::ModelSpec random_spec(Random& random) {
 struct Case {
   TrainConfig::Ranks layout;
   int ranks = 1;
+  bool moved = false;  // experts live somewhere
   spec::ModelSpec spec;
   Mode mode;
   PassOrder order;
@@ -143,6 +145,9 @@ Learnt of_ranks(const Case& of) {
     omp_set_num_threads(1);
     RankLayout layout(of.layout, &group);
     Weights weights(of.spec, layout.expert_share(), layout.stage_share(), layout.tensor_share());
+    if (Random same(8); of.moved) {
+      for (const auto& [layer, homes] : test::random_changes(of.spec, weights, same).placement_L) weights.place(layer, homes);
+    }
     weights.initialise(of.spec, 3);
     Transformer model(of.spec, weights, of.mode, layout.experts(), layout.tensor());
     Pipeline pipeline(model, *layout.mesh(), layout.stage_share());
@@ -217,6 +222,7 @@ int64_t random_divisor(int number, Random& random) {
 }
 
 void add_passes(Case& c, const Model& model, Random& random) {
+  c.moved = random.below(2) == 0;
   c.order.recompute_layers = !model.hands_on && random.below(2) == 0;
   c.mode.keep = random.below(2) == 0 ? Keep::Products : Keep::Inputs;
   const auto stages = static_cast<uint64_t>(c.layout.stages);
@@ -275,8 +281,8 @@ Case random_sharing(const Model& model, Random& random) {
 }
 
 std::string described(const Case& c, const Model& model) {
-  return fmt::format("{} ranks: {} stages of {} chunks, {} share experts (lend {}), {} matrices, {} sequences; {} passes, {} layers, recomputed {}: {}", c.ranks,
-                     c.layout.stages, c.layout.virtual_stages, c.layout.experts, c.layout.lend, c.layout.tensor, c.layout.sequence, c.passes.size(),
+  return fmt::format("{} ranks: {} stages of {} chunks, {} share experts (lend {}, moved {}), {} matrices, {} sequences; {} passes, {} layers, recomputed {}: {}", c.ranks,
+                     c.layout.stages, c.layout.virtual_stages, c.layout.experts, c.layout.lend, c.moved, c.layout.tensor, c.layout.sequence, c.passes.size(),
                      c.spec.num_layers, c.order.recompute_layers, model.name);
 }
 

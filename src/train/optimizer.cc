@@ -267,12 +267,15 @@ void Optimizer::update(const Piece& piece, AdamStep step, std::span<float> weigh
   std::ranges::fill(gradient, 0.0f);
 }
 
+void Optimizer::read_group(size_t group) {
+  if (read_group_ == group) return;
+  read_bytes_.resize(stream_->bytes_of(group));
+  stream_->read(group, read_bytes_);
+  read_group_ = group;
+}
+
 std::vector<float> Optimizer::moment_of(const Piece& piece, Moment which) {
-  if (read_group_ != piece.group) {
-    read_bytes_.resize(stream_->bytes_of(piece.group));
-    stream_->read(piece.group, read_bytes_);
-    read_group_ = piece.group;
-  }
+  read_group(piece.group);
   std::vector<float> numbers(piece.size);
   unpack_moment(piece.form, which, std::span(read_bytes_).subspan(piece.at), numbers);
   return numbers;
@@ -302,13 +305,33 @@ void Optimizer::move_moment(const Range& range, Moment which, const std::vector<
     all.insert(all.end(), numbers.begin(), numbers.end());
   }
   permute_parts(from_E, all);
-  for (size_t i = range.first, at = 0; i < range.first + range.count; at += pieces_[i].size, ++i) {
-    const Piece& piece = pieces_[i];
-    moment_of(piece, which);  // its group is in read_bytes_
-    pack_moment(piece.form, which, std::span(all).subspan(at, piece.size), std::span(read_bytes_).subspan(piece.at));
-    stream_->write(piece.group, read_bytes_);
-  }
+  put_moment(range, which, all);
+}
+
+// The numbers of the pieces that this rank updates; each group is written when its last has come.
+void Optimizer::put_moment(const Range& range, Moment which, ConstFloats own) {
   forget_read_group();
+  for (size_t i = range.first; i < range.first + range.count; ++i) {
+    const Piece& piece = pieces_[i];
+    if (!is_own(piece)) continue;
+    if (read_group_ && read_group_ != piece.group) stream_->write(*read_group_, read_bytes_);
+    read_group(piece.group);
+    pack_moment(piece.form, which, own.first(piece.size), std::span(read_bytes_).subspan(piece.at));
+    own = own.subspan(piece.size);
+  }
+  if (read_group_) stream_->write(*read_group_, read_bytes_);
+  forget_read_group();
+}
+
+void Optimizer::put_state(const std::string& name, ConstFloats here) {
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    for (const Moment which : {Moment::First, Moment::Second}) {
+      if (name == prefix_of(which) + weights_.entries()[i].name) return put_moment(entries_[i], which, here);
+    }
+  }
+  for_each_factor([&](const Weights::Entry&, const std::string& factor, const std::vector<int64_t>&, Floats numbers) {
+    if (factor == name) std::ranges::copy(here, numbers.begin());
+  });
 }
 
 // Zeros for what is not trained.

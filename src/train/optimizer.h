@@ -54,6 +54,8 @@ class Optimizer {
   // all are there with their shapes.
   std::vector<TensorPart> state_tensors();
   void read_state(const std::vector<format::TensorView>& tensors, const std::string& where);
+  // Of one of state_tensors() what this rank has of it, in that order.
+  void put_state(const std::string& name, ConstFloats here);
 
   OptimizerFigures figures() const;
 
@@ -91,7 +93,9 @@ class Optimizer {
   void take_from_others(Floats values);
   void update(const Piece& piece, AdamStep step, std::span<float> weight, std::span<std::byte> group_state);
   void move_moment(const Range& range, Moment which, const std::vector<int32_t>& from_E);
+  void put_moment(const Range& range, Moment which, ConstFloats own);
   std::vector<float> moment_of(const Piece& piece, Moment which);
+  void read_group(size_t group);
   void forget_read_group();
   TensorPart moment_tensor(size_t entry, Moment which);
   bool has_tensor(size_t entry, Moment which) const;

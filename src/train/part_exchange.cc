@@ -15,7 +15,7 @@ struct Move {
   Part part;
 };
 
-// What a rank lacks comes from the first that has it; nothing if nobody does.
+// What a rank lacks comes from the next that has it; nothing if nobody does.
 std::optional<std::vector<Move>> plan_moves(const std::vector<std::vector<Part>>& have_KW, const std::vector<Part>& want_W) {
   std::vector<Move> moves;
   for (size_t to = 0; to < want_W.size(); ++to) {
@@ -28,8 +28,7 @@ std::optional<std::vector<Move>> plan_moves(const std::vector<std::vector<Part>>
         moves.push_back({static_cast<int>(from), static_cast<int>(to), piece, std::move(part)});
       }
     };
-    take(to);
-    for (size_t from = 0; from < want_W.size(); ++from) take(from);
+    for (size_t i = 0; i < want_W.size(); ++i) take((to + i) % want_W.size());
     if (lacking.size() > 0) return std::nullopt;
   }
   return moves;

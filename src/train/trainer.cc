@@ -89,6 +89,11 @@ BalanceScope scope_of(const std::string& name) {
   return name == "micro" ? BalanceScope::Micro : name == "sequence" ? BalanceScope::Sequence : BalanceScope::Global;
 }
 
+std::string describe_homes(const Json& rehomed) {
+  return fmt::format("{} experts have changed ranks: the slowest of each layer expects {:.2f} times the mean rank's visits, and had {:.2f}",
+                     rehomed["experts"].get<int>(), rehomed["slowest_after"].get<double>(), rehomed["slowest_before"].get<double>());
+}
+
 Mode mode_of(const TrainConfig::Train& config) {
   return {config.precision == "bf16" ? GemmType::Bf16 : GemmType::F32, config.keep == "inputs" ? Keep::Inputs : Keep::Products};
 }
@@ -110,6 +115,7 @@ Trainer::Trainer(const TrainConfig& config, const PreparedData& data, Activity& 
       health_(names_of(routers_of(spec_)), experts_by_router(spec_)),
       routers_(routers_of(spec_)),
       step_routing_(experts_by_router(spec_)),
+      homes_(spec_, config.ranks.rebalance, config.ranks.flops_a_byte),
       checkpoints_({dir_ / "checkpoints", data_.tokenizer}, config.checkpoint.keep, spec_, ranks_.all()),
       guard_(config, data_, spec_, weights_, optimizer_, checkpoints_, ranks_.all()) {
   if (ranks_.stage_share().stages > 1) pipeline_.emplace(model_, *ranks_.mesh(), ranks_.stage_share());
@@ -344,6 +350,7 @@ Json Trainer::step() {
   const Verdict verdict = guard_.judge({loss, measure_gradients(), damaged > 0});
   Json bad;
   int64_t moved = 0;
+  std::optional<HomeChanges> rehomed;
   if (verdict.is_bad()) {
     if (const auto router = step_routing_.no_numbers()) traces_.router = name_of(routers_[*router]);
     bad = guard_.pass_over(verdict, std::move(traces_), state_.step);
@@ -351,6 +358,7 @@ Json Trainer::step() {
     change_weights(rate);
     if (!order.first_expert_only) health_.add(step_routing_.load());
     moved = is_searching ? follow_search(rate) : 0;
+    rehomed = rehome();
     last_loss_ = loss;
   }
   ++state_.step;
@@ -373,6 +381,7 @@ Json Trainer::step() {
   if (config_.balance.consistency > 0) line["consistency"] = consistency;
   if (verdict.is_bad()) line["bad"] = bad;
   if (is_searching) line["moved"] = moved;
+  if (rehomed) line["rehomed"] = rehomed->to_json();
   if (reruns > 0) line["reruns"] = reruns;
   if (tells_load) line["load"] = step_routing_.by_layer();
   if (tells_load && !verdict.is_bad() && !order.first_expert_only) {
@@ -407,6 +416,17 @@ int64_t Trainer::follow_search(double learning_rate) {
     for (size_t place = 0; place < moves[router].size(); ++place) moved += moves[router][place] != static_cast<int32_t>(place);
   }
   return moved;
+}
+
+// Experts go to other ranks, if that makes the slowest faster; whoever knows what is where hears of it.
+std::optional<HomeChanges> Trainer::rehome() {
+  const auto changes = homes_.look(step_routing_.load(), weights_);
+  if (!changes) return std::nullopt;
+  checkpoints_.let_go();
+  move_experts(*changes, weights_, optimizer_, *ranks_.all());
+  checkpoints_.lay_out_anew();
+  if (elastic_.crew != nullptr) elastic_.snapshots->lay_out(state_tensors(weights_, optimizer_), *ranks_.all());
+  return changes;
 }
 
 // Each segment of the batch is a sequence of its own.
@@ -527,6 +547,7 @@ Outcome Trainer::run(const TrainHooks& hooks) {
     }
     if (is_first()) {
       if (by_rank_ && state_.step % kLoadEvery == 0) line["ranks"] = by_rank_->take_means();
+      if (line.contains("rehomed")) progress->print(fmt::format("step {:>6}  {}", state_.step, describe_homes(line["rehomed"])));
       if (goes_on && state_.step == first_step_ + 1) line["regrouped"] = regrouped();
       metrics->add(line);
       if (by_rank_) {

@@ -12,6 +12,7 @@
 #include "trace/trace_recorder.h"
 #include "train/by_rank.h"
 #include "train/checkpoint_writer.h"
+#include "train/expert_homes.h"
 #include "train/optimizer.h"
 #include "train/permutation_search.h"
 #include "train/pipeline.h"
@@ -75,6 +76,7 @@ class Trainer {
   bool searches() const { return search_ && state_.step >= config_.anneal.spawn_step && search_step() < config_.anneal.search_steps; }
   int64_t search_step() const { return state_.step - config_.anneal.spawn_step; }
   int64_t follow_search(double learning_rate);
+  std::optional<HomeChanges> rehome();
   size_t tokens_per_step() const {
     return static_cast<size_t>(config_.train.sequence * config_.train.batch * config_.train.accumulate);
   }
@@ -114,6 +116,7 @@ class Trainer {
   moe::Load step_choices_;                    // by router: the step's visits so far, also to experts that cost nothing
   std::vector<std::vector<float>> cut_offs_;  // by router, of expert choice; means over the step's passes
   std::optional<PermutationSearch> search_;
+  ExpertHomes homes_;
   std::optional<trace::TraceWriter> trace_writer_;
   std::optional<trace::TraceRecorder> trace_;
   std::vector<DomainScore> scores_;

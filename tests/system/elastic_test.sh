@@ -30,10 +30,11 @@ end() {
   [[ ! -e $run/supervisor.json ]] || fail "$run: the supervisor's card is left"
 }
 
-begin killed --ranks 4 --elastic 1 --set ranks.experts=4
+begin killed --ranks 4 --elastic 1 --set ranks.experts=4 --set ranks.rebalance=4 --set ranks.flops_a_byte=0
 reach 10; kill -9 "$(pid_of 2)"
 reach 50; kill -9 "$(pid_of 0)"
 end 2
+grep -q '"rehomed"' killed/metrics.jsonl || fail "no expert changes ranks"
 grep -q 'worker 2 (rank 2) was ended by signal 9 (Killed): 3 ranks go on from step' killed.err || fail "who was killed: $(cat killed.err)"
 
 begin stopped --ranks 3 --elastic 1

@@ -15,6 +15,7 @@ const same = (a, b, at) => {
   if (Object.keys(a).length != Object.keys(b).length) throw `${at}: other keys`;
   for (const key in a) if (key != "seconds" && key != "tokens_per_s") same(a[key], b[key], at + "." + key);
 };
+for (const line of many) delete line.rehomed;
 if (one.length < 10) throw "only " + one.length + " lines";
 same(one, many, process.argv[3]);
 JS
@@ -73,6 +74,17 @@ node -e '
   if (state("global-1") != state("folded")) throw "another size";
 ' || fail "a checkpoint of ranks is not that of one"
 
+# Experts that change ranks while training goes on, and go on from a checkpoint in another layout.
+homes=(ranks.rebalance=2 ranks.flops_a_byte=0)
+spread global-1 rehomed 3 ranks.experts=3 checkpoint.every=4 "${homes[@]}"
+node -e '
+  const homes = require("fs").readFileSync("rehomed/metrics.jsonl", "utf8").trim().split("\n").map(l => JSON.parse(l)).filter(l => l.rehomed);
+  if (homes.length == 0 || homes.some(l => l.step % 2 || l.rehomed.experts < 2 || !(l.rehomed.slowest_after < l.rehomed.slowest_before))) throw JSON.stringify(homes);
+' || fail "experts change ranks"
+grep -q 'experts have changed ranks' err || fail "nobody says that experts have changed ranks: $(cat err)"
+rm -r rehomed/checkpoints/step-00000008
+spread global-1 rehomed 4 ranks.experts=2 ranks.lend=\"hot\" "${homes[@]}"
+
 # A pipeline of stages: the losses of one process, with an embedding that the first stage and the last both hold; gone
 # on with by another layout.
 staged=(--set model.layers=4 --set model.tied_embeddings=true --set train.accumulate=4 --set checkpoint.every=4)
@@ -101,6 +113,7 @@ $moiety train tiny.toml --set run.dir=slices-1 "${slices[@]/#/--set=}" > out 2> 
 spread slices-1 slices-2 2 "${slices[@]}" ranks.tensor=2
 spread slices-1 slices-6 6 "${slices[@]}" ranks.tensor=2 ranks.experts=3
 spread slices-1 slices-pipe 4 "${slices[@]}" ranks.tensor=2 ranks.stages=2
+spread slices-1 slices-homes 4 "${slices[@]}" ranks.tensor=2 ranks.stages=2 ranks.experts=2 "${homes[@]}"
 spread slices-1 slices-4 4 "${slices[@]}" ranks.tensor=2 ranks.sequence=2 train.recompute=\"layers\" checkpoint.every=4
 rm -r slices-4/checkpoints/step-00000008
 $moiety train tiny.toml --set run.dir=slices-4 "${slices[@]/#/--set=}" > out 2> err || fail "one process does not go on from slices: $(tail -n 3 err)"
@@ -164,6 +177,7 @@ refused ranks.virtual=2 'ranks.virtual (2) is of a pipeline'
 refused ranks.virtual=2 '2 stages of 2 chunks .* and the model has 2' --set ranks.stages=2
 refused ranks.experts=2 'ranks.experts is 2, which does not divide 1 ranks of a stage' --set ranks.stages=2
 refused ranks.tensor=2 'ranks.tensor is 2, and there are 1 key-value heads to share out'
+refused ranks.rebalance=5 'ranks.rebalance moves experts from rank to rank'
 refused ranks.experts=3 'ranks.experts is 3, which does not divide 2 ranks'
 $moiety train tiny.toml --set run.dir=refused --set ranks.experts=2 > out 2> err && fail "experts are shared with nobody"
 grep -q 'ranks.experts is 2, and this process is alone' err || fail "shared with nobody: $(cat err)"
