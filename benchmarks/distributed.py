@@ -3,7 +3,7 @@
 --skew, experts by Zipf's law: static expert parallelism against experts that change ranks after ten steps, borrowed experts, and both.
 
   benchmarks/distributed.py build/release/bin/moiety [--share 0.45] [--chunks 2,4,8] [--rounds 3] [--steps 12]
-  benchmarks/distributed.py build/release/bin/moiety --skew 1.2 [--ranks 2] [--mbit 1000] [--flops-a-byte 1000] [--rounds 3]
+  benchmarks/distributed.py build/release/bin/moiety --skew 1.2 [--ranks 2] [--mbit 1000] [--flops-a-byte 1000] [--batch 64] [--rounds 3]
 
 Each rank is a process of one thread in a network namespace of its own (needs root); a token bucket shapes the link between them. The rate is
 found first: steps over an unshaped link take the time of all but the wire, and what travels is known, so the rate is what makes
@@ -12,7 +12,8 @@ few, a way's the median of its rounds. Perfect overlap would take the longer of 
 
 --skew S: tokens choose by the hash gate, one expert each, in a model of one MoE layer, and the text is made so that expert i, from 1, gets a share
 proportional to i ** -S: hot experts are neighbours, all on rank 0, which is the worst case for a static placement. Times are means over steps 21 to
-40, by rank: of the whole step, and of it what is not spent waiting in exchanges (busy).
+40, by rank: of the whole step, and processor time, with what exchanges cost the processor. Ranks that share a processor wait for it, too, so that only
+the latter says how long the slowest would take with one of its own.
 """
 import argparse
 import json
@@ -21,6 +22,7 @@ import random
 import statistics
 import subprocess
 import tempfile
+import time
 
 from training import TEXT, make_text, steps_of
 
@@ -108,8 +110,8 @@ class Runs:
         lines = self.run({"ranks.chunks": chunks, "train.steps": self.steps})
         return statistics.median([line["seconds"] for line in lines][SKIPPED:]), (self.link.sent() - before) / self.steps
 
-    def run(self, settings):
-        """Its steps' lines of metrics."""
+    def run(self, settings, timed=None):
+        """Its steps' lines of metrics; of steps `timed`, behind the first and to the last, self.processor is each rank's processor time a step."""
         self.count += 1
         run = f"run{self.count}"
         words = [self.moiety, "train", "bench.toml"]
@@ -125,11 +127,34 @@ class Runs:
             inside = ["ip", "netns", "exec", name, "unshare", "--uts", "--mount", "sh", "-c",
                       f'hostname {name} && mount --bind {hosts} /etc/hosts && exec "$@"', "rank"]
             ranks.append(subprocess.Popen(inside + words, cwd=self.folder, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+        if timed:
+            at = [self.processor_at(f"{self.folder}/{run}/metrics.jsonl", step, ranks) for step in timed]
+            self.processor = [(end - begin) / (timed[1] - timed[0]) for begin, end in zip(*at)]
         for rank in ranks:
             _, errors = rank.communicate()
             if rank.returncode != 0:
                 raise SystemExit(f"a rank failed: {errors[-600:]}")
         return steps_of(f"{self.folder}/{run}")
+
+
+    @staticmethod
+    def processor_at(metrics, step, ranks):
+        """Seconds of processor time that each rank has had when this step is told."""
+        def is_told():
+            if any(rank.poll() is not None for rank in ranks):
+                return True
+            try:
+                with open(metrics) as file:
+                    return any(f'"step":{step},' in line for line in file)
+            except FileNotFoundError:
+                return False
+        while not is_told():
+            time.sleep(0.005)
+        def of(rank):
+            with open(f"/proc/{rank.pid}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return [of(rank) for rank in ranks]
 
 
 class Random:
@@ -184,17 +209,17 @@ def compare_skewed(runs, folder, arguments):
     ways = {way: [] for way in arguments.ways.split(";")}
     for _ in range(arguments.rounds):
         for way, found in ways.items():
-            lines = runs.run({**SKEWED, **WAYS[way], "ranks.flops_a_byte": arguments.flops_a_byte})
+            lines = runs.run({**SKEWED, **WAYS[way], "train.batch": arguments.batch, "ranks.flops_a_byte": arguments.flops_a_byte}, timed=(20, 40))
             moves = [line for line in lines if "rehomed" in line]
             if moves:
                 print(f"{way}: " + ", ".join(f"after step {line['step']} {line['rehomed']}" for line in moves), flush=True)
-            found.append(lines[-1])
+            found.append({**lines[-1], "processor": runs.processor})
     print(f"{len(runs.link.names)} ranks, links of {arguments.mbit:g} Mbit/s")
-    print(f"{'way':>10} {'step, ms':>9} {'x':>6} {'busiest, ms':>12} {'x':>6} {'MB sent by one':>15}  busy by rank, ms; skew and loss")
+    print(f"{'way':>10} {'step, ms':>9} {'x':>6} {'busiest, ms':>12} {'x':>6} {'MB sent by one':>15}  processor time by rank, ms; skew and loss")
     first = None
     for way, found in ways.items():
         step = statistics.median(max(line["ranks"]["seconds"]) for line in found)
-        busy = [statistics.median(line["ranks"]["seconds"][r] - line["ranks"]["waited"][r] for line in found) for r in range(len(runs.link.names))]
+        busy = [statistics.median(line["processor"][r] for line in found) for r in range(len(runs.link.names))]
         sent = max(sum(row) for row in found[0]["ranks"]["bytes"]) / 1e6
         first = first or (step, max(busy))
         print(f"{way:>10} {step * 1e3:>9.0f} {first[0] / step:>6.2f} {max(busy) * 1e3:>12.0f} {first[1] / max(busy):>6.2f} {sent:>15.1f}  "
@@ -212,6 +237,7 @@ def main():
     parser.add_argument("--flops-a-byte", type=float, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=64, help="sequences of 64 tokens a step, with --skew")
     parser.add_argument("--ways", default=";".join(WAYS), help="with --skew")
     arguments = parser.parse_args()
     ways = [1] + [int(chunks) for chunks in arguments.chunks.split(",")]
